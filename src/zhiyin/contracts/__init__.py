@@ -1,0 +1,27 @@
+"""The promises that hold the house together."""
+
+from zhiyin.contracts.component import Component, Config, Probability
+from zhiyin.contracts.language import CatalogueLanguage, TextEncoder
+from zhiyin.contracts.progress import Progress, Silent
+from zhiyin.contracts.scores import best_of, scores_at
+from zhiyin.contracts.source import CandidateSource
+from zhiyin.contracts.stages import SCORE, PolicyStep, Recommender
+from zhiyin.contracts.training import ComponentState, TrainingData
+
+__all__ = [
+    "SCORE",
+    "CandidateSource",
+    "CatalogueLanguage",
+    "Component",
+    "ComponentState",
+    "Config",
+    "PolicyStep",
+    "Probability",
+    "Progress",
+    "Recommender",
+    "Silent",
+    "TextEncoder",
+    "TrainingData",
+    "best_of",
+    "scores_at",
+]

@@ -1,0 +1,38 @@
+"""What the language floor promises to those above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from zhiyin.domain import Catalogue, FloatArray
+
+
+class TextEncoder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def name(self) -> str:
+        """Which model, so that two sets of vectors can be told apart."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Return (len(texts), D) float32, each row of length 1."""
+        ...
+
+
+class CatalogueLanguage(Protocol):
+    """The catalogue as language: one text and one vector an item, made when first asked for."""
+
+    def texts(self, catalogue: Catalogue) -> list[str]:
+        """Return one text an item."""
+        ...
+
+    def vectors(self, catalogue: Catalogue) -> FloatArray:
+        """Return (I, D) float32, each row of length 1; nothing is encoded twice."""
+        ...

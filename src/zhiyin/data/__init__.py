@@ -1,0 +1,1 @@
+"""Files and tables in; a clean, indexed dataset out."""

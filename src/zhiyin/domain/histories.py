@@ -1,0 +1,123 @@
+"""What users did, in time order, as ragged arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zhiyin.domain.arrays import PAD, FloatArray, IndexArray, LongArray, flat_positions, offsets_of
+from zhiyin.domain.errors import ShapeMismatch
+
+NO_TIMESTAMP = np.iinfo(np.int64).min
+"""Timestamp of an event whose time is not known; only its place in the order is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """B histories, each oldest event first: row ``b`` is ``offsets[b]:offsets[b + 1]`` of the flat arrays.
+
+    Attributes:
+        offsets: (B + 1,) int64.
+        item_index: (T,) int32.
+        event_index: (T,) int16, position in the dataset's list of event kinds.
+        timestamp: (T,) int64, UTC seconds, or `NO_TIMESTAMP`.
+        value: (T,) float32, rating, amount or count; NaN where there is none.
+    """
+
+    offsets: LongArray
+    item_index: IndexArray
+    event_index: npt.NDArray[np.int16]
+    timestamp: LongArray
+    value: FloatArray
+
+    def __post_init__(self) -> None:
+        n_events = len(self.item_index)
+        if not len(self.event_index) == len(self.timestamp) == len(self.value) == n_events:
+            raise ShapeMismatch("The columns of a history must be equally long.")
+        if self.offsets[0] != 0 or self.offsets[-1] != n_events:
+            raise ShapeMismatch(f"Offsets must run from 0 to {n_events}, the number of events.")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_events(self) -> int:
+        """Events of all histories together."""
+        return len(self.item_index)
+
+    @property
+    def lengths(self) -> LongArray:
+        """(B,) int64: events per history."""
+        return np.diff(self.offsets)
+
+    @property
+    def row_of_event(self) -> LongArray:
+        """(T,) int64: the history each event belongs to."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    @property
+    def age_of_event(self) -> LongArray:
+        """(T,) int64: 0 for the newest event of its history, 1 for the one before, and so on."""
+        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(self.n_events, dtype=np.int64)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Histories:
+        """Return the given histories, in the given order."""
+        lengths = self.lengths[rows]
+        return self._at(offsets_of(lengths), flat_positions(self.offsets[:-1][rows], lengths))
+
+    def slice(self, start: int, stop: int) -> Histories:
+        """Return histories ``start:stop``."""
+        return self.take(np.arange(start, min(stop, len(self))))
+
+    def newest(self, n: int) -> Histories:
+        """Keep at most the ``n`` newest events of each history."""
+        lengths = np.minimum(self.lengths, n)
+        return self._at(offsets_of(lengths), flat_positions(self.offsets[1:] - lengths, lengths))
+
+    def without_newest(self, n: int) -> Histories:
+        """Drop the ``n`` newest events of each history (all of them where there are fewer)."""
+        lengths = np.maximum(self.lengths - n, 0)
+        return self._at(offsets_of(lengths), flat_positions(self.offsets[:-1], lengths))
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Histories:
+        """Keep the events marked in ``keep`` (T,) bool; histories may become empty."""
+        kept_before = offsets_of(keep.astype(np.int64))
+        return self._at(kept_before[self.offsets], np.flatnonzero(keep))
+
+    def padded_items(self, length: int) -> IndexArray:
+        """Return each history's newest items as (B, length) int32, -1 padding on the left."""
+        recent = self.newest(length)
+        padded = np.full((len(self), length), PAD, dtype=np.int32)
+        column = length - 1 - recent.age_of_event
+        padded[recent.row_of_event, column] = recent.item_index
+        return padded
+
+    def _at(self, offsets: LongArray, positions: LongArray) -> Histories:
+        return Histories(
+            offsets,
+            self.item_index[positions],
+            self.event_index[positions],
+            self.timestamp[positions],
+            self.value[positions],
+        )
+
+    @classmethod
+    def empty(cls, n: int) -> Histories:
+        """``n`` histories without events."""
+        return cls.of_items([np.empty(0, dtype=np.int32)] * n)
+
+    @classmethod
+    def of_items(cls, rows: list[npt.NDArray[np.integer]]) -> Histories:
+        """Build histories from item indices alone; for single requests and tests."""
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        flat = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows] or [np.empty(0, np.int32)])
+        n_events = len(flat)
+        return cls(
+            offsets_of(lengths),
+            flat,
+            np.zeros(n_events, dtype=np.int16),
+            np.full(n_events, NO_TIMESTAMP, dtype=np.int64),
+            np.full(n_events, np.nan, dtype=np.float32),
+        )

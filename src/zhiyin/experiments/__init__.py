@@ -1,0 +1,1 @@
+"""Train, evaluate and compare, as functions the commands and the service call."""

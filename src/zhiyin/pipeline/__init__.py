@@ -1,0 +1,1 @@
+"""Sources, merge, policy and presenter, put together, saved and served as one."""

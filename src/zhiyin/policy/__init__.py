@@ -1,0 +1,1 @@
+"""Policy steps turn scores into a slate."""

@@ -1,0 +1,1 @@
+"""Sources propose candidates; each file or folder is one method."""

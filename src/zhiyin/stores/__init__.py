@@ -1,0 +1,1 @@
+"""Where events, users and items live."""
