@@ -8,6 +8,7 @@ from zhiyin.domain.histories import NO_TIMESTAMP, Histories
 from zhiyin.domain.queries import Examples, Queries
 from zhiyin.domain.recommendation import Recommendation
 from zhiyin.domain.vocabulary import Vocabulary
+from zhiyin.domain.wishes import Wishes
 
 __all__ = [
     "NO_TIMESTAMP",
@@ -24,5 +25,6 @@ __all__ = [
     "Ragged",
     "Recommendation",
     "Vocabulary",
+    "Wishes",
     "ZhiyinError",
 ]

@@ -1,0 +1,19 @@
+"""What every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REAL_DATA = Path(os.environ.get("ZHIYIN_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; skips the test where it is missing."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"needs the real data sets; {REAL_DATA} is not there (set ZHIYIN_DATA to the folder)")
+    return REAL_DATA
