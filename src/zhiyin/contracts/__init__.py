@@ -2,11 +2,11 @@
 
 from zhiyin.contracts.component import Component, Config, Probability
 from zhiyin.contracts.language import CatalogueLanguage, TextEncoder
-from zhiyin.contracts.progress import Progress, Silent
 from zhiyin.contracts.scores import best_of, scores_at
 from zhiyin.contracts.source import CandidateSource
 from zhiyin.contracts.stages import SCORE, PolicyStep, Recommender
 from zhiyin.contracts.training import ComponentState, TrainingData
+from zhiyin.domain.progress import Progress, Silent
 
 __all__ = [
     "SCORE",

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zhiyin.contracts.language import CatalogueLanguage
-from zhiyin.contracts.progress import Progress, Silent
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import Examples
+from zhiyin.domain import Examples, Progress, Silent
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from zhiyin.domain.candidates import Candidates
 from zhiyin.domain.catalogue import Catalogue
 from zhiyin.domain.errors import ZhiyinError
 from zhiyin.domain.histories import NO_TIMESTAMP, Histories
+from zhiyin.domain.progress import Progress, Silent
 from zhiyin.domain.queries import Examples, Queries
 from zhiyin.domain.recommendation import Recommendation
 from zhiyin.domain.vocabulary import Vocabulary
@@ -21,9 +22,11 @@ __all__ = [
     "Histories",
     "IndexArray",
     "LongArray",
+    "Progress",
     "Queries",
     "Ragged",
     "Recommendation",
+    "Silent",
     "Vocabulary",
     "Wishes",
     "ZhiyinError",
