@@ -88,7 +88,7 @@ class Candidates:
         else:
             order = np.argsort(keys, axis=1, kind="stable")[:, :n]
         best = self.at(order.astype(np.int32))
-        return best.without(np.isinf(np.take_along_axis(keys, order, axis=1)) & best.is_item)
+        return best.without(np.isposinf(np.take_along_axis(keys, order, axis=1)) & best.is_item)
 
 
 def _partial_order(keys: FloatArray, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -64,8 +64,11 @@ class Histories:
 
     def take(self, rows: npt.NDArray[np.integer]) -> Histories:
         """Return the given histories, in the given order."""
-        lengths = self.lengths[rows]
-        return self._at(offsets_of(lengths), flat_positions(self.offsets[:-1][rows], lengths))
+        return self.runs(self.offsets[:-1][rows], self.lengths[rows])
+
+    def runs(self, starts: LongArray, lengths: LongArray) -> Histories:
+        """Return one history for each run of flat events: (B,) int64 starts and lengths; runs may overlap."""
+        return self._at(offsets_of(lengths), flat_positions(starts, lengths))
 
     def slice(self, start: int, stop: int) -> Histories:
         """Return histories ``start:stop``."""
@@ -74,12 +77,12 @@ class Histories:
     def newest(self, n: int) -> Histories:
         """Keep at most the ``n`` newest events of each history."""
         lengths = np.minimum(self.lengths, n)
-        return self._at(offsets_of(lengths), flat_positions(self.offsets[1:] - lengths, lengths))
+        return self.runs(self.offsets[1:] - lengths, lengths)
 
     def without_newest(self, n: int) -> Histories:
         """Drop the ``n`` newest events of each history (all of them where there are fewer)."""
         lengths = np.maximum(self.lengths - n, 0)
-        return self._at(offsets_of(lengths), flat_positions(self.offsets[:-1], lengths))
+        return self.runs(self.offsets[:-1], lengths)
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Histories:
         """Keep the events marked in ``keep`` (T,) bool; histories may become empty."""
