@@ -89,6 +89,14 @@ class Histories:
         kept_before = offsets_of(keep.astype(np.int64))
         return self._at(kept_before[self.offsets], np.flatnonzero(keep))
 
+    def without_repeats(self) -> Histories:
+        """Keep the last event of each run of events on one item, such as view, cart, purchase."""
+        if self.n_events < 2:
+            return self
+        row = self.row_of_event
+        followed = (self.item_index[1:] == self.item_index[:-1]) & (row[1:] == row[:-1])
+        return self.where(~np.append(followed, False)) if followed.any() else self
+
     def padded_items(self, length: int) -> IndexArray:
         """Return each history's newest items as (B, length) int32, -1 padding on the left."""
         recent = self.newest(length)

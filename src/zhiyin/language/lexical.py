@@ -1,0 +1,201 @@
+"""The catalogue as a sparse matrix of words: TF-IDF, without any model.
+
+Salton and Buckley, "Term-weighting approaches in automatic text retrieval" (1988): a term weighs
+``(1 + log tf) * log(I / df)``, each row scaled to length 1, so that a product of two rows is a cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import scipy.sparse as sp
+
+from zhiyin.domain import Catalogue, FloatArray, Vocabulary
+
+_TEXT_COLUMNS = ("title", "brand")
+_UNREADABLE = ("item_id", "image", "audio", "price", "domain", "description")
+_TOKEN = r"[[\p{L}\p{N}]--\p{Han}]+|\p{Han}"
+_MOST_PRODUCTS = 4e9
+"""Multiplications that finding all neighbours may take; beyond it, the most frequent words are left out."""
+_ROWS_AT_ONCE = 1024
+
+
+class LexicalIndex:
+    """Words and categories of a catalogue, as unit rows.
+
+    A category path is one token, and so is each element of a list attribute; Chinese text gives
+    single characters and pairs of neighbouring characters.
+
+    Args:
+        catalogue: The items to index.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.columns = indexed_columns(catalogue.table)
+        tokens = _tokens(catalogue.table, self.columns)
+        frequency = tokens.group_by("token").agg(pl.col("row").n_unique().alias("df")).sort("token")
+        n_items = max(len(catalogue), 1)
+        cost = pl.col("df").cast(pl.Float64).pow(2).sort().cum_sum()
+        useful = frequency.sort("df", "token").filter(cost <= _MOST_PRODUCTS).sort("token")
+        self.vocabulary = Vocabulary(useful["token"])
+        self.idf: FloatArray = np.log1p(n_items / useful["df"].to_numpy()).astype(np.float32)
+        self.matrix = self._rows_of(tokens, len(catalogue))
+
+    @classmethod
+    def from_parts(
+        cls, columns: Sequence[str], vocabulary: Vocabulary, idf: FloatArray, matrix: sp.csr_array
+    ) -> LexicalIndex:
+        """Rebuild an index from what was saved of it."""
+        index = cls.__new__(cls)
+        index.columns, index.vocabulary, index.idf, index.matrix = tuple(columns), vocabulary, idf, matrix
+        return index
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def rows_of(self, catalogue: Catalogue) -> sp.csr_array:
+        """Return unit rows (len(catalogue), V) for other items, in the words of this index."""
+        return self._rows_of(_tokens(catalogue.table, self.columns), len(catalogue))
+
+    def rows_of_texts(self, texts: Sequence[str]) -> sp.csr_array:
+        """Return unit rows (len(texts), V) for free texts."""
+        return self._rows_of(_words(pl.DataFrame({"title": texts}), "title"), len(texts))
+
+    def neighbours(self, rows: sp.csr_array, n: int) -> sp.csr_array:
+        """Return the ``n`` nearest items of each row by cosine.
+
+        Args:
+            rows: (M, V) unit rows.
+            n: Neighbours to keep; an item with itself counts as one here.
+
+        Returns:
+            (M, I) sparse float32, at most ``n`` values a row, in (0, 1].
+        """
+        by_item = self.matrix.T.tocsr()
+        parts = [
+            largest_of_rows(rows[start : start + _ROWS_AT_ONCE] @ by_item, n)
+            for start in range(0, rows.shape[0], _ROWS_AT_ONCE)
+        ]
+        return sp.csr_array(sp.vstack(parts, format="csr")) if parts else sp.csr_array((0, len(self)))
+
+    def extended(self, rows: sp.csr_array) -> LexicalIndex:
+        """Return an index that holds further items, given as unit rows."""
+        matrix = sp.csr_array(sp.vstack([self.matrix, rows], format="csr"))
+        return LexicalIndex.from_parts(self.columns, self.vocabulary, self.idf, matrix)
+
+    def _rows_of(self, tokens: pl.DataFrame, n_rows: int) -> sp.csr_array:
+        column = self.vocabulary.indices(tokens["token"])
+        known = column >= 0
+        row = tokens["row"].to_numpy()[known]
+        counts = sp.csr_array(
+            (np.ones(len(row), dtype=np.float32), (row, column[known])),
+            shape=(n_rows, len(self.vocabulary)),
+        )
+        counts.sum_duplicates()
+        counts.data = (1.0 + np.log(counts.data)) * self.idf[counts.indices]
+        return unit_rows(counts)
+
+
+def indexed_columns(table: pl.DataFrame) -> tuple[str, ...]:
+    """Choose the columns whose words tell items apart.
+
+    Title, brand, categories and list attributes where there are any; a catalogue without titles falls back
+    on its other text attributes.
+    """
+    lists = [name for name, dtype in table.schema.items() if dtype == pl.List(pl.String)]
+    texts = [
+        name for name in _TEXT_COLUMNS if name in table.columns and table[name].null_count() < len(table)
+    ]
+    if "title" not in texts:
+        texts += [
+            name
+            for name, dtype in table.schema.items()
+            if dtype == pl.String and name not in _UNREADABLE and name not in texts and name != "categories"
+        ]
+    if table.schema.get("categories") == pl.String:
+        lists.append("categories")
+    return (*texts, *lists)
+
+
+def largest_of_rows(matrix: sp.csr_array, n: int) -> sp.csr_array:
+    """Keep the ``n`` largest values of each row of a sparse matrix of at most 8,192 rows.
+
+    Row, value and column are packed into one integer, because numpy sorts plain integers several times
+    faster than it sorts by three keys. Values must be in (0, 2); they are compared with 15 bits of mantissa.
+    """
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    bits = np.ascontiguousarray(matrix.data, dtype=np.float32).view(np.int32).astype(np.int64) >> 8
+    keys = (row << 49) | ((0x3FFFFF - bits) << 27) | matrix.indices.astype(np.int64)
+    keys.sort()
+    place = np.arange(len(keys)) - matrix.indptr.astype(np.int64)[row]
+    keys = keys[place < n]
+    values = ((0x3FFFFF - ((keys >> 27) & 0x3FFFFF)) << 8).astype(np.int32).view(np.float32)
+    return sp.csr_array((values, (keys >> 49, keys & 0x7FFFFFF)), shape=matrix.shape)
+
+
+def unit_rows(matrix: sp.csr_array) -> sp.csr_array:
+    """Scale each row to length 1; empty rows stay empty."""
+    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    scaled = matrix.copy()
+    scaled.data = (scaled.data * np.repeat(scale, np.diff(matrix.indptr))).astype(np.float32)
+    return scaled
+
+
+def _tokens(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    parts = [pl.DataFrame(schema={"row": pl.Int64, "token": pl.String})]
+    for name in columns:
+        if name not in table.columns:
+            continue
+        is_list = table.schema[name] == pl.List(pl.String)
+        parts.append(_phrases(table, name) if is_list or name == "categories" else _words(table, name))
+    return pl.concat(parts)
+
+
+def _phrases(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    column = pl.col(name)
+    frame = table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), column.alias("token"))
+    if frame.schema["token"] != pl.String:
+        frame = frame.explode("token")
+    phrase = (pl.lit(f"{name}=") + pl.col("token").str.to_lowercase()).alias("token")
+    return frame.drop_nulls().select("row", phrase)
+
+
+def _words(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    words = (
+        table.select(
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("row"),
+            pl.col(name).cast(pl.String).str.to_lowercase().str.extract_all(_TOKEN).alias("token"),
+        )
+        .explode("token")
+        .drop_nulls()
+    )
+    return pl.concat([words, _han_pairs(words)])
+
+
+def _han_pairs(words: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of neighbouring Chinese characters: a single character says too little."""
+    is_han = pl.col("token").str.contains(r"^\p{Han}$")
+    has_follower = is_han.shift(-1, fill_value=False) & (pl.col("row") == pl.col("row").shift(-1))
+    pair = (pl.col("token") + pl.col("token").shift(-1)).alias("token")
+    return words.select("row", pair, (is_han & has_follower).alias("kept")).filter("kept").drop("kept")
+
+
+def sparse_parts(matrix: sp.csr_array) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the arrays a sparse matrix is made of, for saving."""
+    return {
+        "values": matrix.data.astype(np.float32),
+        "columns": matrix.indices.astype(np.int32),
+        "row_offsets": matrix.indptr.astype(np.int64),
+        "shape": np.array(matrix.shape, dtype=np.int64),
+    }
+
+
+def sparse_from_parts(arrays: Mapping[str, npt.NDArray[np.generic]], prefix: str) -> sp.csr_array:
+    """Rebuild a sparse matrix from `sparse_parts` stored under a prefix."""
+    n_rows, n_columns = (int(n) for n in arrays[f"{prefix}shape"])
+    parts = tuple(arrays[f"{prefix}{name}"] for name in ("values", "columns", "row_offsets"))
+    return sp.csr_array(parts, shape=(n_rows, n_columns))

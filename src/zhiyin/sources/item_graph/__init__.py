@@ -1,0 +1,1 @@
+"""The item graph: decayed transition counts joined with text neighbours."""

@@ -1,0 +1,69 @@
+"""From histories to a sparse matrix of who follows whom."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from zhiyin.domain import FloatArray, Histories, LongArray
+
+_SMALLEST_SUM = 1e-9
+
+
+def follower_counts(
+    histories: Histories, event_weights: FloatArray, *, n_items: int, distances: range
+) -> sp.csr_array:
+    """Count how often item b stands ``d`` places after item a, for each distance d of a range.
+
+    Args:
+        histories: Training histories, without runs of one item.
+        event_weights: (T,) float32, what each event is worth as a follower.
+        n_items: I.
+        distances: Such as ``range(1, 2)`` for direct followers.
+
+    Returns:
+        (I, I) float32, row a, column b.
+    """
+    item, row = histories.item_index, histories.row_of_event
+    heads, tails, weights = [], [], []
+    for distance in distances:
+        same_history = row[distance:] == row[:-distance]
+        heads.append(item[:-distance][same_history])
+        tails.append(item[distance:][same_history])
+        weights.append(event_weights[distance:][same_history])
+    edges = (np.concatenate(weights), (np.concatenate(heads), np.concatenate(tails)))
+    counts = sp.csr_array(edges, shape=(n_items, n_items), dtype=np.float32)
+    counts.sum_duplicates()
+    return counts
+
+
+def decayed_sum(counts: list[sp.csr_array], *, decay: float, backward: float) -> sp.csr_array:
+    """Add up counts of distance 1, 2, … with ``decay ** (d - 1)``, and ``backward`` times the reverse."""
+    forward = counts[0]
+    for distance, count in enumerate(counts[1:], start=1):
+        forward = forward + count * np.float32(decay**distance)
+    return sp.csr_array(forward + forward.T * np.float32(backward)) if backward else sp.csr_array(forward)
+
+
+def scaled(counts: sp.csr_array, *, row_exponent: float, column_exponent: float) -> sp.csr_array:
+    """Divide rows and columns by powers of their sums."""
+    rows = _inverse_power(np.asarray(counts.sum(axis=1)).ravel(), row_exponent)
+    columns = _inverse_power(np.asarray(counts.sum(axis=0)).ravel(), column_exponent)
+    result = counts.copy()
+    result.data = counts.data * np.repeat(rows, np.diff(counts.indptr)) * columns[counts.indices]
+    return result
+
+
+def history_weights(
+    histories: Histories, event_weights: FloatArray, *, decay: float, n_items: int
+) -> sp.csr_array:
+    """Return (B, I) float32: the weight of each item of a history, 1 for the newest, then ``decay`` to its age."""
+    ages: LongArray = histories.age_of_event
+    weights = event_weights * np.power(np.float32(decay), ages.astype(np.float32))
+    known = histories.item_index < n_items
+    places = (histories.row_of_event[known], histories.item_index[known])
+    return sp.csr_array((weights[known], places), shape=(len(histories), n_items), dtype=np.float32)
+
+
+def _inverse_power(sums: FloatArray, exponent: float) -> FloatArray:
+    return np.where(sums > 0, np.maximum(sums, _SMALLEST_SUM) ** -exponent, 0.0).astype(np.float32)

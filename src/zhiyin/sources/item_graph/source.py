@@ -1,0 +1,162 @@
+"""The source itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from zhiyin.contracts import (
+    CandidateSource,
+    CatalogueLanguage,
+    ComponentState,
+    TrainingData,
+    best_of,
+)
+from zhiyin.domain import Candidates, Catalogue, FloatArray, Histories, Queries, Vocabulary
+from zhiyin.language.lexical import LexicalIndex, sparse_from_parts, sparse_parts
+from zhiyin.sources.item_graph.choosing import choose_settings
+from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, history_weights, scaled
+from zhiyin.sources.item_graph.settings import ItemGraphConfig
+from zhiyin.training.selection import sample_examples, validation_ndcg
+
+_EXAMPLES_TO_CHOOSE_ON = 3000
+
+
+class ItemGraph(CandidateSource[ItemGraphConfig]):
+    """Walks one step from the history through a graph of items.
+
+    An edge a → b is a decayed count of b following a, scaled by powers of the row and column sums, plus a
+    power of the cosine of their words. With history h (newest first) and edges M, the score of b is
+    ``Σ_i history_decay**i × M[h_i, b]``. Nothing is trained by gradients; the decays, exponents and the
+    weight of text are chosen on validation. An item nobody has touched is reached through its words.
+    """
+
+    name = "item_graph"
+    config_class = ItemGraphConfig
+    serves_new_items = True
+
+    def __init__(self, config: ItemGraphConfig | None = None, **settings: object) -> None:
+        super().__init__(config, **settings)
+        self.graph: sp.csr_array | None = None
+        self.chosen: ItemGraphConfig = self.config
+        self._lexical: LexicalIndex | None = None
+        self._event_weights = np.ones(1, dtype=np.float32)
+
+    def fit(self, training: TrainingData) -> None:
+        """Count transitions, find text neighbours, choose the settings, join both into one graph."""
+        dataset = training.dataset
+        self._event_weights = dataset.event_weights / max(float(dataset.event_weights.max()), 1e-9)
+        histories = dataset.histories.without_repeats()
+        weights = self._weights_of(histories)
+        with training.progress.stage("item graph: counting transitions"):
+            counts = [
+                follower_counts(histories, weights, n_items=dataset.n_items, distances=range(d, d + 1))
+                for d in range(1, self.config.window + 1)
+            ]
+        with training.progress.stage("item graph: text neighbours"):
+            self._lexical = LexicalIndex(dataset.catalogue)
+            text = self._text_edges(self._lexical.matrix, drop_self=True)
+
+        decayed = lru_cache(maxsize=4)(
+            lambda window, decay, backward: decayed_sum(counts[:window], decay=decay, backward=backward)
+        )
+
+        def graph_of(config: ItemGraphConfig) -> sp.csr_array:
+            moved = decayed(config.window, config.decay, config.backward)
+            edges = scaled(moved, row_exponent=config.row_exponent, column_exponent=config.column_exponent)
+            return _joined(edges, text, config)
+
+        if self.config.choose_on_validation and training.validation is not None:
+            examples = sample_examples(training.validation, _EXAMPLES_TO_CHOOSE_ON, seed=training.seed)
+
+            def quality(config: ItemGraphConfig) -> float:
+                graph = graph_of(config)
+                return validation_ndcg(lambda queries: self._walk(queries, graph, config), examples)
+
+            self.chosen = choose_settings(self.config, quality, training.progress)
+        self.graph = graph_of(self.chosen)
+
+    def score_all(self, queries: Queries) -> FloatArray:
+        """Score every item by the edges that lead to it from the history; 0 where none does."""
+        self._require(self.graph)
+        assert self.graph is not None
+        return self._walk(queries, self.graph, self.chosen)
+
+    def propose(self, queries: Queries, n: int) -> Candidates:
+        """Propose the items most strongly linked from the history; never an item without a link."""
+        scores = self.score_all(queries)
+        return best_of(np.where(scores > 0, scores, np.float32(np.nan)), n, column=self.name)
+
+    def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:  # noqa: ARG002
+        """Link new items with their text neighbours, both ways."""
+        self._require(self.graph)
+        assert self.graph is not None
+        assert self._lexical is not None
+        rows = self._lexical.rows_of(new)
+        # A shop may have no weight for text because its items have long histories; a new item has none.
+        weight = self.chosen.text_weight or self.config.text_weight
+        to_known = self._text_edges(rows, drop_self=False)
+        to_known.data = np.float32(weight) * to_known.data**self.chosen.text_exponent
+        corner = sp.csr_array((len(new), len(new)), dtype=np.float32)
+        grown = sp.vstack([sp.hstack([self.graph, to_known.T]), sp.hstack([to_known, corner])])
+        self.graph = sp.csr_array(grown, dtype=np.float32)
+        self._lexical = self._lexical.extended(rows)
+
+    def state(self) -> ComponentState:
+        """Return the graph, the words of the catalogue and the settings that were chosen."""
+        self._require(self.graph)
+        assert self._lexical is not None
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "event_weights": self._event_weights,
+            "idf": self._lexical.idf,
+        }
+        arrays |= {f"graph.{name}": part for name, part in sparse_parts(self.graph).items()}
+        arrays |= {f"lexical.{name}": part for name, part in sparse_parts(self._lexical.matrix).items()}
+        facts = {
+            "chosen": self.chosen.model_dump(),
+            "columns": list(self._lexical.columns),
+            "words": self._lexical.vocabulary.ids.to_list(),
+        }
+        return ComponentState(arrays, facts)
+
+    def restore(self, state: ComponentState) -> None:
+        """Take over a saved graph."""
+        arrays, facts = state.arrays, state.facts
+        self.chosen = ItemGraphConfig.parse(facts["chosen"], where=self.name)
+        self.graph = sparse_from_parts(arrays, "graph.")
+        self._event_weights = np.asarray(arrays["event_weights"], dtype=np.float32)
+        self._lexical = LexicalIndex.from_parts(
+            facts["columns"],
+            Vocabulary(facts["words"]),
+            np.asarray(arrays["idf"], dtype=np.float32),
+            sparse_from_parts(arrays, "lexical."),
+        )
+
+    def _weights_of(self, histories: Histories) -> FloatArray:
+        known = np.minimum(histories.event_index, len(self._event_weights) - 1)
+        return self._event_weights[known]
+
+    def _walk(self, queries: Queries, graph: sp.csr_array, config: ItemGraphConfig) -> FloatArray:
+        recent = queries.histories.without_repeats().newest(config.history_length)
+        start = history_weights(
+            recent, self._weights_of(recent), decay=config.history_decay, n_items=graph.shape[0]
+        )
+        scores: FloatArray = (start @ graph).toarray()
+        return scores
+
+    def _text_edges(self, rows: sp.csr_array, *, drop_self: bool) -> sp.csr_array:
+        assert self._lexical is not None
+        edges = sp.coo_array(self._lexical.neighbours(rows, self.config.n_text_neighbours + int(drop_self)))
+        kept = edges.row != edges.col if drop_self else np.ones(edges.nnz, dtype=np.bool_)
+        return sp.csr_array((edges.data[kept], (edges.row[kept], edges.col[kept])), shape=edges.shape)
+
+
+def _joined(edges: sp.csr_array, text: sp.csr_array, config: ItemGraphConfig) -> sp.csr_array:
+    if config.text_weight == 0:
+        return edges
+    by_text = text.copy()
+    by_text.data = np.float32(config.text_weight) * text.data**config.text_exponent
+    return sp.csr_array(edges + by_text, dtype=np.float32)
