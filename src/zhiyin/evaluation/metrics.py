@@ -224,7 +224,9 @@ def serendipity(ranked: RankedTargets, k: int, expected: BoolArray) -> PerQuery:
         k: The cut.
         expected: (I,) bool, items that a primitive method would show anyway, such as the k most popular.
     """
-    surprising = ~expected[ranked.item_index] & (ranked.item_index != PAD)
+    known = np.flatnonzero((ranked.item_index != PAD) & (ranked.item_index < len(expected)))
+    surprising = np.ones(len(ranked.item_index), dtype=bool)
+    surprising[known] = ~expected[ranked.item_index[known]]
     return _gained(ranked, k, surprising.astype(np.float64)) / _or_nan(ranked.n_targets)
 
 

@@ -1,0 +1,209 @@
+"""What was measured: one value of every metric for every query, and what follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zhiyin.domain import BoolArray, Candidates, Examples, FloatArray, LongArray
+from zhiyin.domain.errors import RequestError, did_you_mean
+from zhiyin.evaluation.intervals import (
+    Array,
+    Interval,
+    normal_interval,
+    percentile_interval,
+    resampled_means,
+)
+from zhiyin.evaluation.list_metrics import coverage, exposure, gini
+from zhiyin.evaluation.machine import versions
+from zhiyin.evaluation.metrics import RankedTargets
+from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
+
+CATALOGUE_METRICS = {"coverage": coverage, "gini": gini}
+"""Metrics of all slates together; the rest are means over queries."""
+
+CATALOGUE_RESAMPLES = 200
+"""A standard deviation needs fewer resamples than a percentile."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Where a figure comes from.
+
+    Attributes:
+        dataset: Name of the dataset.
+        recipe: Name of the recipe, source or bundle.
+        protocol: Name of the split.
+        seed: Of the training.
+        fit_seconds: What training took; None for a bundle that was trained earlier.
+        command: Command line that gives the figure again; empty when there is none.
+    """
+
+    dataset: str
+    recipe: str
+    protocol: str = "leave-last-out"
+    seed: int = 0
+    fit_seconds: float | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` returns: B queries judged.
+
+    Attributes:
+        settings: How.
+        facts: Of the catalogue.
+        values: Metric such as ``recall_at_10`` → (B,) float32, a target that never occurs in training being a
+            miss; NaN where the metric says nothing about a query.
+        ranked: The targets with their true ranks, those that never occur in training included.
+        slates: (B, max(at)) what was recommended, with all its columns.
+        history_length: (B,) int64, events of each query.
+        queries_digest: Of users, histories and targets; equal digests are equal queries.
+        scoring_seconds: What recommending took, without judging.
+        peak_memory_mb: Of the process so far; None where the system does not say.
+    """
+
+    settings: EvaluationSettings
+    facts: CatalogueFacts
+    values: Mapping[str, FloatArray]
+    ranked: RankedTargets
+    slates: Candidates
+    history_length: LongArray
+    queries_digest: str
+    scoring_seconds: float = 0.0
+    peak_memory_mb: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.ranked)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all metrics."""
+        of_catalogue = [f"{name}_at_{k}" for k in self.settings.at for name in CATALOGUE_METRICS]
+        return (*self.values, *of_catalogue)
+
+    @property
+    def target_is_seen(self) -> BoolArray:
+        """(M,) bool: whether each of ``ranked``'s targets occurs in training."""
+        return targets_seen(self.ranked, self.facts)
+
+    def mean(self, metric: str) -> float:
+        """Mean over the queries, or the value of all slates together; NaN when it says nothing.
+
+        Raises:
+            RequestError: when the metric was not measured.
+        """
+        if metric in self.values:
+            values = self.values[metric]
+            known = values[~np.isnan(values)]
+            return float(known.mean(dtype=np.float64)) if len(known) else math.nan
+        name, k = self._catalogue_metric(metric)
+        return CATALOGUE_METRICS[name](exposure(self.slates.item_index[:, :k], self.facts.n_items))
+
+    def interval(self, metric: str) -> Interval:
+        """Mean with a 95 % interval: the middle of the bootstrap over queries.
+
+        For ``coverage`` and ``gini``, whose resamples lie too low or too high, 1.96 bootstrap standard
+        deviations on both sides.
+
+        Raises:
+            RequestError: when the metric was not measured.
+        """
+        if metric in self.values:
+            column = list(self.values).index(metric)
+            return percentile_interval(self.mean(metric), self._resampled[:, column])
+        self._catalogue_metric(metric)
+        return self._catalogue_intervals[metric]
+
+    def record(self, run: RunRecord) -> dict[str, Any]:
+        """Everything that stands in a table or a file of results, as plain values; NaN becomes None."""
+        return {
+            "dataset": run.dataset,
+            "recipe": run.recipe,
+            "protocol": run.protocol,
+            "seed": run.seed,
+            "at": list(self.settings.at),
+            "repeat": self.settings.repeat,
+            "n_queries": len(self),
+            "n_targets": len(self.ranked.rank),
+            "n_targets_unseen_in_training": int((~self.target_is_seen).sum()),
+            "metrics": {metric: _plain(self.interval(metric)) for metric in self.metrics},
+            "fit_seconds": run.fit_seconds,
+            "scoring_seconds": self.scoring_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+            "versions": dict(versions()),
+            "command": run.command,
+        }
+
+    def to_json(self, run: RunRecord) -> str:
+        """`record` as JSON, one object."""
+        return json.dumps(self.record(run), ensure_ascii=False, indent=2, allow_nan=False)
+
+    @cached_property
+    def _resampled(self) -> Array:
+        """(R, number of metrics) float64: all means resampled in one go."""
+        table = np.stack(list(self.values.values()), axis=1)
+        return resampled_means(table, self.settings.n_resamples, self.settings.seed)
+
+    @cached_property
+    def _catalogue_intervals(self) -> dict[str, Interval]:
+        of_catalogue = [metric for metric in self.metrics if metric not in self.values]
+        return {
+            metric: normal_interval(self.mean(metric), self._resampled_catalogue(metric))
+            for metric in of_catalogue
+        }
+
+    def _resampled_catalogue(self, metric: str) -> Array:
+        name, k = self._catalogue_metric(metric)
+        slates = self.slates.item_index[:, :k]
+        rng = np.random.default_rng(self.settings.seed)
+        draws = (rng.integers(len(slates), size=len(slates)) for _ in range(CATALOGUE_RESAMPLES))
+        measure = CATALOGUE_METRICS[name]
+        return np.array([measure(exposure(slates[rows], self.facts.n_items)) for rows in draws])
+
+    def _catalogue_metric(self, metric: str) -> tuple[str, int]:
+        name, _, cut = metric.rpartition("_at_")
+        if metric not in self.metrics:
+            raise RequestError(
+                f"The metric '{metric}' was not measured.{did_you_mean(metric, self.metrics)}",
+                possible=f"Measured were: {', '.join(self.metrics)}.",
+            )
+        return name, int(cut)
+
+
+def targets_seen(ranked: RankedTargets, facts: CatalogueFacts) -> BoolArray:
+    """(M,) bool: whether each target occurs in training; items beyond the catalogue do not."""
+    in_catalogue = (ranked.item_index >= 0) & (ranked.item_index < facts.n_items)
+    seen = np.zeros(len(in_catalogue), dtype=bool)
+    seen[in_catalogue] = facts.seen_in_training[ranked.item_index[in_catalogue]]
+    return seen
+
+
+def digest_of(examples: Examples) -> str:
+    """Fingerprint of users, histories and targets: equal exactly when the queries are."""
+    digest = hashlib.sha256()
+    histories, targets = examples.queries.histories, examples.targets
+    for array in (
+        examples.queries.user_index,
+        histories.offsets,
+        histories.item_index,
+        targets.offsets,
+        targets.values,
+    ):
+        digest.update(np.ascontiguousarray(array).tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def _plain(interval: Interval) -> dict[str, Any]:
+    value, low, high = (
+        None if math.isnan(number) else number for number in (interval.value, interval.low, interval.high)
+    )
+    return {"value": value, "interval": None if low is None or high is None else [low, high]}

@@ -1,0 +1,88 @@
+"""How sure a mean over queries is, by drawing the queries anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zhiyin.domain import FloatArray
+
+Array = npt.NDArray[np.float64]
+
+CELLS_AT_ONCE = 2_000_000
+"""Weights held in memory at the same time: 8 MB."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it lies in 95 of 100 repetitions; NaN where nothing can be said."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resampled_weights(n_queries: int, n_resamples: int, seed: int) -> Iterator[FloatArray]:
+    """Draw B of B queries with replacement, many times.
+
+    Yields:
+        (R, B) float32: how often each query was drawn in each of R resamples; R in all is ``n_resamples``.
+        The same arguments give the same draws, so that two evaluations are resampled alike.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = max(1, min(n_resamples, CELLS_AT_ONCE // max(n_queries, 1)))
+    for start in range(0, n_resamples, at_once):
+        weights = np.empty((min(at_once, n_resamples - start), n_queries), dtype=np.float32)
+        for resample in weights:
+            drawn = rng.integers(n_queries, size=n_queries)
+            resample[:] = np.bincount(drawn, minlength=n_queries)
+        yield weights
+
+
+def resampled_means(values: npt.NDArray[np.floating], n_resamples: int, seed: int) -> Array:
+    """Means of resampled queries: Efron, *Bootstrap Methods: Another Look at the Jackknife* (1979).
+
+    Args:
+        values: (B, M) floats, M quantities of each query; NaN says nothing and is left out.
+        n_resamples: R.
+        seed: Of the draws.
+
+    Returns:
+        (R, M) float64; NaN where a resample drew only NaN.
+    """
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0).astype(np.float32)
+    counted = known.astype(np.float32)
+    means = [
+        _ratio(weights @ filled, weights @ counted)
+        for weights in resampled_weights(len(values), n_resamples, seed)
+    ]
+    return np.concatenate(means) if means else np.empty((0, values.shape[1]))
+
+
+def percentile_interval(value: float, resampled: Array) -> Interval:
+    """Take the middle 95 % of the (R,) resampled values."""
+    known = resampled[~np.isnan(resampled)]
+    if len(known) == 0:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(known, [0.025, 0.975])
+    return Interval(value, float(low), float(high))
+
+
+def normal_interval(value: float, resampled: Array, *, least: float = 0.0, most: float = 1.0) -> Interval:
+    """Put 1.96 standard deviations of the (R,) resampled values around the value.
+
+    For quantities of a union of slates, such as coverage: a resample holds fewer different queries, so that
+    its values are too small, while their spread is right.
+    """
+    margin = 1.96 * float(np.std(resampled)) if len(resampled) else float("nan")
+    return Interval(value, *(float(end) for end in np.clip([value - margin, value + margin], least, most)))
+
+
+def _ratio(total: FloatArray, count: FloatArray) -> Array:
+    empty = np.full(total.shape, np.nan)
+    ratio: Array = np.divide(total, count, out=empty, where=count > 0, dtype=np.float64)
+    return ratio
