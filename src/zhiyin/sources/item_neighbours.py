@@ -1,0 +1,193 @@
+"""What people who took this also took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from pydantic import NonNegativeFloat, PositiveInt
+
+from zhiyin.contracts import (
+    CandidateSource,
+    ComponentState,
+    Config,
+    Probability,
+    TrainingData,
+    best_of,
+)
+from zhiyin.domain import Candidates, FloatArray, Histories, Queries
+from zhiyin.training.selection import sample_examples, validation_ndcg
+
+DECAYS_TRIED = (1.0, 0.9, 0.75, 0.6, 0.4)
+"""What ``auto`` chooses from."""
+_EXAMPLES_TO_CHOOSE_ON = 2000
+_ITEMS_AT_ONCE = 1024
+"""Rows of the co-occurrence matrix that are in memory at once before they are pruned."""
+
+
+class ItemNeighboursConfig(Config):
+    """Settings of `ItemNeighbours`."""
+
+    similarity: Literal["cosine", "jaccard", "conditional"] = "cosine"
+    """How co-occurrence becomes likeness; see `ItemNeighbours`."""
+    shrinkage: NonNegativeFloat = 5.0
+    """Co-occurrences that count as none: a pair seen c times keeps c / (c + shrinkage) of its likeness."""
+    user_damping: Probability = 0.0
+    """How much less a pair counts in a long history: n items weigh it by n ** -damping."""
+    n_neighbours: PositiveInt = 200
+    """Neighbours kept of each item."""
+    history_length: PositiveInt = 50
+    """Newest events of a history that are looked at, when training and when asked."""
+    history_decay: Probability | Literal["auto"] = "auto"
+    """What each step back in the history is multiplied by; ``auto`` is chosen on validation."""
+
+
+class ItemNeighbours(CandidateSource[ItemNeighboursConfig]):
+    """Item-based collaborative filtering over whole histories, their order aside.
+
+    With c(a, b) the weighted number of users who have both and c(a) those who have a, the likeness of b to
+    a is one of::
+
+        cosine       c(a, b) / sqrt(c(a) c(b))         Sarwar et al. 2001
+        jaccard      c(a, b) / (c(a) + c(b) - c(a, b))
+        conditional  c(a, b) / c(a)                    Deshpande and Karypis 2004
+
+    times c(a, b) / (c(a, b) + shrinkage), the ``n_neighbours`` largest of each a being kept. The score of b
+    is ``Σ over the history of decay**age × likeness(item, b)``, 0 where no item of the history leads to b.
+    """
+
+    name = "item_neighbours"
+    config_class = ItemNeighboursConfig
+
+    _likeness: sp.csr_array | None = None
+    _decay: float = 1.0
+
+    def fit(self, training: TrainingData) -> None:
+        """Count who has what together, prune, and choose the decay."""
+        taken = _taken(training.dataset.histories, training.dataset.n_items, self.config)
+        with training.progress.stage("item neighbours: counting pairs"):
+            self._likeness = _likeness(taken, self.config)
+        self._decay = self._choose_decay(training, self._likeness)
+
+    def score_all(self, queries: Queries) -> FloatArray:
+        """Return (B, I) float32 ≥ 0."""
+        self._require(self._likeness)
+        assert self._likeness is not None
+        return self._walk(queries, self._likeness, self._decay)
+
+    def propose(self, queries: Queries, n: int) -> Candidates:
+        """Return the items most alike to the history; never one without any likeness."""
+        scores = self.score_all(queries)
+        return best_of(np.where(scores > 0, scores, np.float32(np.nan)), n, column=self.name)
+
+    def state(self) -> ComponentState:
+        """Return the pruned likenesses and the decay."""
+        self._require(self._likeness)
+        assert self._likeness is not None
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "data": self._likeness.data,
+            "indices": self._likeness.indices,
+            "indptr": self._likeness.indptr,
+        }
+        return ComponentState(arrays, {"history_decay": self._decay})
+
+    def restore(self, state: ComponentState) -> None:
+        """Take over saved likenesses."""
+        arrays = state.arrays
+        n_items = len(arrays["indptr"]) - 1
+        parts = (arrays["data"].astype(np.float32), arrays["indices"], arrays["indptr"])
+        self._likeness = sp.csr_array(parts, shape=(n_items, n_items))
+        self._decay = float(state.facts["history_decay"])
+
+    def _choose_decay(self, training: TrainingData, likeness: sp.csr_array) -> float:
+        if self.config.history_decay != "auto":
+            return self.config.history_decay
+        if training.validation is None:
+            return DECAYS_TRIED[2]
+        examples = sample_examples(training.validation, _EXAMPLES_TO_CHOOSE_ON, seed=training.seed)
+
+        def ndcg(decay: float) -> float:
+            return validation_ndcg(lambda queries: self._walk(queries, likeness, decay), examples)
+
+        return max(DECAYS_TRIED, key=ndcg)
+
+    def _walk(self, queries: Queries, likeness: sp.csr_array, decay: float) -> FloatArray:
+        recent = queries.histories.newest(self.config.history_length)
+        weights = np.float32(decay) ** recent.age_of_event.astype(np.float32)
+        known = recent.item_index < likeness.shape[0]
+        places = (recent.row_of_event[known], recent.item_index[known])
+        start = sp.csr_array((weights[known], places), shape=(len(recent), likeness.shape[0]))
+        scores: FloatArray = (start @ likeness).toarray().astype(np.float32, copy=False)
+        return scores
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Who has what.
+
+    Attributes:
+        weighted: (U, I) sparse float32, the weight of the user at each item they have.
+        plain: (U, I) sparse float32, 1 at each item they have.
+    """
+
+    weighted: sp.csr_array
+    plain: sp.csr_array
+
+
+def _taken(histories: Histories, n_items: int, config: ItemNeighboursConfig) -> _Taken:
+    recent = histories.newest(config.history_length)
+    places = (recent.row_of_event, recent.item_index)
+    plain = sp.csr_array((np.ones(recent.n_events, np.float32), places), shape=(len(recent), n_items))
+    plain.sum_duplicates()
+    plain.data[:] = 1.0
+    n_of_user = np.diff(plain.indptr)
+    weighted = plain.copy()
+    user_weights = np.maximum(n_of_user, 1).astype(np.float32) ** np.float32(-config.user_damping)
+    weighted.data = np.repeat(user_weights, n_of_user)
+    return _Taken(weighted, plain)
+
+
+def _likeness(taken: _Taken, config: ItemNeighboursConfig) -> sp.csr_array:
+    n_items = taken.plain.shape[1]
+    n_of_item = np.asarray(taken.weighted.sum(axis=0)).astype(np.float32)
+    by_item = sp.csr_array(taken.weighted.T)
+    blocks = [
+        _pruned(by_item[start : start + _ITEMS_AT_ONCE] @ taken.plain, start, n_of_item, config)
+        for start in range(0, n_items, _ITEMS_AT_ONCE)
+    ]
+    return sp.csr_array(sp.vstack(blocks), dtype=np.float32)
+
+
+def _pruned(
+    together: sp.csr_array, first_item: int, n_of_item: FloatArray, config: ItemNeighboursConfig
+) -> sp.csr_array:
+    """Turn counts of a few rows into likenesses, and keep the largest of each row.
+
+    Args:
+        together: (M, I) sparse, counts of pairs for items ``first_item`` to ``first_item + M``.
+        first_item: The item of the first row.
+        n_of_item: (I,) float32, how many have each item.
+        config: Similarity, shrinkage, neighbours.
+    """
+    pairs = sp.coo_array(together)
+    apart = pairs.row + first_item != pairs.col
+    row, column, count = pairs.row[apart], pairs.col[apart], pairs.data[apart]
+    of_row, of_column = n_of_item[row + first_item], n_of_item[column]
+    if config.similarity == "cosine":
+        alike = count / np.sqrt(of_row * of_column)
+    elif config.similarity == "jaccard":
+        alike = count / (of_row + of_column - count)
+    else:
+        alike = count / of_row
+    alike *= count / (count + np.float32(config.shrinkage))
+    order = np.lexsort((column, -alike, row))
+    row = row[order]
+    starts = np.searchsorted(row, np.arange(together.shape[0]))
+    place = np.arange(len(row)) - starts[row]
+    kept = order[place < config.n_neighbours]
+    return sp.csr_array(
+        (alike[kept].astype(np.float32), (pairs.row[apart][kept], column[kept])), shape=together.shape
+    )

@@ -1,0 +1,105 @@
+"""Item neighbours, against likenesses computed pair by pair."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zhiyin.contracts import TrainingData
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import Histories, Queries
+from zhiyin.sources import item_neighbours
+from zhiyin.sources.item_neighbours import ItemNeighbours
+from zhiyin.testing.source_contract import CandidateSourceContract
+from zhiyin.testing.worlds import checkerboard
+
+
+class TestItemNeighbours(CandidateSourceContract):
+    source = ItemNeighbours
+    solves = (checkerboard,)
+
+
+class TestJaccardNeighbours(CandidateSourceContract):
+    source = ItemNeighbours
+    settings = {"similarity": "jaccard", "history_decay": 0.9}  # noqa: RUF012
+    solves = (checkerboard,)
+
+
+class TestConditionalNeighbours(CandidateSourceContract):
+    source = ItemNeighbours
+    settings = {"similarity": "conditional"}  # noqa: RUF012
+    solves = (checkerboard,)
+
+
+def fitted(rows: list[list[int]], **chosen: object) -> tuple[ItemNeighbours, int]:
+    world = checkerboard()
+    histories = Histories.of_items([np.array(row, dtype=np.int32) for row in rows])
+    dataset = Dataset("rows", world.catalogue, world.training.dataset.users, histories)
+    source = ItemNeighbours(**chosen)
+    source.fit(TrainingData(dataset, world.training.language))
+    return source, dataset.n_items
+
+
+def slow_likeness(rows: list[list[int]], n_items: int, similarity: str, shrinkage: float, damping: float):
+    """The definition, one pair after the other."""
+    likeness = np.zeros((n_items, n_items))
+    owned = [set(row) for row in rows]
+    weight = [len(items) ** -damping if items else 0.0 for items in owned]
+    alone = [sum(w for w, items in zip(weight, owned, strict=True) if a in items) for a in range(n_items)]
+    for a in range(n_items):
+        for b in range(n_items):
+            both = sum(w for w, items in zip(weight, owned, strict=True) if a in items and b in items)
+            if a == b or both == 0:
+                continue
+            norm = {
+                "cosine": (alone[a] * alone[b]) ** 0.5,
+                "jaccard": alone[a] + alone[b] - both,
+                "conditional": alone[a],
+            }[similarity]
+            likeness[a, b] = both / norm * both / (both + shrinkage)
+    return likeness
+
+
+histories = st.lists(st.lists(st.integers(0, 11), max_size=6), min_size=1, max_size=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=histories, similarity=st.sampled_from(["cosine", "jaccard", "conditional"]), damping=st.floats(0, 1)
+)
+def test_scores_equal_the_definition(rows, similarity, damping):
+    chosen = {"similarity": similarity, "shrinkage": 2.0, "user_damping": damping, "history_decay": 0.5}
+    source, n_items = fitted(rows, **chosen)
+    likeness = slow_likeness(rows, n_items, similarity, 2.0, damping)
+    asked = Queries.of_histories(Histories.of_items([np.array([3, 5, 3]), np.array([0])]))
+    expected = np.stack([likeness[3] * 1.25 + likeness[5] * 0.5, likeness[0]])
+    np.testing.assert_allclose(source.score_all(asked), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_only_the_nearest_neighbours_are_kept(monkeypatch):
+    rows = [[0, 1], [0, 1], [0, 1], [0, 2], [0, 2], [0, 3]]
+    monkeypatch.setattr(item_neighbours, "_ITEMS_AT_ONCE", 2)  # several blocks
+    source, _ = fitted(rows, n_neighbours=2, history_decay=1.0)
+    scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0])])))[0]
+    assert np.flatnonzero(scores).tolist() == [1, 2]
+    back = source.score_all(Queries.of_histories(Histories.of_items([np.array([3])])))[0]
+    assert np.flatnonzero(back).tolist() == [0]
+
+
+def test_old_events_beyond_the_history_length_are_not_looked_at():
+    source, _ = fitted([[0, 1], [2, 3]], history_length=2)
+    scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0, 2, 2])])))[0]
+    assert np.flatnonzero(scores).tolist() == [3]
+
+
+def test_an_item_nobody_took_is_nobodys_neighbour():
+    source, n_items = fitted([[0, 1]])
+    proposed = source.propose(Queries.of_histories(Histories.of_items([np.array([7])])), n_items)
+    assert not proposed.is_item.any()
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_decay_at_its_bounds(decay: float):
+    source, _ = fitted([[0, 1], [2, 3]], history_decay=decay)
+    scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0, 2])])))[0]
+    assert np.flatnonzero(scores).tolist() == ([3] if decay == 0 else [1, 3])
