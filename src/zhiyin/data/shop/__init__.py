@@ -1,0 +1,1 @@
+"""A simulated shop whose truth is known: the demo, the test world, the environment of bandits."""
