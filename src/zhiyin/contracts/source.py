@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import numpy as np
+
 from zhiyin.contracts.component import Component, ConfigT
 from zhiyin.contracts.language import CatalogueLanguage
-from zhiyin.contracts.scores import scores_at
+from zhiyin.contracts.scores import best_of, scores_at
 from zhiyin.contracts.training import ComponentState, TrainingData
-from zhiyin.domain import Candidates, Catalogue, FloatArray, IndexArray, Queries
+from zhiyin.domain import PAD, Candidates, Catalogue, FloatArray, IndexArray, Queries
 from zhiyin.domain.errors import NotFitted
 
 
@@ -24,10 +26,12 @@ class CandidateSource(Component[ConfigT], ABC):
         name: Also the name of its score column.
         serves_new_items: It can propose items that no training event touched.
         serves_new_users: It has proposals for a query without any history.
+        reads_vectors: It asks ``training.language`` for text vectors, so a language model is needed.
     """
 
     serves_new_items: ClassVar[bool] = False
     serves_new_users: ClassVar[bool] = False
+    reads_vectors: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, training: TrainingData) -> None:
@@ -59,9 +63,24 @@ class CandidateSource(Component[ConfigT], ABC):
         """
         return scores_at(self.score_all(queries), item_index)
 
-    @abstractmethod
     def propose(self, queries: Queries, n: int) -> Candidates:
-        """Return up to ``n`` items a query, best first, with the column named after the source."""
+        """Return up to ``n`` items a query, best first, with the column named after the source.
+
+        Items on which the source has no opinion are never proposed.
+        """
+        return best_of(self.score_all(queries), n, column=self.name)
+
+    def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:  # noqa: ARG002
+        """Name the event of the history that speaks most for each item.
+
+        Args:
+            queries: B queries.
+            item_index: (B, N) int32, -1 pads.
+
+        Returns:
+            (B, N) int32 item indices from the histories; -1 where the source has no such reason.
+        """
+        return np.full(item_index.shape, PAD, dtype=np.int32)
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Take in items that arrive after training; they get the next indices, in order.

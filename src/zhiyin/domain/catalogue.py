@@ -42,6 +42,15 @@ class Catalogue:
         table = pl.concat([self.table, new.table], how="diagonal_relaxed")
         return Catalogue(self.items.extended(new.items.ids), table)
 
+    def changed(
+        self, item_index: np.ndarray[tuple[int, ...], np.dtype[np.integer]], items: Catalogue
+    ) -> Catalogue:
+        """Return this catalogue with the rows of some items replaced; what is not given becomes null."""
+        place = np.arange(len(self), dtype=np.int64)
+        place[item_index] = len(self) + np.arange(len(items))
+        both = pl.concat([self.table, items.table], how="diagonal_relaxed")
+        return Catalogue(self.items, both[place])
+
     @classmethod
     def from_table(cls, table: pl.DataFrame) -> Catalogue:
         """Take the ids from the column ``item_id``."""

@@ -70,6 +70,16 @@ class Histories:
         """Return one history for each run of flat events: (B,) int64 starts and lengths; runs may overlap."""
         return self._at(offsets_of(lengths), flat_positions(starts, lengths))
 
+    def followed_by(self, other: Histories) -> Histories:
+        """Return these histories with others under them."""
+        return Histories(
+            np.concatenate([self.offsets, other.offsets[1:] + self.n_events]),
+            np.concatenate([self.item_index, other.item_index]),
+            np.concatenate([self.event_index, other.event_index]),
+            np.concatenate([self.timestamp, other.timestamp]),
+            np.concatenate([self.value, other.value]),
+        )
+
     def slice(self, start: int, stop: int) -> Histories:
         """Return histories ``start:stop``."""
         return self.take(np.arange(start, min(stop, len(self))))

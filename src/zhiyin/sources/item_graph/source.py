@@ -13,9 +13,8 @@ from zhiyin.contracts import (
     CatalogueLanguage,
     ComponentState,
     TrainingData,
-    best_of,
 )
-from zhiyin.domain import Candidates, Catalogue, FloatArray, Histories, Queries, Vocabulary
+from zhiyin.domain import PAD, Catalogue, FloatArray, Histories, IndexArray, Queries, Vocabulary
 from zhiyin.language.lexical import LexicalIndex, sparse_from_parts, sparse_parts
 from zhiyin.sources.item_graph.choosing import choose_settings
 from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, history_weights, scaled
@@ -80,15 +79,28 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         self.graph = graph_of(self.chosen)
 
     def score_all(self, queries: Queries) -> FloatArray:
-        """Score every item by the edges that lead to it from the history; 0 where none does."""
+        """Score every item by the edges that lead to it from the history; no opinion where none does."""
         self._require(self.graph)
         assert self.graph is not None
-        return self._walk(queries, self.graph, self.chosen)
+        scores = self._walk(queries, self.graph, self.chosen)
+        return np.where(scores > 0, scores, np.float32(np.nan))
 
-    def propose(self, queries: Queries, n: int) -> Candidates:
-        """Propose the items most strongly linked from the history; never an item without a link."""
-        scores = self.score_all(queries)
-        return best_of(np.where(scores > 0, scores, np.float32(np.nan)), n, column=self.name)
+    def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
+        """Name the item of the history with the strongest decayed edge to each item."""
+        assert self.graph is not None
+        recent = queries.histories.without_repeats().newest(self.chosen.history_length)
+        reasons = np.full(item_index.shape, PAD, dtype=np.int32)
+        for row in range(len(queries)):  # explanations are asked for one user at a time
+            events = recent.slice(row, row + 1)
+            known = events.item_index[events.item_index < self.graph.shape[0]]
+            if not len(known):
+                continue
+            decay = self.chosen.history_decay ** np.arange(len(known) - 1, -1, -1)
+            shown = np.clip(item_index[row], 0, self.graph.shape[0] - 1)
+            edges = self.graph[known][:, shown].toarray() * decay[:, None]
+            has_reason = (edges.max(axis=0) > 0) & (item_index[row] != PAD)
+            reasons[row] = np.where(has_reason, known[edges.argmax(axis=0)], PAD)
+        return reasons
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:  # noqa: ARG002
         """Link new items with their text neighbours, both ways."""
