@@ -2,66 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from zhiyin.domain import IndexArray, LongArray, Vocabulary
-from zhiyin.domain.arrays import offsets_of
+from zhiyin.data.checks.interactions import Events
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.description import Description
+from zhiyin.data.order import history_offsets, joined_to, time_order
+from zhiyin.domain import NO_TIMESTAMP, Catalogue, Histories, IndexArray, Vocabulary
 
 
-def first_appearances(ids: pl.Series) -> tuple[pl.Series, IndexArray]:
-    """Number distinct ids in the order in which they first appear.
-
-    Args:
-        ids: (T,) strings without nulls.
-
-    Returns:
-        The distinct ids, and (T,) int32 indices into them.
-    """
-    encoded = ids.to_arrow().dictionary_encode()
-    distinct = pl.Series("id", encoded.dictionary, dtype=pl.String)
-    return distinct, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-
-
-def indices_in(vocabulary: Vocabulary, ids: pl.Series) -> tuple[Vocabulary, IndexArray]:
-    """Look ids up in a vocabulary; those it lacks are appended in the order of their first appearance.
+def dataset_of(
+    name: str, events: Events, tables: Mapping[str, pl.DataFrame], description: Description
+) -> Dataset:
+    """Index clean tables.
 
     Args:
-        vocabulary: May be empty.
-        ids: (T,) strings without nulls.
+        name: What reports call the dataset.
+        events: Clean interactions, in the order of the file.
+        tables: Clean ``items``, ``users``, ``facts`` and ``impressions``, those that are there.
+        description: Weights of events, and which value is positive.
 
     Returns:
-        The vocabulary, longer or the same, and (T,) int32 indices into it.
+        Users in the order of their first event, then those that are only described; items in the order of
+        the items file, then those that only interactions name.
     """
-    distinct, place = first_appearances(ids)
-    index = vocabulary.indices(distinct)
-    is_new = index < 0
-    index = np.where(is_new, len(vocabulary) + np.cumsum(is_new, dtype=np.int32) - 1, index).astype(np.int32)
-    longer = Vocabulary(pl.concat([vocabulary.ids, distinct.filter(pl.Series(is_new)).alias("id")]))
-    return longer, index[place]
+    catalogue, item_of = _catalogue(tables.get("items"), events.items.distinct)
+    users = Vocabulary(events.users.distinct)
+    if "users" in tables:
+        users, _ = joined_to(users, tables["users"]["user_id"])
+    user_index = events.users.place
+    order = time_order(user_index, None if events.moments is None else events.moments.order)
+    at: slice | npt.NDArray[np.intp] = slice(None) if order is None else order
+    n_events = len(events)
+    seconds = np.full(n_events, NO_TIMESTAMP) if events.moments is None else events.moments.seconds[at]
+    value = np.full(n_events, np.nan, dtype=np.float32) if events.value is None else events.value[at]
+    context = {
+        column.name: column if order is None else column.gather(order)
+        for column in events.context.get_columns()
+    }
+    weights = [description.event_weights.get(kind, 1.0) for kind in events.kinds]
+    return Dataset(
+        name=name,
+        catalogue=catalogue,
+        users=users,
+        histories=Histories(
+            history_offsets(user_index, len(users)),
+            item_of[events.items.place[at]],
+            events.kind[at],
+            seconds,
+            value,
+        ),
+        event_kinds=events.kinds,
+        event_weights=np.array(weights, dtype=np.float32),
+        positive_value=description.positive,
+        context=context,
+        user_table=tables.get("users"),
+        facts=tables.get("facts"),
+        impressions=tables.get("impressions"),
+    )
 
 
-def time_order(user_index: IndexArray, moment: LongArray | None) -> npt.NDArray[np.intp] | None:
-    """Order events by user, then by time, ties in the order of the file.
-
-    Args:
-        user_index: (T,) int32.
-        moment: (T,) int64 of any unit; None when the order of the file is the order of time.
-
-    Returns:
-        (T,) positions, or None when the events already stand in this order.
-    """
-    if moment is None:
-        if bool((user_index[1:] >= user_index[:-1]).all()):
-            return None
-        return np.argsort(user_index, kind="stable")
-    same_user = user_index[1:] == user_index[:-1]
-    if bool(((user_index[1:] > user_index[:-1]) | (same_user & (moment[1:] >= moment[:-1]))).all()):
-        return None
-    return np.lexsort((moment, user_index))
-
-
-def history_offsets(user_index: IndexArray, n_users: int) -> LongArray:
-    """Return the (n_users + 1,) int64 offsets of the events of each user, whatever order they stand in."""
-    return offsets_of(np.bincount(user_index, minlength=n_users))
+def _catalogue(items: pl.DataFrame | None, touched: pl.Series) -> tuple[Catalogue, IndexArray]:
+    if items is None:
+        vocabulary = Vocabulary(touched)
+        index = np.arange(len(vocabulary), dtype=np.int32)
+        return Catalogue(vocabulary, pl.DataFrame({"item_id": vocabulary.ids})), index
+    vocabulary, index = joined_to(Vocabulary(items["item_id"]), touched)
+    added = pl.DataFrame({"item_id": vocabulary.ids[items.height :]})
+    table = pl.concat([items, added], how="diagonal") if added.height else items
+    return Catalogue(vocabulary, table), index
