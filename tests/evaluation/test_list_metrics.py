@@ -18,6 +18,7 @@ from zhiyin.evaluation.list_metrics import (
     exposure,
     gini,
     novelty,
+    resampled_exposure,
 )
 
 N_ITEMS = 6
@@ -78,15 +79,25 @@ def test_average_popularity_is_the_mean_count_of_what_is_shown():
 def test_coverage_counts_items_shown_at_least_once():
     shown = exposure(np.array([[0, 1], [1, PAD]], dtype=np.int32), 4)
     assert shown.tolist() == [1, 2, 0, 0]
-    assert coverage(shown) == 0.5
-    assert math.isnan(coverage(np.zeros(0)))
+    assert coverage(shown[None]).tolist() == [0.5]
+    assert np.isnan(coverage(np.zeros((1, 0)))).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(slates(), st.integers(0, 99))
+def test_resampled_exposure_is_the_exposure_of_the_drawn_slates(slate, seed):
+    drawn = np.random.default_rng(seed).integers(len(slate), size=len(slate))
+    weights = np.bincount(drawn, minlength=len(slate)).astype(np.float32)[None]
+    np.testing.assert_array_equal(
+        resampled_exposure(slate, N_ITEMS, weights)[0], exposure(slate[drawn], N_ITEMS)
+    )
 
 
 @pytest.mark.parametrize(
     ("shown", "expected"), [([3, 3, 3, 3], 0.0), ([0, 0, 0, 8], 0.75), ([1, 3], 0.25), ([0, 0], math.nan)]
 )
 def test_gini_of_known_shares(shown, expected):
-    assert gini(np.array(shown, dtype=float)) == pytest.approx(expected, nan_ok=True)
+    assert gini(np.array([shown], dtype=float))[0] == pytest.approx(expected, nan_ok=True)
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,4 +106,4 @@ def test_gini_is_half_the_relative_mean_absolute_difference(shown):
     if not shown.sum():
         return
     differences = np.abs(shown[:, None] - shown).mean()
-    assert gini(shown) == pytest.approx(differences / (2 * shown.mean()))
+    assert gini(shown[None])[0] == pytest.approx(differences / (2 * shown.mean()))

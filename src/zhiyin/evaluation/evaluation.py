@@ -20,8 +20,9 @@ from zhiyin.evaluation.intervals import (
     normal_interval,
     percentile_interval,
     resampled_means,
+    resampled_weights,
 )
-from zhiyin.evaluation.list_metrics import coverage, exposure, gini
+from zhiyin.evaluation.list_metrics import coverage, exposure, gini, resampled_exposure
 from zhiyin.evaluation.machine import versions
 from zhiyin.evaluation.metrics import RankedTargets
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
@@ -106,7 +107,8 @@ class Evaluation:
             known = values[~np.isnan(values)]
             return float(known.mean(dtype=np.float64)) if len(known) else math.nan
         name, k = self._catalogue_metric(metric)
-        return CATALOGUE_METRICS[name](exposure(self.slates.item_index[:, :k], self.facts.n_items))
+        shown = exposure(self.slates.item_index[:, :k], self.facts.n_items)
+        return float(CATALOGUE_METRICS[name](shown[None])[0])
 
     def interval(self, metric: str) -> Interval:
         """Mean with a 95 % interval: the middle of the bootstrap over queries.
@@ -155,19 +157,17 @@ class Evaluation:
 
     @cached_property
     def _catalogue_intervals(self) -> dict[str, Interval]:
-        of_catalogue = [metric for metric in self.metrics if metric not in self.values]
+        resampled: dict[str, list[Array]] = {}
+        n_items, seed = self.facts.n_items, self.settings.seed
+        for weights in resampled_weights(len(self), CATALOGUE_RESAMPLES, seed, width=n_items):
+            for k in self.settings.at:
+                shown = resampled_exposure(self.slates.item_index[:, :k], n_items, weights)
+                for name, measure in CATALOGUE_METRICS.items():
+                    resampled.setdefault(f"{name}_at_{k}", []).append(measure(shown))
         return {
-            metric: normal_interval(self.mean(metric), self._resampled_catalogue(metric))
-            for metric in of_catalogue
+            metric: normal_interval(self.mean(metric), np.concatenate(parts))
+            for metric, parts in resampled.items()
         }
-
-    def _resampled_catalogue(self, metric: str) -> Array:
-        name, k = self._catalogue_metric(metric)
-        slates = self.slates.item_index[:, :k]
-        rng = np.random.default_rng(self.settings.seed)
-        draws = (rng.integers(len(slates), size=len(slates)) for _ in range(CATALOGUE_RESAMPLES))
-        measure = CATALOGUE_METRICS[name]
-        return np.array([measure(exposure(slates[rows], self.facts.n_items)) for rows in draws])
 
     def _catalogue_metric(self, metric: str) -> tuple[str, int]:
         name, _, cut = metric.rpartition("_at_")

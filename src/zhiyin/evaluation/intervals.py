@@ -25,15 +25,21 @@ class Interval:
     high: float
 
 
-def resampled_weights(n_queries: int, n_resamples: int, seed: int) -> Iterator[FloatArray]:
+def resampled_weights(n_queries: int, n_resamples: int, seed: int, *, width: int = 0) -> Iterator[FloatArray]:
     """Draw B of B queries with replacement, many times.
+
+    Args:
+        n_queries: B.
+        n_resamples: How often.
+        seed: Of the draws.
+        width: Numbers that the caller holds for every resample; so many fewer are handed out at once.
 
     Yields:
         (R, B) float32: how often each query was drawn in each of R resamples; R in all is ``n_resamples``.
         The same arguments give the same draws, so that two evaluations are resampled alike.
     """
     rng = np.random.default_rng(seed)
-    at_once = max(1, min(n_resamples, CELLS_AT_ONCE // max(n_queries, 1)))
+    at_once = max(1, min(n_resamples, CELLS_AT_ONCE // max(n_queries, width, 1)))
     for start in range(0, n_resamples, at_once):
         weights = np.empty((min(at_once, n_resamples - start), n_queries), dtype=np.float32)
         for resample in weights:
@@ -55,12 +61,15 @@ def resampled_means(values: npt.NDArray[np.floating], n_resamples: int, seed: in
     """
     known = ~np.isnan(values)
     filled = np.where(known, values, 0).astype(np.float32)
-    counted = known.astype(np.float32)
-    means = [
-        _ratio(weights @ filled, weights @ counted)
-        for weights in resampled_weights(len(values), n_resamples, seed)
-    ]
-    return np.concatenate(means) if means else np.empty((0, values.shape[1]))
+    partly = np.flatnonzero(~known.all(axis=0))
+    means = np.empty((n_resamples, values.shape[1]))
+    start = 0
+    for weights in resampled_weights(len(values), n_resamples, seed):
+        chunk = means[start : start + len(weights)]
+        chunk[:] = (weights @ filled) / len(values)
+        chunk[:, partly] = _ratio(weights @ filled[:, partly], weights @ known[:, partly].astype(np.float32))
+        start += len(weights)
+    return means
 
 
 def percentile_interval(value: float, resampled: Array) -> Interval:

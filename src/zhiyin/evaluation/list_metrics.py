@@ -92,31 +92,45 @@ def exposure(item_index: IndexArray, n_items: int) -> npt.NDArray[np.float64]:
     return np.bincount(shown, minlength=n_items).astype(np.float64)
 
 
-def coverage(shown: npt.NDArray[np.float64]) -> float:
+def resampled_exposure(item_index: IndexArray, n_items: int, weights: FloatArray) -> npt.NDArray[np.float64]:
+    """`exposure` of slates that stand for several: (R, I) float64 for weights of shape (R, B)."""
+    row, column = np.nonzero(item_index != PAD)
+    shape = (n_items, len(item_index))
+    shown_in = sparse.csr_matrix((np.ones(len(row)), (item_index[row, column], row)), shape=shape)
+    shown: npt.NDArray[np.float64] = (shown_in @ weights.T.astype(np.float64)).T
+    return shown
+
+
+def coverage(shown: npt.NDArray[np.float64]) -> PerQuery:
     """Share of the catalogue that stands in at least one slate.
 
     Ge, Delgado-Battenfeld, Jannach, *Beyond Accuracy* (2010).
 
     Args:
-        shown: (I,) float64, from `exposure`.
+        shown: (R, I) float64, R exposures.
+
+    Returns:
+        (R,) float64.
     """
-    return float(np.count_nonzero(shown) / len(shown)) if len(shown) else float("nan")
+    n_items = shown.shape[1]
+    return np.count_nonzero(shown, axis=1) / n_items if n_items else np.full(len(shown), np.nan)
 
 
-def gini(shown: npt.NDArray[np.float64]) -> float:
+def gini(shown: npt.NDArray[np.float64]) -> PerQuery:
     """Inequality of exposure: 0 when all items are shown equally often, 1 - 1/I when only one is ever shown.
 
     G = Σ_{i=1}^{I} (2 i - I - 1) x_(i) / (I Σ x), x_(i) ascending. Fleder and Hosanagar, *Blockbuster
     Culture's Next Rise or Fall* (2009). NaN when nothing was shown.
 
     Args:
-        shown: (I,) float64, from `exposure`.
+        shown: (R, I) float64, R exposures.
+
+    Returns:
+        (R,) float64.
     """
-    n_items, total = len(shown), shown.sum()
-    if total == 0:
-        return float("nan")
-    weights = 2 * np.arange(1, n_items + 1) - n_items - 1
-    return float(weights @ np.sort(shown) / (n_items * total))
+    n_items = shown.shape[1]
+    weights = 2.0 * np.arange(1, n_items + 1) - n_items - 1
+    return _ratio(np.sort(shown, axis=1) @ weights, n_items * shown.sum(axis=1))
 
 
 def _mean_over_slate(item_index: IndexArray, of_item: npt.NDArray[np.float64]) -> PerQuery:
