@@ -6,14 +6,16 @@ Every split leaves users, items and event kinds at their indices, so that a comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import Examples, Histories, LongArray, Queries, Ragged
+from zhiyin.data.order import carried_forward
+from zhiyin.domain import PAD, Examples, Histories, LongArray, Queries, Ragged
 from zhiyin.domain.arrays import flat_positions, offsets_of
+from zhiyin.domain.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +89,160 @@ def _examples(
     context = {name: column.gather(first_targets).to_numpy() for name, column in dataset.context.items()}
     queries = Queries(user_index, known, dataset.histories.timestamp[first_targets], context)
     return Examples(queries, Ragged(offsets_of(n_targets), dataset.histories.item_index[positions]))
+
+
+def by_time(dataset: Dataset, *, validation_share: float = 0.1, test_share: float = 0.1) -> Split:
+    """Cut time in three: learn from the first part, validate on the second, test on the last.
+
+    The cuts are moments, the same for all users, such that about these shares of the events lie after them.
+    A query is made once for each user who did something in a part, at their first event there; all their
+    events there are its targets, all before it its history, which is empty for a user who is new.
+    An event without a time counts as happening with the one before it.
+
+    Raises:
+        DataError: when the events have no times, or all happened at the same time.
+    """
+    _require_shares(validation_share, test_share)
+    if not dataset.has_timestamps:
+        raise DataError(
+            f"'{dataset.name}' has no timestamps, so it cannot be split by time.",
+            remedy="Split it with leave_last_out, which needs only the order of events.",
+        )
+    histories = dataset.histories
+    moment = carried_forward(histories.row_of_event.astype(np.int32), histories.timestamp)
+    in_order = np.sort(moment)
+    n_before = [round(len(moment) * (1 - share)) for share in (test_share + validation_share, test_share)]
+    first, second = (int(in_order[min(n, len(moment) - 1)]) for n in n_before)
+    if first == second or first == int(in_order[0]):
+        raise DataError(
+            f"'{dataset.name}' cannot be split by time: too many events happened at the same moment.",
+            remedy="Give larger shares, or split it with leave_last_out.",
+        )
+    return Split(
+        "by-time",
+        dataset.with_events(moment < first),
+        _of_period(dataset, (moment >= first) & (moment < second)),
+        _of_period(dataset, moment >= second),
+    )
+
+
+def by_user(
+    dataset: Dataset, *, validation_share: float = 0.1, test_share: float = 0.1, seed: int = 0
+) -> Split:
+    """Hold back whole users; their last event is the target, and what they did before is known when asked.
+
+    Nothing of these users is in training, so their queries have user index -1. Only users with at least two
+    events are held back.
+    """
+    users = _drawn(dataset.histories.lengths >= 2, (validation_share, test_share), seed)
+    ends = dataset.histories.offsets[1:]
+    validation, test = (_as_strangers(next_events(dataset, chosen, ends[chosen] - 1)) for chosen in users)
+    return Split("by-user", _without_users(dataset, np.concatenate(users)), validation, test)
+
+
+def cold_users(
+    dataset: Dataset,
+    *,
+    validation_share: float = 0.1,
+    test_share: float = 0.1,
+    n_known: int = 0,
+    seed: int = 0,
+) -> Split:
+    """Hold back whole users, and ask when almost nothing is known of them.
+
+    Args:
+        dataset: With all events.
+        validation_share: Share of the users held back for validation.
+        test_share: Share of the users held back for testing.
+        n_known: Events that a query knows: the first ones of the user. Everything after them is a target.
+        seed: Of the draw.
+
+    Returns:
+        Examples of users with more than ``n_known`` events, all with user index -1.
+    """
+    users = _drawn(dataset.histories.lengths > n_known, (validation_share, test_share), seed)
+    starts, lengths = dataset.histories.offsets[:-1], dataset.histories.lengths
+    validation, test = (
+        _as_strangers(next_events(dataset, chosen, starts[chosen] + n_known, lengths[chosen] - n_known))
+        for chosen in users
+    )
+    return Split("cold-users", _without_users(dataset, np.concatenate(users)), validation, test)
+
+
+def cold_items(
+    dataset: Dataset, *, validation_share: float = 0.05, test_share: float = 0.05, seed: int = 0
+) -> Split:
+    """Hold back whole items: no event that touches one is in training or in any history.
+
+    Every event on such an item is one example, if its user did something before it that training may hold.
+    The items stay in the catalogue, with their texts.
+
+    Args:
+        dataset: With all events.
+        validation_share: Share of the touched items held back for validation.
+        test_share: Share of the touched items held back for testing.
+        seed: Of the draw.
+    """
+    items = _drawn(dataset.item_counts > 0, (validation_share, test_share), seed)
+    histories = dataset.histories
+    held = np.zeros(dataset.n_items, dtype=np.int8)
+    for part, chosen in enumerate(items, start=1):
+        held[chosen] = part
+    part_of_event = held[histories.item_index]
+    train = dataset.with_events(part_of_event == 0)
+    known_before = np.cumsum(part_of_event == 0) - (part_of_event == 0)
+    examples = []
+    for part in (1, 2):
+        positions = np.flatnonzero(part_of_event == part)
+        users = histories.row_of_event[positions]
+        starts = train.histories.offsets[:-1][users]
+        lengths = known_before[positions] - starts
+        asked = lengths > 0
+        known = train.histories.runs(starts[asked], lengths[asked])
+        one = np.ones(int(asked.sum()), dtype=np.int64)
+        examples.append(_examples(dataset, users[asked].astype(np.int32), known, positions[asked], one))
+    return Split("cold-items", train, *examples)
+
+
+def _of_period(dataset: Dataset, inside: npt.NDArray[np.bool_]) -> Examples:
+    """Ask once for each user with events marked in (T,) bool, which stand together in each history."""
+    n_targets = np.bincount(dataset.histories.row_of_event[inside], minlength=len(dataset.histories)).astype(
+        np.int64
+    )
+    users = np.flatnonzero(n_targets)
+    before = offsets_of(inside.astype(np.int64))[dataset.histories.offsets[:-1][users]]
+    return next_events(dataset, users, np.flatnonzero(inside)[before], n_targets[users])
+
+
+def _drawn(
+    eligible: npt.NDArray[np.bool_], shares: tuple[float, float], seed: int
+) -> tuple[LongArray, LongArray]:
+    """Draw two disjoint sets from those marked in (n,) bool, each in rising order."""
+    _require_shares(*shares)
+    candidates = np.random.default_rng(seed).permutation(np.flatnonzero(eligible))
+    sizes = [max(1, round(len(candidates) * share)) for share in shares]
+    if sum(sizes) >= len(candidates):
+        raise DataError(
+            f"Only {len(candidates)} can be chosen from, too few to hold back {sizes[0]} and {sizes[1]}.",
+            remedy="Give smaller shares, or more data.",
+        )
+    return np.sort(candidates[: sizes[0]]), np.sort(candidates[sizes[0] : sum(sizes)])
+
+
+def _require_shares(validation_share: float, test_share: float) -> None:
+    if not (0 < validation_share < 1 and 0 < test_share < 1 and validation_share + test_share < 1):
+        raise DataError(
+            f"Cannot hold back shares of {validation_share:g} for validation and {test_share:g} for testing.",
+            possible="Both lie between 0 and 1, and so does their sum.",
+        )
+
+
+def _without_users(dataset: Dataset, users: LongArray) -> Dataset:
+    is_held = np.zeros(dataset.n_users, dtype=np.bool_)
+    is_held[users] = True
+    return dataset.with_events(~np.repeat(is_held, dataset.histories.lengths))
+
+
+def _as_strangers(examples: Examples) -> Examples:
+    user_index = np.full(len(examples), PAD, dtype=np.int32)
+    return replace(examples, queries=replace(examples.queries, user_index=user_index))
