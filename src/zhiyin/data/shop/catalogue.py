@@ -34,7 +34,7 @@ def build_catalogue(items: Properties, rng: np.random.Generator) -> Catalogue:
             "item_id": item_ids(items),
             "title": texts["title"],
             "description": texts["description"],
-            "categories": pl.Series([department.path for department in DEPARTMENTS])[items.department],
+            "categories": pl.Series([[department.path] for department in DEPARTMENTS])[items.department],
             "brand": pl.Series([pair[0] for domain in BRANDS for pair in domain])[items.brand],
             "price": pl.Series(items.price.astype(np.float64)).round(2),
             "domain": pl.Series(DOMAINS)[items.domain],
