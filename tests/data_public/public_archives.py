@@ -64,7 +64,9 @@ def movielens_10m() -> bytes:
 def movielens_csv(folder: str = "ml-latest-small") -> bytes:
     return zipped(
         {
-            f"{folder}/ratings.csv": "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n2,3,0.5,964981247\n",
+            f"{folder}/ratings.csv": (
+                "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n2,3,0.5,964981247\n"
+            ),
             f"{folder}/movies.csv": (
                 "movieId,title,genres\n1,Toy Story (1995),Adventure|Animation\n"
                 '3,"American President, The (1995)",(no genres listed)\n'
