@@ -97,9 +97,8 @@ write_interactions(Path({temporary!r}), {arguments.rows}, as_csv={arguments.csv}
             "polars reads, sorts, groups by user": measure(_READ_AND_GROUP.format(read=read)),
             "zhiyin reads, checks, indexes": measure(_ZHIYIN.format(folder=temporary, rows=arguments.rows)),
         }
-        print(
-            f"{arguments.rows:,} interactions, {file.name}, {file.stat().st_size / 2**20:.0f} MiB, 2 threads\n"
-        )
+        mebibytes = file.stat().st_size / 2**20
+        print(f"{arguments.rows:,} interactions, {file.name}, {mebibytes:.0f} MiB, 2 threads\n")
         print("| what | seconds | peak GiB |\n| --- | ---: | ---: |")
         for what, (seconds, memory) in rows.items():
             print(f"| {what} | {seconds:.1f} | {memory:.2f} |")

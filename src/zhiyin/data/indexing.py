@@ -41,8 +41,7 @@ def dataset_of(
     seconds = np.full(n_events, NO_TIMESTAMP) if events.moments is None else events.moments.seconds[at]
     value = np.full(n_events, np.nan, dtype=np.float32) if events.value is None else events.value[at]
     context = {
-        column.name: column if order is None else column.gather(order)
-        for column in events.context.get_columns()
+        name: column if order is None else column.gather(order) for name, column in events.context.items()
     }
     weights = [description.event_weights.get(kind, 1.0) for kind in events.kinds]
     return Dataset(

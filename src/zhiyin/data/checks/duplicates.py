@@ -16,7 +16,7 @@ from zhiyin.domain import BoolArray
 def report_duplicates(
     raw: RawTable,
     columns: Mapping[str, npt.NDArray[np.generic]],
-    context: pl.DataFrame,
+    context: Mapping[str, pl.Series],
     findings: Findings,
 ) -> BoolArray:
     """Report rows that say the same as an earlier one, and return them as (T,) bool.
@@ -26,7 +26,7 @@ def report_duplicates(
     Args:
         raw: The table.
         columns: What makes an event, (T,) each, under the names used in the message.
-        context: T rows of further columns, which must be equal too.
+        context: Further columns, which must be equal too.
         findings: Where to report.
     """
     repeated = np.zeros(raw.frame.height, dtype=np.bool_)
@@ -37,14 +37,12 @@ def report_duplicates(
         return repeated
     suspects = np.flatnonzero(np.isin(hashes, again))
     table = pl.DataFrame({name: column[suspects] for name, column in columns.items()})
-    table = table.hstack(
-        [column.alias(f"context {column.name}") for column in context[suspects].get_columns()]
-    )
+    table = table.hstack([column[suspects].alias(f"context {name}") for name, column in context.items()])
     is_first = table.select(pl.struct(pl.all()).is_first_distinct()).to_series()
     repeated[suspects] = ~is_first.to_numpy()
     if repeated.any():
         rows = np.flatnonzero(repeated)
-        what = ", ".join(columns) + (" and context" if context.width else "")
+        what = ", ".join(columns) + (" and context" if context else "")
         message = f"{rows_of(len(rows), 'repeats', 'repeat')} the {what} of an earlier row."
         findings.settle("duplicate_event", raw, rows, message)
     return repeated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class Events:
         kinds: Names of the event kinds.
         kind: (T,) int16 into them.
         value: (T,) float32, NaN where there is none; None when there is no such column.
-        context: The other columns.
+        context: The other columns, (T,) each.
     """
 
     users: Ids
@@ -41,7 +42,7 @@ class Events:
     kinds: tuple[str, ...]
     kind: npt.NDArray[np.int16]
     value: FloatArray | None
-    context: pl.DataFrame
+    context: Mapping[str, pl.Series]
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -61,7 +62,7 @@ class Events:
             self.kinds,
             self.kind[keep],
             None if self.value is None else self.value[keep],
-            self.context.filter(pl.Series(keep)),
+            {name: column.filter(pl.Series(keep)) for name, column in self.context.items()},
         )
 
 
@@ -106,7 +107,11 @@ def check_interactions(
     value = _values(raw, dropping, findings)
     if items is not None:
         dropping.add("unknown_item", _unknown_items(raw, item_ids, items, findings))
-    context = with_narrow_types(raw).select(pl.exclude(KNOWN["interactions"]))
+    context = {
+        column.name: column
+        for column in with_narrow_types(raw).get_columns()
+        if column.name not in KNOWN["interactions"]
+    }
     events = Events(users, item_ids, moments, kinds, kind, value, context)
     dropping.add("duplicate_event", report_duplicates(raw, _compared(events), events.context, findings))
     return dropping.apply(events)

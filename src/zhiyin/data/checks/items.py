@@ -92,7 +92,7 @@ def described_once(
             "duplicate_row",
             raw,
             repeated,
-            f"{rows_of(len(repeated), 'describes', 'describe')} a {column} that another row describes, "
+            f"{rows_of(len(repeated), 'has', 'have')} the {column} of another row, "
             f"such as '{ids.distinct[int(ids.place[repeated[0]])]}'.",
             column=column,
         )

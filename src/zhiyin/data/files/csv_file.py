@@ -31,7 +31,7 @@ class TextTable:
         frame: The rows that could be read.
         row_number: (rows,) int64, counting data rows from 1; None when none was left out.
         bad_rows: Numbers of the rows that could not be read.
-        complaint: What is wrong with them.
+        complaint: What they have, in words that follow "3 rows have".
     """
 
     frame: pl.DataFrame
@@ -51,7 +51,7 @@ def read_csv(path: Path, description: Description) -> TextTable:
         return _tolerant(text_of(path, description), separator)
     try:
         frame = pl.read_csv(path, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, OSError):
         return _tolerant(text_of(path, description), separator)
     last = frame.columns[-1]
     if frame[last].null_count() and _has_short_rows(path, separator, frame.width):
@@ -185,5 +185,5 @@ def _as_table(header: list[str], rows: list[list[str]], numbers: list[int], bad:
         frame,
         np.array(numbers, dtype=np.int64),
         tuple(bad),
-        f"do not have the {len(header)} fields of the header; a separator inside a text needs quotes",
+        f"not {len(header)} fields like the header; a separator inside a text needs quotes around it",
     )

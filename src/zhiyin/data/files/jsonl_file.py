@@ -24,7 +24,7 @@ def read_jsonl(path: Path, description: Description) -> TextTable:
     """
     try:
         return TextTable(pl.read_ndjson(path, infer_schema_length=None))
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, OSError):
         return _tolerant(text_of(path, description))
 
 
@@ -54,7 +54,7 @@ def _tolerant(text: str) -> TextTable:
         frame,
         np.array(numbers, dtype=np.int64) if bad else None,
         tuple(bad),
-        "are not a JSON object" if bad else "",
+        "no JSON object" if bad else "",
     )
 
 

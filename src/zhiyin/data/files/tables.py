@@ -40,7 +40,7 @@ def read_table(name: str, paths: tuple[Path, ...], findings: Findings) -> RawTab
                 path.name,
                 [str(row) for row in table.bad_rows],
                 n_bad,
-                f"{rows_of(n_bad, '', '').strip()} {table.complaint}.",
+                f"{rows_of(n_bad, 'has', 'have')} {table.complaint}.",
             )
             _refuse_when_most_are_bad(path, n_bad, table.frame.height, findings)
     if len(frames) < len(paths):
