@@ -65,7 +65,13 @@ class EventStore(Protocol):
         """
         ...
 
-    def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> Future[StoredUser]:
+    def put_user(
+        self,
+        user_id: str,
+        attributes: Mapping[str, Any],
+        *,
+        on_durable: Callable[[StoredUser], None] | None = None,
+    ) -> Future[StoredUser]:
         """Add attributes to a user, or change them; attributes not named stay."""
         ...
 

@@ -79,9 +79,17 @@ class SqliteStore:
         """Mark an item as deleted; see `EventStore`."""
         return self._writer.submit(lambda connection: changes.delete_item(connection, item_id), on_durable)
 
-    def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> Future[StoredUser]:
+    def put_user(
+        self,
+        user_id: str,
+        attributes: Mapping[str, Any],
+        *,
+        on_durable: Callable[[StoredUser], None] | None = None,
+    ) -> Future[StoredUser]:
         """Add or change attributes of a user; see `EventStore`."""
-        return self._writer.submit(lambda connection: changes.put_user(connection, user_id, attributes))
+        return self._writer.submit(
+            lambda connection: changes.put_user(connection, user_id, attributes), on_durable
+        )
 
     def delete_user(self, user_id: str, *, on_durable: Callable[[bool], None] | None = None) -> Future[bool]:
         """Remove a user; see `EventStore`. Its bytes are overwritten, in the log too."""

@@ -1,0 +1,165 @@
+"""The catalogue while it changes: items arrive, change and leave between two requests."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zhiyin.domain import PAD, Catalogue
+from zhiyin.domain.errors import StoreError
+from zhiyin.online.attributes import fitted, rows_of
+from zhiyin.online.histories import LiveHistories
+from zhiyin.online.shared_lock import SharedLock
+from zhiyin.stores.records import StoredItem
+
+if TYPE_CHECKING:
+    from zhiyin.pipeline.pipeline import Pipeline
+
+_LOG = logging.getLogger(__name__)
+
+_Change = tuple[StoredItem, Future[None]]
+
+
+class LiveCatalogue:
+    """Brings durable changes of items into the pipeline, many at once when they come at once.
+
+    Requests hold the pipeline by `reading`; a change waits for them and they for it, so that no request sees
+    half a change. Text is encoded before, while requests still run.
+
+    Args:
+        pipeline: Whose catalogue changes.
+        histories: Told of items that arrive.
+    """
+
+    def __init__(self, pipeline: Pipeline, histories: LiveHistories) -> None:
+        self._pipeline = pipeline
+        self._histories = histories
+        self._lock = SharedLock()
+        self._waiting: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._accepting = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._change_forever, name="zhiyin-items", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def reading(self) -> Iterator[Pipeline]:
+        """Hold the pipeline; it does not change meanwhile."""
+        with self._lock.reading():
+            yield self._pipeline
+
+    @property
+    def current(self) -> Catalogue:
+        """The catalogue at this moment; a value that does not change."""
+        return self._pipeline.catalogue_or_raise()
+
+    @property
+    def n_items(self) -> int:
+        """Items that may be recommended."""
+        return len(self.current) - int(self._pipeline.removed.sum())
+
+    def fit(self, attributes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Check attributes of an item before they are stored.
+
+        Returns:
+            The attributes as JSON can hold them, and the names the catalogue did not have so far.
+
+        Raises:
+            UnfitAttribute: when one does not fit its column.
+        """
+        schema = self.current.table.schema
+        for name, value in attributes.items():
+            fitted(name, value, schema)
+        return dict(attributes), [name for name in attributes if name not in schema]
+
+    def put(self, item: StoredItem) -> Future[None]:
+        """Take in what the store knows of an item; the future is done when the pipeline reflects it.
+
+        Call it in the order in which the store made the changes durable; the last word on an item counts.
+        """
+        future: Future[None] = Future()
+        with self._accepting:
+            if self._closed:
+                raise StoreError("The service is stopping.", remedy="Send the request again later.")
+            self._waiting.put((item, future))
+        return future
+
+    def take_in(self, items: Sequence[StoredItem]) -> list[Exception | None]:
+        """Bring changes into the pipeline at once; return what went wrong with each.
+
+        One item that the pipeline cannot take does not keep the others out.
+        """
+        if not items:
+            return []
+        try:
+            self._apply(items)
+        except Exception as error:
+            if len(items) == 1:
+                _LOG.exception("item %r could not be taken into the pipeline", items[0].item_id)
+                return [error]
+            return [problem for item in items for problem in self.take_in([item])]
+        return [None] * len(items)
+
+    def close(self) -> None:
+        """Finish the changes that were handed over."""
+        with self._accepting:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
+        self._thread.join()
+
+    def _apply(self, items: Sequence[StoredItem]) -> None:
+        newest = {item.item_id: item for item in items}
+        catalogue = self.current
+        # A mark of deletion alone says nothing about an item that the catalogue does not hold.
+        described = [i for i in newest.values() if i.attributes or not i.deleted]
+        table = rows_of([self._whole(item, catalogue) for item in described], catalogue.table.schema)
+        if described and self._pipeline.reads_text:
+            self._pipeline.language.vectors(
+                Catalogue.from_table(table)
+            )  # encoded now, found in the cache below
+        with self._lock.writing():
+            if described:
+                self._pipeline.add_items(table)
+                self._histories.items_arrived(
+                    self.current.items.ids[len(catalogue) :].to_list(), first_index=len(catalogue)
+                )
+            deleted = np.array([self._index(i.item_id) for i in newest.values() if i.deleted], dtype=np.int32)
+            if (deleted != PAD).any():
+                self._pipeline.remove_items(deleted[deleted != PAD])
+
+    def _whole(self, item: StoredItem, catalogue: Catalogue) -> dict[str, Any]:
+        """The full row of an item: what the catalogue says, changed by what was put."""
+        index = self._index(item.item_id)
+        known = {} if index == PAD else catalogue.table.row(index, named=True)
+        return {**known, **item.attributes, "item_id": item.item_id}
+
+    def _index(self, item_id: str) -> int:
+        return self._histories.item_index(item_id)
+
+    def _change_forever(self) -> None:
+        for group in self._groups():
+            for (_, future), problem in zip(group, self.take_in([item for item, _ in group]), strict=True):
+                if problem is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(problem)
+
+    def _groups(self) -> Iterator[list[_Change]]:
+        while True:
+            change = self._waiting.get()
+            group: list[_Change] = []
+            while change is not None:
+                group.append(change)
+                if self._waiting.empty():
+                    break
+                change = self._waiting.get()
+            yield group
+            if change is None:
+                return

@@ -1,0 +1,195 @@
+"""What users did, up to this moment: the bundle's histories and every event since."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from zhiyin.domain import NO_TIMESTAMP, PAD, Histories, LongArray, Vocabulary
+from zhiyin.online.growing import GrowingHistories
+from zhiyin.online.kinds import EventKinds
+from zhiyin.stores.records import Event
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of one user.
+
+    Attributes:
+        user_index: Row in the bundle, -1 for somebody it does not hold or must not remember.
+        histories: One history, oldest event first.
+        is_known: Whether there is anything at all.
+    """
+
+    user_index: int
+    histories: Histories
+    is_known: bool
+
+
+class LiveHistories:
+    """Histories that reflect every accepted event.
+
+    Events for items the catalogue does not hold wait here, and count from the moment the item arrives.
+    All methods may be called from any thread.
+
+    Args:
+        users: The bundle's users.
+        histories: What they did.
+        kinds: How words for event kinds are understood.
+        item_ids: The catalogue, in the order of the item index.
+    """
+
+    def __init__(
+        self, users: Vocabulary, histories: Histories, kinds: EventKinds, item_ids: Iterable[str]
+    ) -> None:
+        self.kinds = kinds
+        self._users = users
+        self._base = histories
+        self._is_masked = np.zeros(len(users), dtype=np.bool_)
+        self._live = GrowingHistories()
+        self._row: dict[str, int] = {}
+        self._n_new = 0
+        self._described: set[str] = set()
+        self._index = {item_id: index for index, item_id in enumerate(item_ids)}
+        # An unknown item number k stands in a history as -2 - k until it arrives.
+        self._waiting: dict[str, int] = {}
+        self._n_waited = 0
+        self._arrived = np.full(64, PAD, dtype=np.int32)
+        self._lock = threading.Lock()
+
+    def item_index(self, item_id: str) -> int:
+        """Return an item's index, -1 when the catalogue does not hold it."""
+        return self._index.get(item_id, PAD)
+
+    def is_user(self, user_id: str) -> bool:
+        """Whether the bundle or an event since knows this user."""
+        with self._lock:
+            return self._is_user(user_id)
+
+    @property
+    def n_users(self) -> int:
+        """Users of the bundle that may be remembered, and those who came since."""
+        with self._lock:
+            return len(self._users) - int(self._is_masked.sum()) + self._n_new
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Append accepted events."""
+        if not events:
+            return
+        with self._lock:
+            self._live.append(
+                np.array([self._row_of(event.user_id) for event in events], dtype=np.int64),
+                np.array([self._code_of(event.item_id) for event in events], dtype=np.int32),
+                np.array([self.kinds.index(event.kind) for event in events], dtype=np.int16),
+                np.array([event.timestamp for event in events], dtype=np.int64),
+                np.array([np.nan if e.value is None else e.value for e in events], dtype=np.float32),
+            )
+
+    def record_batch(self, batch: pl.DataFrame) -> None:
+        """Append a batch of the event log, columns as in `zhiyin.stores.events.BATCH_SCHEMA`."""
+        with self._lock:
+            self._live.append(
+                _places(batch["user_id"], self._row_of),
+                _places(batch["item_id"], self._code_of).astype(np.int32),
+                _places(batch["event"], self.kinds.index).astype(np.int16),
+                batch["timestamp"].to_numpy(),
+                batch["value"].fill_null(np.nan).to_numpy(),
+            )
+
+    def items_arrived(self, item_ids: Sequence[str], first_index: int) -> None:
+        """Take in items that were appended to the catalogue; events that waited for them count now."""
+        with self._lock:
+            for index, item_id in enumerate(item_ids, start=first_index):
+                self._index[item_id] = index
+                waiting = self._waiting.pop(item_id, None)
+                if waiting is not None:
+                    self._arrived[waiting] = index
+
+    def describe(self, user_ids: Iterable[str]) -> None:
+        """Remember that there are attributes of these users."""
+        with self._lock:
+            self._described.update(user_ids)
+
+    def forget(self, user_id: str) -> None:
+        """Drop everything about a user, what the bundle remembers included."""
+        with self._lock:
+            self._described.discard(user_id)
+            is_remembered = self._base_index(user_id) != PAD
+            row = self._row.pop(user_id, None)
+            if row is not None:
+                self._live.clear(row)
+                self._n_new -= not is_remembered
+            if is_remembered:
+                self._is_masked[self._users.index(user_id)] = True
+
+    def of_user(self, user_id: str) -> Known:
+        """Return what is known of a user; events of items that are still unknown are left out."""
+        with self._lock:
+            is_known = self._is_user(user_id)
+            user_index = self._base_index(user_id)
+            row = self._row.get(user_id)
+            live = None if row is None else self._histories_of(row)
+        rows = np.array([] if user_index == PAD else [user_index], dtype=np.int64)
+        parts = [self._base.take(rows), *([] if live is None else [live])]
+        return Known(user_index, _joined(parts), is_known)
+
+    def _is_user(self, user_id: str) -> bool:
+        known_since = user_id in self._row or user_id in self._described
+        return known_since or self._base_index(user_id) != PAD
+
+    def _base_index(self, user_id: str) -> int:
+        user_index = self._users.index(user_id)
+        return PAD if user_index != PAD and self._is_masked[user_index] else user_index
+
+    def _histories_of(self, row: int) -> Histories:
+        codes, events, timestamps, values = self._live.row(row)
+        items = np.where(codes < PAD, self._arrived[np.maximum(-2 - codes, 0)], codes).astype(np.int32)
+        known = items != PAD
+        offsets = np.array([0, known.sum()], dtype=np.int64)
+        return Histories(offsets, items[known], events[known], timestamps[known], values[known])
+
+    def _row_of(self, user_id: str) -> int:
+        row = self._row.get(user_id)
+        if row is None:
+            row = self._row[user_id] = self._live.new_rows(1)
+            self._n_new += self._base_index(user_id) == PAD
+        return row
+
+    def _code_of(self, item_id: str) -> int:
+        index = self._index.get(item_id)
+        if index is not None:
+            return index
+        number = self._waiting.get(item_id)
+        if number is None:
+            number = self._waiting[item_id] = self._n_waited
+            self._n_waited += 1
+            if self._n_waited > len(self._arrived):
+                longer = np.full(2 * len(self._arrived), PAD, dtype=np.int32)
+                longer[: len(self._arrived)] = self._arrived
+                self._arrived = longer
+        return -2 - number
+
+
+def _places(words: pl.Series, place: Callable[[str], int]) -> LongArray:
+    """Look each distinct word up once; return (T,) int64."""
+    distinct = words.unique(maintain_order=True)
+    places = pl.Series([place(word) for word in distinct.to_list()], dtype=pl.Int64)
+    return words.replace_strict(distinct, places, return_dtype=pl.Int64).to_numpy()
+
+
+def _joined(parts: Sequence[Histories]) -> Histories:
+    """One history out of several, in time order; events without a time stay after those they followed."""
+    items = np.concatenate([part.item_index for part in parts])
+    events = np.concatenate([part.event_index for part in parts])
+    timestamps = np.concatenate([part.timestamp for part in parts])
+    values = np.concatenate([part.value for part in parts])
+    offsets = np.array([0, len(items)], dtype=np.int64)
+    moment = np.where(timestamps == NO_TIMESTAMP, np.maximum.accumulate(timestamps), timestamps)
+    if bool((moment[1:] >= moment[:-1]).all()):
+        return Histories(offsets, items, events, timestamps, values)
+    order = np.argsort(moment, kind="stable")
+    return Histories(offsets, items[order], events[order], timestamps[order], values[order])

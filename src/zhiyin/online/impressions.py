@@ -1,0 +1,65 @@
+"""What was shown goes to the store in the background; an answer never waits for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import Impression
+
+_LOG = logging.getLogger(__name__)
+_GROUP_SIZE = 1_000
+
+
+class ImpressionLog:
+    """A bounded queue of shown slates, and the thread that stores them in groups.
+
+    Slates are lost, and counted, when the queue is full or the process is killed; events never are.
+
+    Args:
+        store: Where slates go.
+        capacity: Slates that may wait.
+        gather_seconds: How long a group gathers before it is written; bounds the disk flushes per second.
+    """
+
+    def __init__(self, store: EventStore, *, capacity: int = 10_000, gather_seconds: float = 0.2) -> None:
+        self.n_dropped = 0
+        self._store = store
+        self._gather_seconds = gather_seconds
+        self._waiting: queue.Queue[Impression] = queue.Queue(capacity)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._store_forever, name="zhiyin-impressions", daemon=True)
+        self._thread.start()
+
+    def add(self, impression: Impression) -> None:
+        """Hand a slate over; returns at once."""
+        try:
+            self._waiting.put_nowait(impression)
+        except queue.Full:
+            self.n_dropped += 1
+
+    def close(self) -> None:
+        """Store what waits."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _store_forever(self) -> None:
+        while not self._stopping.wait(self._gather_seconds):
+            self._store_group()
+        while not self._waiting.empty():
+            self._store_group()
+
+    def _store_group(self) -> None:
+        group: list[Impression] = []
+        while len(group) < _GROUP_SIZE and not self._waiting.empty():
+            group.append(self._waiting.get_nowait())
+        if not group:
+            return
+        try:
+            self._store.append_impressions(group).result()
+        except StoreError as error:
+            self.n_dropped += len(group)
+            _LOG.warning("%d shown slates could not be stored: %s", len(group), error.problem)

@@ -1,0 +1,128 @@
+"""Examples that work as they stand, because they speak of the catalogue that is being served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from zhiyin.domain import Catalogue, Vocabulary
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request.
+
+    Attributes:
+        summary: What it shows.
+        path: With ids filled in.
+        body: The JSON body.
+    """
+
+    summary: str
+    path: str
+    body: Mapping[str, Any]
+
+
+Examples = Mapping[tuple[str, str], Mapping[str, Example]]
+"""(method, route) → name → example."""
+
+
+def examples_for(catalogue: Catalogue, users: Vocabulary) -> Examples:
+    """Make examples from the first items and users of a bundle."""
+    items = catalogue.items.ids.head(3).to_list() or ["item-1"]
+    user = users.id(0) if len(users) else "user-1"
+    some_filter = _filter(catalogue.table)
+    return {
+        ("POST", "/v1/events"): {
+            "one": Example(
+                "One event", "/v1/events", {"user_id": user, "item_id": items[0], "event": "view"}
+            ),
+            "many": Example(
+                "Several events, safe to send again",
+                "/v1/events",
+                {
+                    "events": [
+                        {
+                            "user_id": "new-user",
+                            "item_id": item,
+                            "event": "purchase",
+                            "timestamp": "2024-05-01T12:00:00Z",
+                            "value": 19.9,
+                            "context": {"device": "phone"},
+                            "event_id": f"order-17-{place}",
+                        }
+                        for place, item in enumerate(items)
+                    ]
+                },
+            ),
+        },
+        ("PUT", "/v1/items/{item_id}"): {
+            "item": Example(
+                "A new item",
+                "/v1/items/new-item",
+                {"title": "Green tea, spring harvest", "price": 12.5, "categories": ["Drinks", "Tea"]},
+            )
+        },
+        ("PUT", "/v1/users/{user_id}"): {
+            "user": Example("Attributes of a user", "/v1/users/new-user", {"age": 34, "city": "Hangzhou"})
+        },
+        ("POST", "/v1/recommend"): {
+            "user": Example(
+                "For a user, with reasons", "/v1/recommend", {"user_id": user, "n": 5, "explain": True}
+            ),
+            "visitor": Example(
+                "For a visitor, by what they looked at", "/v1/recommend", {"history": items, "n": 5}
+            ),
+            "rules": Example(
+                "With a filter, a boost and more variety",
+                "/v1/recommend",
+                {
+                    "user_id": user,
+                    "n": 5,
+                    "filter": some_filter,
+                    "boost": [{"filter": {"item_id": {"in": items}}, "by": 0.5}],
+                    "diversity": 0.3,
+                    "context": {"device": "phone"},
+                },
+            ),
+        },
+        ("POST", "/v1/similar"): {
+            "item": Example("Items that go with one", "/v1/similar", {"item_id": items[0], "n": 5})
+        },
+        ("POST", "/v1/search"): {
+            "text": Example("By free text", "/v1/search", {"text": _words(catalogue.table), "n": 5}),
+            "user": Example(
+                "In an order for a user",
+                "/v1/search",
+                {"text": _words(catalogue.table), "n": 5, "user_id": user},
+            ),
+        },
+    }
+
+
+def curl(method: str, example: Example, base_url: str) -> str:
+    """Return a line to paste into a shell."""
+    body = json.dumps(example.body, ensure_ascii=False).replace("'", "'\\''")
+    url = base_url.rstrip("/") + example.path
+    verb = "" if method == "POST" else f" -X {method}"
+    return f"curl -s{verb} '{url}' -H 'Content-Type: application/json' -d '{body}'"
+
+
+def _filter(table: pl.DataFrame) -> dict[str, Any]:
+    """A filter that lets about half of the items through where there is a number, else one word of a text."""
+    for name, dtype in table.schema.items():
+        middle = table[name].median() if dtype.is_numeric() else None
+        if isinstance(middle, (int, float)):
+            return {name: {"at_most": round(float(middle), 2)}}
+    return {"title": {"known": True}} if "title" in table.columns else {"item_id": {"known": True}}
+
+
+def _words(table: pl.DataFrame) -> str:
+    """The first words of a title, as somebody would search for them."""
+    titles = table["title"].drop_nulls() if "title" in table.columns else pl.Series([], dtype=pl.String)
+    words = " ".join(titles[0].split()[:3]) if len(titles) else ""
+    return words or "something nice"

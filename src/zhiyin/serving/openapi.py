@@ -1,0 +1,100 @@
+"""The description of the routes: examples from the served catalogue, and every error each route can give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from zhiyin.serving.examples import Examples
+from zhiyin.serving.problems import MEDIA_TYPE, TITLES, Problem
+
+_SAID: Mapping[str, str] = {
+    "malformed-json": "The body is not JSON: unexpected end of data: line 1 column 12 (char 11).",
+    "not-found": "There is no route /v1/recomend.",
+    "unknown-item": "The catalogue does not hold the item 'B00X'.",
+    "unknown-user": "Nobody has the user id 'ann'; there was nothing to remove.",
+    "method-not-allowed": "/v1/recommend does not take GET.",
+    "too-large": "The body has more than 8000000 bytes.",
+    "unsupported-media-type": "The content type is 'text/plain'.",
+    "invalid-request": "n: It should be less than or equal to 1000.",
+    "internal-error": "Something went wrong inside the service; the request may be sent again.",
+    "store-unavailable": "The store shop.db cannot be used: database or disk is full.",
+    "overloaded": "260 requests are being computed or wait.",
+}
+"""An example of the detail of each kind of problem."""
+
+_WITH_BODY = ("malformed-json", "too-large", "unsupported-media-type")
+_COMPUTED = ("invalid-request", "internal-error", "overloaded")
+_WRITTEN = ("invalid-request", "internal-error", "store-unavailable")
+
+ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("POST", "/v1/events"): (*_WITH_BODY, *_WRITTEN),
+    ("PUT", "/v1/items/{item_id}"): (*_WITH_BODY, *_WRITTEN),
+    ("DELETE", "/v1/items/{item_id}"): ("unknown-item", *_WRITTEN),
+    ("PUT", "/v1/users/{user_id}"): (*_WITH_BODY, *_WRITTEN),
+    ("DELETE", "/v1/users/{user_id}"): ("unknown-user", *_WRITTEN),
+    ("POST", "/v1/recommend"): (*_WITH_BODY, *_COMPUTED),
+    ("POST", "/v1/similar"): (*_WITH_BODY, "unknown-item", *_COMPUTED),
+    ("POST", "/v1/search"): (*_WITH_BODY, *_COMPUTED),
+    ("GET", "/readyz"): ("store-unavailable", "internal-error"),
+}
+"""What each route can answer instead."""
+
+
+def describe(app: FastAPI, examples: Examples) -> dict[str, Any]:
+    """Return the OpenAPI document of an app."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    document["paths"] = {path.replace(":path}", "}"): methods for path, methods in document["paths"].items()}
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem.pop("$defs", {})
+    schemas["Problem"] = problem
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            _describe_route(operation, (method.upper(), path), examples)
+    return document
+
+
+def _describe_route(operation: dict[str, Any], route: tuple[str, str], examples: Examples) -> None:
+    if route in examples:
+        content = operation["requestBody"]["content"]["application/json"]
+        content["examples"] = {
+            name: {"summary": example.summary, "value": example.body}
+            for name, example in examples[route].items()
+        }
+    operation["responses"].pop("422", None)
+    for kind in ERRORS.get(route, ()):
+        _add_error(operation["responses"], kind)
+    for response in operation["responses"].values():
+        response.setdefault("headers", {})["X-Request-ID"] = {
+            "description": "Names the request in the log; one that the caller sends is kept.",
+            "schema": {"type": "string"},
+        }
+
+
+def _add_error(responses: dict[str, Any], kind: str) -> None:
+    status, title = TITLES[kind]
+    response = responses.setdefault(
+        str(status),
+        {
+            "description": title,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+        },
+    )
+    response["content"][MEDIA_TYPE]["examples"][kind] = {
+        "summary": title,
+        "value": {
+            "type": f"urn:zhiyin:problem:{kind}",
+            "title": title,
+            "status": status,
+            "detail": _SAID[kind],
+            "request_id": "9f2c6c1e0a6b4f0f",
+        },
+    }

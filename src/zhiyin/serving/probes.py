@@ -1,0 +1,46 @@
+"""The routes that operators call."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from zhiyin.serving import schemas
+from zhiyin.serving.docs_page import docs_page
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", response_model=schemas.HealthOut)
+async def healthz() -> Response:
+    """Tell that the process is alive."""
+    return Response(orjson.dumps({"status": "alive"}), media_type="application/json")
+
+
+@router.get("/readyz", response_model=schemas.ReadyOut)
+async def readyz(request: Request) -> Response:
+    """Tell that the service can answer and its store can be written to; 503 when not."""
+    engine = request.app.state.engine
+    await asyncio.to_thread(engine.store.check)
+    document = {
+        "status": "ready",
+        "bundle": engine.bundle,
+        "items": engine.catalogue.n_items,
+        "users": engine.histories.n_users,
+    }
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Counters and latencies in the text format of Prometheus."""
+    return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """Show the routes on one page that needs no other server."""
+    return Response(docs_page(request.app.openapi(), str(request.base_url)), media_type="text/html")

@@ -1,0 +1,99 @@
+"""From a bundle to a listening service."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.serving.settings import ServingSettings
+
+if TYPE_CHECKING:
+    from zhiyin.pipeline.pipeline import Pipeline
+
+_NEEDED = ("fastapi", "uvicorn", "orjson", "prometheus_client", "structlog", "sqlalchemy")
+DEFAULT_SETTINGS = ServingSettings()
+
+
+def serve(
+    bundle: str | Path | Pipeline,
+    *,
+    store_url: str,
+    host: str | None = None,
+    port: int | None = None,
+    settings: ServingSettings = DEFAULT_SETTINGS,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve until the process is told to stop; running requests are finished, and nothing accepted is lost.
+
+    Args:
+        bundle: Folder of a bundle, or a trained pipeline.
+        store_url: Such as ``sqlite:///zhiyin.db``.
+        host: Instead of the one in the settings.
+        port: Instead of the one in the settings.
+        settings: Where to listen, and limits.
+        say: Told what to try, once the service listens.
+
+    Raises:
+        MissingExtra: when the packages of the extra ``serve`` are not installed.
+        BundleError: when the bundle cannot be read.
+        StoreError: when the store cannot be opened.
+        ConfigError: when the address cannot be listened on.
+    """
+    for package in _NEEDED:
+        if find_spec(package) is None:
+            raise MissingExtra(package, "serve")
+    import uvicorn  # noqa: PLC0415
+
+    host = settings.host if host is None else host
+    port = settings.port if port is None else port
+
+    # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
+    app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.stop_seconds,
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[Any] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                host, port = self.servers[0].sockets[0].getsockname()[:2]
+                say(what_to_try(app, f"http://{host}:{port}"))
+
+    try:
+        Server(config).run()
+    except SystemExit:
+        app.state.engine.close()
+        raise ConfigError(
+            f"The service cannot listen on {host}:{port}; another program may do so already.",
+            remedy="Choose another port:  --port 8001, or --port 0 for any free one.",
+        ) from None
+
+
+def what_to_try(app: Any, base_url: str) -> str:
+    """Return what a newcomer should paste into a shell."""
+    examples = importlib.import_module("zhiyin.serving.examples")
+    engine = app.state.engine
+    known = examples.examples_for(engine.catalogue.current, engine.pipeline.users)
+    shown = [
+        (("POST", "/v1/recommend"), "user"),
+        (("POST", "/v1/events"), "one"),
+        (("POST", "/v1/similar"), "item"),
+        (("POST", "/v1/search"), "text"),
+        (("PUT", "/v1/items/{item_id}"), "item"),
+    ]
+    lines = [f"Zhiyin listens on {base_url}. Every route is described on {base_url}/docs", "", "Try:"]
+    for route, name in shown:
+        example = known[route][name]
+        lines += ["", f"# {example.summary}", examples.curl(route[0], example, base_url)]
+    return "\n".join([*lines, "", "Stop with Ctrl-C; everything accepted is kept."])

@@ -1,0 +1,311 @@
+"""What goes over the wire: bodies of requests and of answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import time
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from zhiyin.serving.problems import MANY, ONE
+
+MAX_EVENTS = 10_000
+"""Events in one request."""
+MAX_HISTORY = 1_000
+"""Events of a history that comes with a request."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_DAY = 86_400
+
+
+def _without_control(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("It holds a control character.")
+    return text
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _seconds(value: object) -> int:
+    """Read UTC seconds or an ISO 8601 date; a moment without a zone is meant in UTC."""
+    if isinstance(value, str):
+        try:
+            moment = dt.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("It should be UTC seconds or a date such as 2024-12-31T23:59:59Z.") from None
+        # Arithmetic, because the plain method fails at the very first and last years.
+        zone = moment.utcoffset() or dt.timedelta()
+        value = (moment.replace(tzinfo=None) - dt.datetime(1970, 1, 1) - zone).total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("It should be UTC seconds or a date such as 2024-12-31T23:59:59Z.")
+    latest = time.time() + _DAY
+    if value > 5e11 and value / 1000 <= latest:
+        raise ValueError("It looks like milliseconds; it should be seconds: divide it by 1000.")
+    if not 0 <= value <= latest:
+        raise ValueError("It should lie between 1970 and tomorrow, in UTC seconds.")
+    return int(value)
+
+
+def _plain(value: object, *, longest: int = 1_000) -> object:
+    if isinstance(value, str) and len(value) > longest:
+        raise ValueError(f"It should have {longest} characters at most.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("It should be a finite number.")
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise ValueError("It should be a text, a number, true, false or null.")
+
+
+def _plain_or_list(value: object) -> object:
+    if not isinstance(value, list):
+        return _plain(value, longest=100_000)
+    if len(value) > 1_000:
+        raise ValueError("It should have 1000 elements at most.")
+    return [_plain(element) for element in value]
+
+
+Id = Annotated[
+    str,
+    BeforeValidator(_number_as_text, json_schema_input_type=str | int),
+    StringConstraints(min_length=1, max_length=256),
+    AfterValidator(_without_control),
+]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_without_control)]
+Timestamp = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=float | str)]
+Amount = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_without_control)]
+_PLAIN_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+PlainValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema(_PLAIN_SCHEMA)]
+AttributeValue = Annotated[
+    Any,
+    AfterValidator(_plain_or_list),
+    WithJsonSchema({"anyOf": [_PLAIN_SCHEMA, {"type": "array", "items": _PLAIN_SCHEMA, "maxItems": 1_000}]}),
+]
+Context = Annotated[dict[Name, PlainValue], Field(max_length=50)]
+Attributes = Annotated[dict[Name, AttributeValue], Field(max_length=200)]
+FilterBody = dict[str, Any]
+
+
+class Wire(BaseModel):
+    """Base of everything that comes in: no unknown fields, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class EventIn(Wire):
+    """One thing a user did with an item."""
+
+    user_id: Id
+    """The shop's id of the user; a new one is a new user, at once."""
+    item_id: Id
+    """The shop's id of the item. An item the catalogue lacks is stored too, and counts once it arrives."""
+    event: Word = "interaction"
+    """Kind of the event, such as view, cart, purchase, rating. A word the bundle was not trained on counts as
+    the kind that means the same, else as the commonest kind; the answer tells."""
+    timestamp: Timestamp | None = None
+    """When it happened, UTC seconds or ISO 8601; the moment of arrival where it is missing."""
+    value: Amount | None = None
+    """Rating, amount or count."""
+    context: Context | None = None
+    """What else was true: hour, device, page, …; names and plain values."""
+    event_id: Id | None = None
+    """Makes sending again safe: an id that was stored already is counted as a duplicate, not stored twice.
+    Made by the service where it is missing, and returned."""
+
+
+class EventsIn(Wire):
+    """Many events, stored all or none."""
+
+    events: Annotated[list[EventIn], Field(min_length=1, max_length=MAX_EVENTS)]
+    """Oldest first."""
+
+
+def _form(value: object) -> str:
+    return MANY if isinstance(value, dict) and "events" in value else ONE
+
+
+EventsBody = Annotated[Annotated[EventIn, Tag(ONE)] | Annotated[EventsIn, Tag(MANY)], Discriminator(_form)]
+
+
+class EventsOut(BaseModel):
+    """What became of sent events."""
+
+    accepted: int
+    """Events received; every one of them is durable now."""
+    stored: int
+    """Events that were new."""
+    duplicates: int
+    """Events whose event_id was there already."""
+    event_ids: list[str]
+    """One an event, in the order sent."""
+    unknown_items: list[str]
+    """Items the catalogue does not hold; their events count once the item is put."""
+    event_kinds: dict[str, str]
+    """Words for kinds the bundle does not have → the kind they count as."""
+
+
+class PastIn(Wire):
+    """One event of a history."""
+
+    item_id: Id
+    event: Word = "interaction"
+    timestamp: Timestamp | None = None
+    value: Amount | None = None
+
+
+def _as_past(value: object) -> object:
+    return value if isinstance(value, (dict, PastIn)) else {"item_id": value}
+
+
+Past = Annotated[PastIn, BeforeValidator(_as_past, json_schema_input_type=PastIn | str)]
+
+
+class BoostIn(Wire):
+    """Items that should come earlier, or later."""
+
+    filter: FilterBody
+    """Which items."""
+    by: Annotated[float, Field(allow_inf_nan=False, ge=-1_000, le=1_000)]
+    """Added to their score; negative moves them down."""
+
+
+class SlateIn(Wire):
+    """How a slate should be."""
+
+    n: Annotated[int, Field(ge=1, le=1_000)] = 10
+    """Places."""
+    filter: FilterBody | None = None
+    """Which items may be shown: an attribute and its value, or conditions on it (at_least, at_most, above,
+    below, in, contains, starts_with, known); any, all and not join filters."""
+    boost: Annotated[list[BoostIn], Field(max_length=20)] = []
+    """Which items should come earlier or later."""
+
+
+class RecommendIn(SlateIn):
+    """Who asks, by id or by what they did, and how the slate should be."""
+
+    user_id: Id | None = None
+    """A user of the shop; somebody nobody has seen yet is served as a new user."""
+    history: Annotated[list[Past], Field(max_length=MAX_HISTORY)] | None = None
+    """What a visitor did, oldest first: item ids, or objects with event and timestamp. Instead of user_id; an
+    empty list is a visitor nothing is known of."""
+    context: Context | None = None
+    """Hour, device, … of this request."""
+    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    """0 orders by score alone, 1 by difference from what already stands above."""
+    explain: bool = False
+    """Whether to say why, and which source proposed what."""
+    repeat: bool = False
+    """Whether items the user already has may come again."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> RecommendIn:
+        if (self.user_id is None) == (self.history is None):
+            raise ValueError(
+                "Exactly one of 'user_id' and 'history' is needed; a visitor nothing is known of has the"
+                " history []."
+            )
+        return self
+
+
+class SimilarIn(SlateIn):
+    """An item, and how the slate should be."""
+
+    item_id: Id
+    """An item of the catalogue."""
+    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    """0 orders by score alone, 1 by difference from what already stands above."""
+
+
+class SearchIn(SlateIn):
+    """Free text, and how the slate should be."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
+    """What is looked for, in any words."""
+    user_id: Id | None = None
+    """Whose taste orders what was found."""
+
+
+class RecommendationOut(BaseModel):
+    """One place of a slate."""
+
+    item_id: str
+    rank: int
+    """1 for the first place."""
+    score: float
+    """Higher is better; comparable within one slate only."""
+    reasons: list[str] | None = None
+    """Sentences for the user; where explain was asked for."""
+    sources: dict[str, float] | None = None
+    """Source → what it added to the score; where explain was asked for."""
+
+
+class SlateOut(BaseModel):
+    """A slate, best first; fewer places than asked for where fewer items may be shown."""
+
+    items: list[RecommendationOut]
+    bundle: str
+    """Version of the bundle that chose."""
+    request_id: str
+    """Also in the header X-Request-ID, and stored with what was shown."""
+    known_user: bool | None = None
+    """Whether anything was known of the user; where one was named."""
+    unknown_items: list[str] | None = None
+    """Items of the history the catalogue does not hold; they were left out."""
+
+
+class ItemOut(BaseModel):
+    """What is known of an item beyond the bundle."""
+
+    item_id: str
+    attributes: dict[str, Any]
+    """Everything that was put so far; null where something of the bundle was removed."""
+    new_attributes: list[str]
+    """Attributes no item had before: new on purpose, or misspelt."""
+
+
+class UserOut(BaseModel):
+    """Attributes of a user."""
+
+    user_id: str
+    attributes: dict[str, Any]
+
+
+class HealthOut(BaseModel):
+    """The process is alive."""
+
+    status: str
+
+
+class ReadyOut(BaseModel):
+    """The service can answer."""
+
+    status: str
+    bundle: str
+    items: int
+    users: int
+
+
+KNOWN_FIELDS = sorted(
+    {
+        name
+        for model in (EventIn, EventsIn, PastIn, BoostIn, RecommendIn, SimilarIn, SearchIn)
+        for name in model.model_fields
+    }
+)
+"""Names to suggest for a misspelt field."""
