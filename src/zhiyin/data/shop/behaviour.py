@@ -26,11 +26,13 @@ _N_SHELF = 160
 _MOST_COMPARED = 20_000
 _USERS_PER_SHELF_BLOCK = 1_000
 _TEMPERATURE = 0.27
+_FAME = 1.0
+_SAME_AISLE, _SAME_DEPARTMENT, _SAME_TOPIC = 0.6, 1.2, 1.4
 _MOST_FINDS = 5
 _KEEPS_LOOKING = 0.62
-_NEXT_VOLUME = 0.5
-_COMPLEMENT_AFTER_PURCHASE = 0.5
-_COMPLEMENT_AFTER_VIEW = 0.16
+_NEXT_VOLUME = 0.4
+_COMPLEMENT_AFTER_PURCHASE = 0.4
+_COMPLEMENT_AFTER_VIEW = 0.1
 _SHARE_RATED = 0.5
 
 
@@ -150,11 +152,13 @@ class Street:
         """Draw from the user's shelf: softmax of affinity, fame, season and nearness to the last item."""
         shelf = self.memory.shelf[visit.user]
         keys = self.memory.shelf_affinity[visit.user] / np.float32(_TEMPERATURE)
-        keys += 0.7 * self.items.fame[shelf] + _season(day)[self.items.topic[shelf]]
+        keys += _FAME * self.items.fame[shelf] + _season(day)[self.items.topic[shelf]]
         department = self.items.department
         aisle = AISLE_OF_DEPARTMENT[department]
         last = visit.last[:, None]
-        near = 1.1 * (aisle[shelf] == aisle[last]) + 0.8 * (self.items.topic[shelf] == self.items.topic[last])
+        near = _SAME_AISLE * (aisle[shelf] == aisle[last])
+        near += _SAME_DEPARTMENT * (department[shelf] == department[last])
+        near += _SAME_TOPIC * (self.items.topic[shelf] == self.items.topic[last])
         keys += np.where(last != PAD, near, 0.0).astype(np.float32)
         keys += self.rng.gumbel(size=keys.shape).astype(np.float32)
         keys[~self.memory.on_shelf[visit.user] | (self.items.arrival[shelf] > day)] = -np.inf

@@ -176,7 +176,7 @@ def purchase_probability(liked: FloatArray) -> FloatArray:
 
 def rating_of(liked: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Draw ratings 1 to 5, rising with affinity."""
-    return np.clip(np.round(2.6 + 0.8 * liked + rng.normal(0, 0.7, liked.shape)), 1, 5).astype(np.float32)
+    return np.clip(np.round(1.9 + 0.9 * liked + rng.normal(0, 0.7, liked.shape)), 1, 5).astype(np.float32)
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:
