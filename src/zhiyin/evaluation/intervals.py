@@ -15,6 +15,9 @@ Array = npt.NDArray[np.float64]
 CELLS_AT_ONCE = 2_000_000
 """Weights held in memory at the same time: 8 MB."""
 
+MOST_BLOCKS = 30_000
+"""Things that are drawn; above that, several queries are drawn together."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -51,6 +54,9 @@ def resampled_weights(n_queries: int, n_resamples: int, seed: int, *, width: int
 def resampled_means(values: npt.NDArray[np.floating], n_resamples: int, seed: int) -> Array:
     """Means of resampled queries: Efron, *Bootstrap Methods: Another Look at the Jackknife* (1979).
 
+    More than `MOST_BLOCKS` queries are drawn in random blocks: queries are independent, so that block means
+    spread as far as the queries do, and the time stays bounded.
+
     Args:
         values: (B, M) floats, M quantities of each query; NaN says nothing and is left out.
         n_resamples: R.
@@ -59,17 +65,26 @@ def resampled_means(values: npt.NDArray[np.floating], n_resamples: int, seed: in
     Returns:
         (R, M) float64; NaN where a resample drew only NaN.
     """
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0).astype(np.float32)
-    partly = np.flatnonzero(~known.all(axis=0))
-    means = np.empty((n_resamples, values.shape[1]))
-    start = 0
-    for weights in resampled_weights(len(values), n_resamples, seed):
-        chunk = means[start : start + len(weights)]
-        chunk[:] = (weights @ filled) / len(values)
-        chunk[:, partly] = _ratio(weights @ filled[:, partly], weights @ known[:, partly].astype(np.float32))
-        start += len(weights)
-    return means
+    totals, counts = _in_blocks(np.nan_to_num(values, nan=0.0), ~np.isnan(values), seed)
+    means = [
+        _ratio(weights @ totals, weights @ counts)
+        for weights in resampled_weights(len(totals), n_resamples, seed)
+    ]
+    return np.concatenate(means) if means else np.empty((0, values.shape[1]))
+
+
+def _in_blocks(
+    values: npt.NDArray[np.floating], known: npt.NDArray[np.bool_], seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Sum values and count known ones, both (B, M), in at most `MOST_BLOCKS` random blocks of queries."""
+    if len(values) <= MOST_BLOCKS:
+        return values.astype(np.float32), known.astype(np.float32)
+    block = np.random.default_rng(seed).permutation(len(values)) % MOST_BLOCKS
+    totals, counts = (
+        np.stack([np.bincount(block, column, MOST_BLOCKS) for column in table.T], axis=1)
+        for table in (values, known)
+    )
+    return totals.astype(np.float32), counts.astype(np.float32)
 
 
 def percentile_interval(value: float, resampled: Array) -> Interval:
