@@ -30,7 +30,7 @@ class Summary:
         event_kinds: Event kind → number of events.
         first_day: Day of the first event, ``YYYY-MM-DD``; None without times.
         last_day: Day of the last.
-        density: Share of all pairs of user and item that occur, if every pair occurred at most once.
+        density: Events divided by the number of pairs of user and item.
         events_per_user: Median over users with events.
         users_with_three: Users with at least three events, those that leave-last-out can test.
         text_coverage: Share of items with a title, a description or categories.
