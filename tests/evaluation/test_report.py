@@ -175,6 +175,14 @@ def test_a_report_of_a_real_evaluation_of_one_query(judged):
     assert "1.00" in page.words
 
 
+def test_endless_titles_are_cut():
+    example = ExampleSlate("u", ("h" * 500,), (ShownItem("r" * 500),), ("t" * 500,))
+    page = Page(render_report(ReportData("toy", "fast", examples=(example,))))
+    for letter in "hrt":
+        assert f"{letter * 109}…" in page.words
+        assert letter * 110 not in page.words
+
+
 def test_the_note_follows_the_protocol():
     repeated = ReportData("toy", "fast", rows=(row("a", Role.PIPELINE, 0.1),), repeat=True)
     assert "items the user already has included" in render_report(repeated)

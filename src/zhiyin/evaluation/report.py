@@ -26,6 +26,8 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 BREAKDOWNS = ("history_length", "cold_items", "item_popularity")
 LIST_METRICS = ("coverage", "novelty", "diversity", "gini", "popularity", "serendipity")
 HISTORY_SHOWN = 6
+TITLE_SHOWN = 110
+"""Characters; some shops write whole descriptions into their titles."""
 
 SECTION = '<section id="$id"><h2>$title</h2><p class="note">$note</p>$body</section>'
 CARD = '<div class="card"><h3>$title</h3><p class="note">$note</p>$body</div>'
@@ -242,7 +244,7 @@ class _Page:
         more = f"… {earlier} {self.words['earlier']}" if earlier > 0 else ""
         more = more if example.history else self.words["no_history"]
         history = fill_each(
-            "<li>$title</li>", [{"title": title} for title in example.history[-HISTORY_SHOWN:]]
+            "<li>$title</li>", [{"title": _short(title)} for title in example.history[-HISTORY_SHOWN:]]
         )
         return fill(
             '<div class="card example"><h3>$user</h3>'
@@ -268,14 +270,14 @@ class _Page:
         return fill(
             '<li class="$kind"><span class="item">$title</span> $tags</li>',
             kind=kind,
-            title=item.title,
+            title=_short(item.title),
             tags=Html(hit + tags),
         )
 
     def _taken(self, example: ExampleSlate) -> Html:
         if not example.taken:
             return Html("")
-        taken = ", ".join(example.taken)
+        taken = ", ".join(_short(title) for title in example.taken)
         return fill('<p class="really"><b>$word</b> $taken</p>', word=self.words["taken"], taken=taken)
 
     def _list(self, title: str, facts: Mapping[str, str]) -> Html:
@@ -341,6 +343,10 @@ def _value(row: ReportRow, metric: str) -> float:
     """0 where it was not measured, so that it never is the best."""
     value = row.metrics.get(metric, UNKNOWN).value
     return 0.0 if math.isnan(value) else value
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= TITLE_SHOWN else f"{title[: TITLE_SHOWN - 1].rstrip()}…"
 
 
 def _range(interval: Interval) -> str:
