@@ -169,6 +169,11 @@ def test_a_catalogue_much_larger_than_what_anybody_sees():
     assert large.best_items(users, 5).max() > 20_000
 
 
+def test_slates_longer_than_the_shop_are_refused():
+    with pytest.raises(ConfigError, match="slate_size"):
+        ShopConfig(n_items=200, share_new_items=0.9, slate_size=50)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

@@ -57,8 +57,8 @@ class Visit:
 
 
 @dataclass(eq=False)
-class Street:
-    """Runs the days and keeps the records."""
+class Simulation:
+    """Lets the days pass, and keeps the records."""
 
     config: ShopConfig
     items: Properties

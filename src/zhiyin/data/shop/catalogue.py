@@ -12,9 +12,6 @@ from zhiyin.data.shop.properties import Properties
 from zhiyin.data.shop.words import ACCENTS, IMAGES, MATERIALS, STYLES, TOPICS, Word
 from zhiyin.domain import PAD, Catalogue
 
-GOODS_MADE_OF = "made_of"
-RELATIONS = ("made_by", "belongs_to", "made_of", "about", "in_style", "goes_with", "followed_by")
-
 
 def item_ids(items: Properties) -> pl.Series:
     """Return ids such as ``book-00421``, counted within each domain."""
@@ -70,7 +67,7 @@ def build_facts(items: Properties, catalogue: Catalogue) -> pl.DataFrame:
     parts = [
         ("made_by", every, catalogue.table["brand"]),
         ("belongs_to", bound, series[bound]),
-        (GOODS_MADE_OF, every, catalogue.table["material"]),
+        ("made_of", every, catalogue.table["material"]),
         ("about", every, _keys(TOPICS, items.topic)),
         ("about", second, _keys(TOPICS, items.second_topic[second])),
         ("in_style", every, _keys(STYLES, items.style)),

@@ -10,6 +10,7 @@ START = 1_735_689_600
 """Opening day: 2025-01-01 00:00 UTC, in seconds."""
 DAY = 86_400
 
+_ITEMS_PER_PLACE = 4
 _BOUNDS: dict[str, tuple[float, float]] = {
     "n_items": (200, 2_000_000),
     "n_users": (1, 2_000_000),
@@ -58,3 +59,10 @@ class ShopConfig:
                     possible=f"It is a {'whole ' if whole else ''}number from {low:g} to {high:g}.",
                     remedy=f"Leave it out for the default, {setting.default:g}.",
                 )
+        if self.n_items * (1 - self.share_new_items) < _ITEMS_PER_PLACE * self.slate_size:
+            raise ConfigError(
+                f"A shop that opens with {self.n_items * (1 - self.share_new_items):.0f} items cannot show "
+                f"'shop.slate_size' = {self.slate_size} different ones again and again.",
+                possible=f"It needs {_ITEMS_PER_PLACE} times as many items as places.",
+                remedy="Raise n_items, or lower slate_size or share_new_items.",
+            )

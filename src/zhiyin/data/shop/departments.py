@@ -8,7 +8,6 @@ from zhiyin.data.shop.words import MATERIALS, TOPICS, index_of
 
 DOMAINS = ("books", "kitchen", "outdoor")
 ID_PREFIXES = ("book", "kitchen", "outdoor")
-DOMAINS_ZH = ("图书", "厨房", "户外")
 
 
 @dataclass(frozen=True)

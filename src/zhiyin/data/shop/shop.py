@@ -10,7 +10,7 @@ import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.shop import truth
-from zhiyin.data.shop.behaviour import EVENT_KINDS, Street
+from zhiyin.data.shop.behaviour import EVENT_KINDS, Simulation
 from zhiyin.data.shop.catalogue import build_catalogue, build_facts
 from zhiyin.data.shop.config import ShopConfig
 from zhiyin.data.shop.log import context_of, event_columns, histories_of, impression_table, interaction_table
@@ -71,7 +71,9 @@ class Shop:
         return truth.best_items(self.tastes, self.items, user_index, n)
 
     def click_probability(self, user_index: IndexArray, item_index: IndexArray) -> FloatArray:
-        """Return the chance of a click on each place of slates.
+        """Return the chance of a click on each place of slates, for items the users have not touched yet.
+
+        In the log nobody clicks what they touched before; whoever replays the log must leave that out.
 
         Args:
             user_index: (B,) int32.
@@ -140,7 +142,7 @@ def simulate_shop(config: ShopConfig = _DEFAULT) -> Shop:
     items = draw_properties(config, for_items)
     catalogue = build_catalogue(items, for_texts)
     tastes = draw_tastes(config, items, for_tastes)
-    records = Street(config, items, tastes, for_days).run()
+    records = Simulation(config, items, tastes, for_days).run()
     events = event_columns(records)
     users = Vocabulary(user_ids(config.n_users))
     dataset = Dataset(
