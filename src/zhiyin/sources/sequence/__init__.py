@@ -1,0 +1,1 @@
+"""A sequence transformer: what comes next, read from the whole history."""

@@ -1,0 +1,171 @@
+"""From training data to a trained transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from zhiyin.contracts import TrainingData
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import BoolArray, Examples, FloatArray, Histories, LongArray
+from zhiyin.sources.sequence.learner import Batch, SequenceLearner
+from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork, Shape
+from zhiyin.sources.sequence.prediction import score_catalogue
+from zhiyin.sources.sequence.settings import SequenceTransformerConfig
+from zhiyin.sources.sequence.text import Whitening, has_text
+from zhiyin.sources.sequence.trained import TextReader, TrainedSequence
+from zhiyin.sources.sequence.windows import Windows, cut, length_limit
+from zhiyin.training.batches import LengthBuckets
+from zhiyin.training.checkpoints import fingerprint
+from zhiyin.training.curve import LearningCurve
+from zhiyin.training.devices import device_facts, open_fabric
+from zhiyin.training.loop import train
+from zhiyin.training.losses import NegativeSampler
+from zhiyin.training.plan import TrainingPlan
+from zhiyin.training.selection import sample_examples, validation_ndcg
+
+LARGEST_FULL_CATALOGUE = 100_000
+"""Items up to which the loss sums over the whole catalogue."""
+NEGATIVES_BEYOND = 8192
+EXAMPLES_TO_STOP_ON = 20_000
+FEWEST_BATCHES = 32
+"""Batches of an epoch at least: a small shop gets smaller batches."""
+
+
+def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name: str) -> TrainedSequence:
+    """Train a transformer on the histories and texts of the training data.
+
+    Raises:
+        TrainingError: when the loss is not a number.
+    """
+    dataset = training.dataset
+    histories = dataset.histories.without_repeats()
+    shape = Shape(config.dimension, config.n_blocks, config.n_heads, _max_length(config, histories))
+    windows = cut(histories, target_weights(dataset, histories), shape.max_length)
+    dropout = _dropout(config, dataset, histories)
+    texts = training.language.vectors(dataset.catalogue) if config.use_text else None
+    whitening = Whitening.of(texts) if texts is not None and has_text(texts).any() else None
+    fabric = open_fabric(config.training)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        whitened = torch.from_numpy(whitening(texts)) if whitening and texts is not None else None
+        items = ItemVectors(whitened, dataset.n_items, shape.dimension)
+        learner = _learner(
+            config, items, SequenceNetwork(shape, dropout), _target_counts(windows, dataset.n_items)
+        )
+    learner.to(fabric.device)
+    plan = _plan(config, training, name, learner, windows)
+    if len(windows.lengths):
+        curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
+    else:
+        training.progress.say(f"{name}: nobody has two events on different items; it will have no opinion")
+        curve = LearningCurve(stopped_by="nothing to learn")
+    facts: dict[str, Any] = {
+        "has_learned": bool(curve.epochs),
+        "learning_curve": curve.facts(),
+        "training_seconds": curve.seconds,
+        "dropout": dropout,
+        "n_parameters": sum(parameter.numel() for parameter in learner.parameters()),
+        "full_softmax": learner.is_full,
+        **device_facts(fabric),
+    }
+    is_touched = dataset.item_counts > 0
+    return _finished(shape, learner, whitening, facts, is_touched)
+
+
+def target_weights(dataset: Dataset, histories: Histories) -> FloatArray:
+    """Return (T,) float32: how much each event of the histories counts as a target.
+
+    An event counts what its kind counts; one whose value is below the threshold of "liked" is context only.
+    """
+    weights = np.maximum(dataset.event_weights, 0.0)[histories.event_index]
+    if dataset.positive_value is not None:
+        weights = np.where(histories.value < dataset.positive_value, 0.0, weights)
+    return np.asarray(weights / max(float(weights.max(initial=0.0)), 1e-9), dtype=np.float32)
+
+
+def _plan(
+    config: SequenceTransformerConfig,
+    training: TrainingData,
+    name: str,
+    learner: SequenceLearner,
+    windows: Windows,
+) -> TrainingPlan:
+    tokens = int(np.ceil(windows.lengths.sum() / FEWEST_BATCHES))
+    buckets = LengthBuckets(
+        windows.lengths, min(config.training.tokens_per_batch, max(tokens, 1)), training.seed
+    )
+    n_items = training.dataset.n_items
+    arrays = {"items": windows.items, "starts": windows.starts, "lengths": windows.lengths}
+    return TrainingPlan(
+        name=name,
+        module=learner,
+        batches=buckets.epoch,
+        collate=lambda rows: Batch.of(windows, rows),
+        quality=_quality(learner, training.validation, training.seed),
+        settings=config.training,
+        seed=training.seed,
+        fingerprint=fingerprint(
+            {"config": config.model_dump(), "seed": training.seed, "n_items": n_items}, arrays
+        ),
+    )
+
+
+def _learner(
+    config: SequenceTransformerConfig, items: ItemVectors, network: SequenceNetwork, counts: LongArray
+) -> SequenceLearner:
+    n_items, n_negatives = len(counts), config.n_negatives
+    if n_negatives == "auto":
+        n_negatives = NEGATIVES_BEYOND if n_items > LARGEST_FULL_CATALOGUE else 0
+    sampler = NegativeSampler(torch.from_numpy(counts)) if n_negatives else None
+    return SequenceLearner(items, network, sampler, n_negatives)
+
+
+def _quality(learner: SequenceLearner, validation: Examples | None, seed: int) -> Callable[[], float] | None:
+    if validation is None or not len(validation):
+        return None
+    examples = sample_examples(validation, EXAMPLES_TO_STOP_ON, seed=seed)
+
+    def quality() -> float:
+        vectors, network = learner.items().float(), learner.network
+        return validation_ndcg(lambda queries: score_catalogue(network, vectors, queries), examples)
+
+    return quality
+
+
+def _finished(
+    shape: Shape,
+    learner: SequenceLearner,
+    whitening: Whitening | None,
+    facts: dict[str, Any],
+    is_touched: BoolArray,
+) -> TrainedSequence:
+    """Freeze the item vectors; an item nobody has touched gets the ID vector of an average item."""
+    learner = learner.cpu().eval()
+    of_id, touched = learner.items.of_id, torch.from_numpy(is_touched)
+    with torch.no_grad():
+        average_id = (of_id[touched] if touched.any() else of_id).mean(dim=0).numpy()
+        of_id[~touched] = torch.from_numpy(average_id)
+        vectors = learner.items().float().clone()
+        mean, projection = np.empty(0, np.float32), np.empty((0, shape.dimension), np.float32)
+        if whitening is not None and learner.items.projection is not None:
+            mean = whitening.mean
+            projection = whitening.matrix @ learner.items.projection.weight.numpy().T
+    return TrainedSequence(shape, learner.network, vectors, TextReader(mean, projection, average_id), facts)
+
+
+def _max_length(config: SequenceTransformerConfig, histories: Histories) -> int:
+    return length_limit(histories) if config.max_length == "auto" else config.max_length
+
+
+def _dropout(config: SequenceTransformerConfig, dataset: Dataset, histories: Histories) -> float:
+    if config.dropout != "auto":
+        return config.dropout
+    return 0.2 if histories.n_events / max(dataset.n_items, 1) > 50 else 0.4
+
+
+def _target_counts(windows: Windows, n_items: int) -> LongArray:
+    return np.bincount(windows.items, minlength=n_items).astype(np.int64)

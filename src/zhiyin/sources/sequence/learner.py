@@ -1,0 +1,93 @@
+"""The network as it is trained: batches of windows in, the loss out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork
+from zhiyin.sources.sequence.packing import Packing
+from zhiyin.sources.sequence.windows import Windows
+from zhiyin.training.losses import NegativeSampler, full_cross_entropy, sampled_cross_entropy
+
+
+class Batch:
+    """Some windows, flat. No dataclass: Lightning would look inside and round the weights to bfloat16.
+
+    Args:
+        items: (N,) int64, the events read.
+        targets: (N,) int64, the event after each.
+        weights: (N,) float32, how much a target counts.
+        packing: Where the events stand.
+    """
+
+    def __init__(self, items: Tensor, targets: Tensor, weights: Tensor, packing: Packing) -> None:
+        self.items, self.targets, self.weights, self.packing = items, targets, weights, packing
+
+    @classmethod
+    def of(cls, windows: Windows, rows: npt.NDArray[np.int64]) -> Batch:
+        """Take the given windows."""
+        positions = windows.positions(rows)
+        return cls(
+            torch.from_numpy(windows.items[positions]),
+            torch.from_numpy(windows.items[positions + 1]),
+            torch.from_numpy(windows.weights[positions + 1]),
+            Packing.of(windows.lengths[rows]),
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch on a device."""
+        items, targets, weights = (part.to(device) for part in (self.items, self.targets, self.weights))
+        return Batch(items, targets, weights, self.packing.to(device))
+
+
+class SequenceLearner(nn.Module):
+    """Predicts the next event at every position.
+
+    Args:
+        items: Vectors, tied between input and output.
+        network: The transformer.
+        sampler: Where negatives come from; the whole catalogue when None.
+        n_negatives: Negatives of a batch.
+    """
+
+    def __init__(
+        self,
+        items: ItemVectors,
+        network: SequenceNetwork,
+        sampler: NegativeSampler | None = None,
+        n_negatives: int = 0,
+    ) -> None:
+        super().__init__()
+        self.items, self.network = items, network
+        self._sampler, self._n_negatives = sampler, n_negatives
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the loss sums over the whole catalogue."""
+        return self._sampler is None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy of the targets, () float32."""
+        if self._sampler is not None:
+            return self._sampled(batch, self._sampler)
+        vectors = self.items().float()
+        hidden = self.network(vectors[batch.items], batch.packing)
+        half = torch.is_autocast_enabled(hidden.device.type)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return full_cross_entropy(hidden.float(), vectors, batch.targets, batch.weights, half=half)
+
+    def _sampled(self, batch: Batch, sampler: NegativeSampler) -> Tensor:
+        drawn, log_expected = sampler.draw(self._n_negatives)
+        drawn, log_expected = drawn.to(batch.items.device), log_expected.to(batch.items.device)
+        needed = torch.cat([batch.items, batch.targets, drawn])
+        rows, place = torch.unique(needed, return_inverse=True)
+        vectors = self.items(rows)[place]
+        of_inputs, of_targets, of_negatives = vectors.split(
+            [len(batch.items), len(batch.targets), len(drawn)]
+        )
+        hidden = self.network(of_inputs.float(), batch.packing)
+        is_hit = batch.targets[:, None] == drawn[None, :]
+        return sampled_cross_entropy(hidden, of_targets, of_negatives, is_hit, log_expected, batch.weights)

@@ -1,0 +1,126 @@
+"""The transformer: from items to what may come next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zhiyin.sources.sequence.packing import Packing
+from zhiyin.training.dropout import Dropout
+
+ID_SCALE = 0.02
+"""Standard deviation of the ID vectors at the start: small, so that the text speaks first."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a network.
+
+    Attributes:
+        dimension: D.
+        n_blocks: Transformer blocks.
+        n_heads: Attention heads; they divide D.
+        max_length: Events of a sequence at most.
+    """
+
+    dimension: int
+    n_blocks: int
+    n_heads: int
+    max_length: int
+
+
+class Block(nn.Module):
+    """Causal self-attention and a feed-forward layer, each normalised before and added to what came in."""
+
+    def __init__(self, dimension: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.before_attention = nn.LayerNorm(dimension)
+        self.query_key_value = nn.Linear(dimension, 3 * dimension)
+        self.mix = nn.Linear(dimension, dimension)
+        self.before_feed_forward = nn.LayerNorm(dimension)
+        self.widen = nn.Linear(dimension, 4 * dimension)
+        self.narrow = nn.Linear(4 * dimension, dimension)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+        """Return (N, D) for (N, D): each event has looked at itself and at those before it."""
+        events = events + self.dropout(self._attend(self.before_attention(events), packing))
+        wide = functional.gelu(self.widen(self.before_feed_forward(events)))
+        summed: Tensor = events + self.dropout(self.narrow(self.dropout(wide)))
+        return summed
+
+    def _attend(self, events: Tensor, packing: Packing) -> Tensor:
+        projected = self.query_key_value(events)
+        kind = projected.dtype
+        if projected.device.type == "cpu":
+            projected = projected.float()  # the CPU's attention is three to five times slower in bfloat16
+        heads = packing.rows(projected).view(packing.n_rows, packing.longest, 3, self.n_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        with torch.autocast(projected.device.type, enabled=False):
+            seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed: Tensor = self.mix(packing.flat(seen.transpose(1, 2)).to(kind))
+        return mixed
+
+
+class SequenceNetwork(nn.Module):
+    """Item vectors in, what may come next out.
+
+    Args:
+        shape: Sizes.
+        dropout: Share of activations set to zero while training.
+    """
+
+    def __init__(self, shape: Shape, dropout: float) -> None:
+        super().__init__()
+        self.max_length = shape.max_length
+        self.places = nn.Parameter(torch.randn(shape.max_length, shape.dimension) * ID_SCALE)
+        self.blocks = nn.ModuleList(
+            Block(shape.dimension, shape.n_heads, dropout) for _ in range(shape.n_blocks)
+        )
+        self.last_norm = nn.LayerNorm(shape.dimension)
+        self.dropout = Dropout(dropout)
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+        """Return the (N, D) hidden states of (N, D) item vectors, each knowing only what came before it."""
+        states = self.dropout(events + self.places[packing.place])
+        for block in self.blocks:
+            states = block(states, packing)
+        hidden: Tensor = self.last_norm(states)
+        return hidden
+
+
+class ItemVectors(nn.Module):
+    """The vector of an item, the same for input and output: its ID vector plus its projected text.
+
+    Args:
+        texts: (I, K) float32, whitened text vectors, or None where no item has a text.
+        n_items: I.
+        dimension: D.
+    """
+
+    texts: Tensor | None
+
+    def __init__(self, texts: Tensor | None, n_items: int, dimension: int) -> None:
+        super().__init__()
+        self.of_id = nn.Parameter(torch.randn(n_items, dimension) * ID_SCALE)
+        self.register_buffer("texts", texts, persistent=False)
+        self.projection: nn.Linear | None = None
+        if texts is not None:
+            self.projection = nn.Linear(texts.shape[1], dimension, bias=False)
+            nn.init.normal_(self.projection.weight, std=dimension**-0.5)
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """Return the (I, D) vectors of all items, or of the given (R,) rows."""
+        of_id = self.of_id if rows is None else self.of_id[rows]
+        if self.projection is None or self.texts is None:
+            return of_id
+        vectors: Tensor = of_id + self.projection(self.texts if rows is None else self.texts[rows])
+        return vectors

@@ -1,0 +1,33 @@
+"""Settings of the sequence transformer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from zhiyin.contracts import Config
+from zhiyin.training.settings import TrainingSettings
+
+DropoutShare = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class SequenceTransformerConfig(Config):
+    """Settings of `SequenceTransformer`; ``auto`` is derived from the training data."""
+
+    dimension: PositiveInt = 64
+    """Length of item vectors and hidden states."""
+    n_blocks: PositiveInt = 2
+    """Transformer blocks."""
+    n_heads: PositiveInt = 2
+    """Attention heads; they must divide the dimension."""
+    dropout: DropoutShare | Literal["auto"] = "auto"
+    """Share of activations set to zero while training; ``auto`` takes more where items have few events."""
+    max_length: PositiveInt | Literal["auto"] = "auto"
+    """Newest events of a history that are read; ``auto`` takes 50 to 200, so that 95 % of histories fit."""
+    n_negatives: NonNegativeInt | Literal["auto"] = "auto"
+    """Negatives of the sampled softmax; 0 sums over the catalogue, ``auto`` does so up to 100,000 items."""
+    use_text: bool = True
+    """Add the projected text of an item to its ID vector; without it new items cannot be served well."""
+    training: TrainingSettings = TrainingSettings()
+    """Settings of the training loop."""

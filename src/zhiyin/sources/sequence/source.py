@@ -1,0 +1,84 @@
+"""The source itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zhiyin.contracts import (
+    CandidateSource,
+    CatalogueLanguage,
+    ComponentState,
+    TrainingData,
+    best_of,
+)
+from zhiyin.domain import Candidates, Catalogue, FloatArray, Queries
+from zhiyin.domain.errors import ConfigError
+from zhiyin.sources.sequence.fitting import fit_sequence
+from zhiyin.sources.sequence.prediction import score_catalogue
+from zhiyin.sources.sequence.settings import SequenceTransformerConfig
+from zhiyin.sources.sequence.trained import TrainedSequence
+
+
+class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
+    """Reads a history from its oldest to its newest event and says what comes next.
+
+    A causal transformer (Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018), trained with
+    cross-entropy over the whole catalogue at every position. The vector of an item, the same for input and
+    output, is its ID vector plus the projection of its whitened text, so an item that arrives later is
+    served by its text and the ID vector of an average item.
+    """
+
+    name = "sequence"
+    config_class = SequenceTransformerConfig
+    serves_new_items = True
+
+    def __init__(self, config: SequenceTransformerConfig | None = None, **settings: object) -> None:
+        super().__init__(config, **settings)
+        if self.config.dimension % self.config.n_heads:
+            raise ConfigError(
+                f"Setting '{self.name}.n_heads' is {self.config.n_heads}, which does not divide "
+                f"'{self.name}.dimension', {self.config.dimension}.",
+                remedy="Choose 1, 2 or 4 heads.",
+            )
+        self.trained: TrainedSequence | None = None
+
+    def fit(self, training: TrainingData) -> None:
+        """Train until the validation metric stops rising, and keep the best weights.
+
+        Where nobody has two events there is nothing to learn, and the source has no opinion.
+
+        Raises:
+            TrainingError: when the loss is not a number.
+        """
+        self.trained = fit_sequence(self.config, training, self.name)
+
+    def score_all(self, queries: Queries) -> FloatArray:
+        """Score every item as the next event, (B, I) float32 logits; NaN for empty histories."""
+        trained = self._ready()
+        if not trained.facts["has_learned"]:
+            return np.full((len(queries), len(trained.item_vectors)), np.nan, dtype=np.float32)
+        return score_catalogue(trained.network, trained.item_vectors, queries)
+
+    def propose(self, queries: Queries, n: int) -> Candidates:
+        """Return the ``n`` most likely next items; none for an empty history."""
+        return best_of(self.score_all(queries), n, column=self.name)
+
+    def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
+        """Take in new items by their texts, and as average items where training saw no text."""
+        trained = self._ready()
+        reader = trained.reader
+        vectors = reader.read(language.vectors(new)) if len(reader.mean) else reader.average(len(new))
+        self.trained = trained.with_items(vectors)
+
+    def state(self) -> ComponentState:
+        """Return network, item vectors and what reads new texts; the facts hold the learning curve."""
+        return self._ready().state()
+
+    def restore(self, state: ComponentState) -> None:
+        """Take over a saved transformer."""
+        self.trained = TrainedSequence.from_state(state)
+
+    def _ready(self) -> TrainedSequence:
+        self._require(self.trained)
+        assert self.trained is not None
+        return self.trained

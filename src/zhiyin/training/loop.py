@@ -1,0 +1,255 @@
+"""The training loop: epochs, warm-up, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from zhiyin.domain import Progress, Silent
+from zhiyin.domain.errors import TrainingError
+from zhiyin.training.checkpoints import Checkpoint, Snapshot
+from zhiyin.training.curve import EpochRecord, LearningCurve
+from zhiyin.training.devices import open_fabric
+from zhiyin.training.plan import TrainingPlan
+
+SECONDS_BETWEEN_CHECKPOINTS = 120.0
+STEPS_BETWEEN_LOSS_CHECKS = 50
+
+Weights = dict[str, Tensor]
+
+
+def train(
+    plan: TrainingPlan,
+    *,
+    progress: Progress | None = None,
+    checkpoints: Path | None = None,
+    fabric: Fabric | None = None,
+) -> LearningCurve:
+    """Train until the validation metric stops rising, and leave the best weights in ``plan.module``.
+
+    A run that was killed goes on where its checkpoint stands, with the same dropout, the same order of data
+    and so the same curve; one that had ended returns at once.
+
+    Args:
+        plan: What to train.
+        progress: Who listens.
+        checkpoints: Folder of checkpoints, or None.
+        fabric: Devices and precision; from the settings of the plan when None.
+
+    Returns:
+        The learning curve.
+
+    Raises:
+        TrainingError: when the loss is not a number.
+    """
+    fabric = fabric or open_fabric(plan.settings)
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(plan.seed)
+        run = _Run(plan, fabric, progress or Silent(), Checkpoint(checkpoints, plan.name, plan.fingerprint))
+        return run.to_end()
+
+
+class _Run:
+    """One run with everything a checkpoint holds."""
+
+    def __init__(
+        self, plan: TrainingPlan, fabric: Fabric, progress: Progress, checkpoint: Checkpoint
+    ) -> None:
+        self.plan, self.fabric, self.progress, self.checkpoint = plan, fabric, progress, checkpoint
+        settings = plan.settings
+        optimizer = torch.optim.AdamW(
+            decay_groups(plan.module, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98)
+        )
+        self.module, self.optimizer = fabric.setup(plan.module, optimizer)
+        self.curve = LearningCurve(metric="ndcg_at_10" if plan.quality else "none")
+        self.average: Weights | None = weights_of(plan.module) if settings.averaging else None
+        self.best: Weights = weights_of(plan.module)
+        self.step = 0
+        self.batches_done = 0
+        self.loss_sum = 0.0
+        self.seconds_before = 0.0
+        self.started = self.last_saved = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def to_end(self) -> LearningCurve:
+        self._resume()
+        while not self.curve.stopped_by:
+            epoch = len(self.curve.epochs) + 1
+            train_loss = self._one_epoch(epoch)
+            self._end_epoch(epoch, train_loss)
+        self.plan.module.load_state_dict(self.best)
+        self.plan.module.eval()
+        return self.curve
+
+    def _one_epoch(self, epoch: int) -> float:
+        batches = self._own_share(self.plan.batches(epoch))
+        if not len(batches):
+            raise TrainingError(
+                f"There is nothing to train '{self.plan.name}' on.",
+                remedy="It needs users with at least two events each.",
+            )
+        self.plan.module.train()
+        total = torch.tensor(self.loss_sum, device=self.fabric.device)
+        rest = batches[self.batches_done :]
+        for batch in self.progress.track(rest, f"{self.plan.name}: epoch {epoch}", total=len(rest)):
+            total += self._one_step(batch)
+            self.batches_done += 1
+            if self.batches_done % STEPS_BETWEEN_LOSS_CHECKS == 0:
+                self._check(total, epoch)
+                self._save_now_and_then(total)
+        self._check(total, epoch)
+        self.batches_done, self.loss_sum = 0, 0.0
+        return float(total) / len(batches)
+
+    def _one_step(self, description: Any) -> Tensor:
+        settings = self.plan.settings
+        self.step += 1
+        rate = settings.learning_rate * min(1.0, self.step / max(settings.warmup_steps, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.fabric.to_device(self.plan.collate(description))
+        self.optimizer.zero_grad()
+        loss: Tensor = self.module(batch)
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        if self.average is not None:
+            self._update_average(self.average)
+        return loss.detach()
+
+    def _update_average(self, average: Weights) -> None:
+        # Early on the average follows quickly, or it would remember the random start.
+        decay = min(self.plan.settings.averaging, (1 + self.step) / (10 + self.step))
+        current = self.plan.module.state_dict()
+        for name, value in average.items():
+            if value.is_floating_point():
+                value.lerp_(current[name], 1 - decay)
+
+    def _end_epoch(self, epoch: int, train_loss: float) -> None:
+        settings, curve = self.plan.settings, self.curve
+        with self._averaged():
+            quality = self._quality()
+            curve.epochs.append(EpochRecord(epoch, train_loss, quality, self.seconds))
+            if curve.n_epochs_since_best == 0:
+                self.best = weights_of(self.plan.module)
+        curve.stopped_by = self._why_stop(epoch)
+        self.checkpoint_now(0.0)
+        best = curve.best
+        metric = (
+            "" if quality is None or best is None else f", NDCG@10 {quality:.4f} (best {best.validation:.4f})"
+        )
+        left = min(settings.max_minutes * 60, self.seconds / epoch * settings.max_epochs) - self.seconds
+        end = (
+            f"stopped by {curve.stopped_by}"
+            if curve.stopped_by
+            else f"at most {max(left, 0) / 60:.1f} min left"
+        )
+        self.progress.say(f"{self.plan.name}: epoch {epoch}, loss {train_loss:.4f}{metric}; {end}")
+
+    def _quality(self) -> float | None:
+        if self.plan.quality is None:
+            return None
+        self.plan.module.eval()
+        with torch.inference_mode():
+            return self.plan.quality()
+
+    def _why_stop(self, epoch: int) -> str:
+        settings = self.plan.settings
+        validates = self.plan.quality is not None
+        if validates and self.curve.n_epochs_since_best >= settings.patience:
+            return "patience"
+        if epoch >= (settings.max_epochs if validates else settings.epochs_without_validation):
+            return "max_epochs"
+        return "max_minutes" if self.seconds >= settings.max_minutes * 60 else ""
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let the running average stand in the module for a while."""
+        if self.average is None:
+            yield
+            return
+        current = weights_of(self.plan.module)
+        self.plan.module.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.plan.module.load_state_dict(current)
+
+    def _own_share(self, batches: Any) -> Any:
+        """Return every n-th batch, n being the number of processes, equally many for each."""
+        n = self.fabric.world_size
+        return batches if n == 1 else batches[: len(batches) // n * n][self.fabric.global_rank :: n]
+
+    def _check(self, total: Tensor, epoch: int) -> None:
+        if not torch.isfinite(total):
+            raise TrainingError(
+                f"The loss of '{self.plan.name}' is not a number in epoch {epoch}, step {self.step}.",
+                remedy="Lower training.learning_rate to a third, or set training.precision to 'float32'.",
+            )
+
+    def _save_now_and_then(self, total: Tensor) -> None:
+        if time.perf_counter() - self.last_saved > SECONDS_BETWEEN_CHECKPOINTS:
+            self.checkpoint_now(float(total))
+
+    def checkpoint_now(self, loss_sum: float) -> None:
+        self.last_saved = time.perf_counter()
+        if self.fabric.is_global_zero:
+            self.checkpoint.write(self._snapshot(loss_sum))
+
+    def _snapshot(self, loss_sum: float) -> Snapshot:
+        on_gpu = self.fabric.device.type == "cuda"
+        return {
+            "module": self.plan.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "average": self.average,
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state(self.fabric.device) if on_gpu else None,
+            "curve": self.curve.facts(),
+            "step": self.step,
+            "batches_done": self.batches_done,
+            "loss_sum": loss_sum,
+            "seconds": self.seconds,
+        }
+
+    def _resume(self) -> None:
+        snapshot = self.checkpoint.read()
+        if snapshot is None:
+            return
+        self.plan.module.load_state_dict(snapshot["module"])
+        self.optimizer.load_state_dict(snapshot["optimizer"])
+        self.best, self.average = snapshot["best"], self.fabric.to_device(snapshot["average"])
+        self.curve = LearningCurve.from_facts(snapshot["curve"])
+        self.step, self.batches_done = snapshot["step"], snapshot["batches_done"]
+        self.loss_sum, self.seconds_before = snapshot["loss_sum"], snapshot["seconds"]
+        torch.set_rng_state(snapshot["random"])
+        if snapshot["random_gpu"] is not None and self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(snapshot["random_gpu"], self.fabric.device)
+        self.progress.say(
+            f"{self.plan.name}: going on after epoch {len(self.curve.epochs)}, step {self.step}"
+        )
+
+
+def weights_of(module: nn.Module) -> Weights:
+    """Return a copy of all weights, detached, where the module stands."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups of which only matrices are decayed."""
+    matrices = [parameter for parameter in module.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in module.parameters() if parameter.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

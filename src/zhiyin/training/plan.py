@@ -1,0 +1,38 @@
+"""What is to be trained, without saying how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from zhiyin.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """One training run. What transforms a run (privacy, compression, scale) takes and returns a plan.
+
+    Attributes:
+        name: What progress and checkpoints call it.
+        module: Its ``forward(batch)`` returns the loss, () float; it ends with the best weights.
+        batches: Epoch, counted from 1 → the batches of that epoch, described by small values such as row
+            numbers; the same epoch must give the same batches in every process.
+        collate: A description → the batch that ``module`` takes, on any device.
+        quality: The validation metric of ``module`` as it stands, higher is better; None when there is
+            nothing to validate on.
+        settings: How long, how fast, on what.
+        seed: Of dropout and every other draw while training.
+        fingerprint: Of settings and data; a checkpoint with another one is not resumed.
+    """
+
+    name: str
+    module: nn.Module
+    batches: Callable[[int], Sequence[Any]]
+    collate: Callable[[Any], Any]
+    quality: Callable[[], float] | None
+    settings: TrainingSettings
+    seed: int
+    fingerprint: str

@@ -1,0 +1,38 @@
+"""How long, how fast and on what anything is trained by gradients."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from zhiyin.contracts import Config, Probability
+
+
+class TrainingSettings(Config):
+    """Settings of the loop, the same for every trained component."""
+
+    max_epochs: PositiveInt = 60
+    """Passes over the training data at most; early stopping usually ends earlier."""
+    patience: PositiveInt = 4
+    """Epochs without a better validation metric after which training stops."""
+    epochs_without_validation: PositiveInt = 15
+    """Passes over the training data when there is nothing to validate on."""
+    max_minutes: PositiveFloat = 40.0
+    """Minutes after which training stops with the best weights so far."""
+    learning_rate: PositiveFloat = 1e-3
+    """Step size of AdamW after the warm-up."""
+    warmup_steps: NonNegativeInt = 200
+    """Steps over which the learning rate rises from zero."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay of matrices; vectors and scalars are never decayed."""
+    tokens_per_batch: PositiveInt = 2048
+    """Events a batch holds, padding not counted."""
+    gradient_clip: PositiveFloat = 1.0
+    """Longest gradient allowed; longer ones are shortened to it."""
+    averaging: Probability = 0.0
+    """Decay of the running average of weights that is validated and kept; 0 keeps the weights themselves."""
+    devices: str = "auto"
+    """Where to train: ``auto``, ``cpu``, ``gpu``, or ``gpu:2`` for two of them."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numbers of the matrix products; ``auto`` takes bfloat16 where the processor multiplies it natively."""

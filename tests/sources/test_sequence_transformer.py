@@ -1,0 +1,257 @@
+"""The sequence transformer, in worlds whose answers are known and against slow references."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from zhiyin.contracts import TrainingData
+from zhiyin.domain import Histories, Queries
+from zhiyin.domain.errors import ConfigError, ShapeMismatch
+from zhiyin.sources.sequence.fitting import target_weights
+from zhiyin.sources.sequence.network import SequenceNetwork, Shape
+from zhiyin.sources.sequence.packing import Packing
+from zhiyin.sources.sequence.source import SequenceTransformer
+from zhiyin.sources.sequence.text import Whitening
+from zhiyin.sources.sequence.windows import cut, length_limit
+from zhiyin.testing.source_contract import CandidateSourceContract
+from zhiyin.testing.toy_language import HashedWords, ToyLanguage
+from zhiyin.testing.worlds import chain, checkerboard, topics
+
+QUICK = {
+    "dimension": 16,
+    "n_blocks": 1,
+    "n_heads": 2,
+    "training": {
+        "max_epochs": 12,
+        "patience": 12,
+        "epochs_without_validation": 4,
+        "learning_rate": 0.01,
+        "warmup_steps": 5,
+        "devices": "cpu",
+        "precision": "float32",
+    },
+}
+
+
+class TestSequenceTransformer(CandidateSourceContract):
+    source = SequenceTransformer
+    settings = QUICK
+    solves = (chain,)
+    tolerance = 1e-4
+
+    def fitted(self):
+        return _fitted()
+
+
+def _fitted(cache=[]):  # noqa: B006 - one training for all promises
+    if not cache:
+        source = SequenceTransformer(**QUICK)
+        source.fit(checkerboard().training)
+        cache.append(source)
+    return cache[0]
+
+
+SHAPE = Shape(dimension=16, n_blocks=2, n_heads=2, max_length=9)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    made = SequenceNetwork(SHAPE, dropout=0.0).eval()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def slow_attention(block, events):
+    """One sequence (T, D), one head and one event at a time."""
+    normal = block.before_attention(events)
+    query, key, value = block.query_key_value(normal).chunk(3, dim=1)
+    size = events.shape[1] // block.n_heads
+    seen = torch.zeros_like(events)
+    for head in range(block.n_heads):
+        part = slice(head * size, (head + 1) * size)
+        for now in range(len(events)):
+            strength = torch.stack([query[now, part] @ key[t, part] for t in range(now + 1)])
+            share = torch.softmax(strength / math.sqrt(size), dim=0)
+            seen[now, part] = share @ value[: now + 1, part]
+    return events + block.mix(seen)
+
+
+def slow_forward(made, events):
+    states = events + made.places[: len(events)]
+    for block in made.blocks:
+        states = slow_attention(block, states)
+        wide = functional.gelu(block.widen(block.before_feed_forward(states)))
+        states = states + block.narrow(wide)
+    return made.last_norm(states)
+
+
+def test_packed_sequences_equal_each_sequence_alone():
+    made, lengths = network(), np.array([3, 9, 1, 5])
+    events = torch.randn(18, 16)
+    with torch.no_grad():
+        packed = made(events, Packing.of(lengths))
+        alone = torch.cat([slow_forward(made, part) for part in events.split(lengths.tolist())])
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_future_does_not_change_the_past():
+    made = network()
+    events = torch.randn(9, 16)
+    changed = torch.cat([events[:5], torch.randn(4, 16)])
+    with torch.no_grad():
+        before, after = (made(part, Packing.of(np.array([9]))) for part in (events, changed))
+    torch.testing.assert_close(before[:5], after[:5])
+    assert not torch.allclose(before[5:], after[5:])
+
+
+def test_packing_folds_back_what_it_unfolds():
+    packing = Packing.of(np.array([2, 1, 4]))
+    flat = torch.randn(7, 3)
+    assert torch.equal(packing.flat(packing.rows(flat)), flat)
+    assert packing.newest.tolist() == [1, 2, 6]
+    assert packing.place.tolist() == [0, 1, 0, 0, 1, 2, 3]
+
+
+def test_every_event_but_the_first_is_a_target_once():
+    histories = Histories.of_items([np.arange(n) + 100 * n for n in (1, 2, 7, 0, 25)])
+    windows = cut(histories, np.ones(histories.n_events, dtype=np.float32), max_length=4)
+    assert windows.lengths.max() == 4
+    assert windows.lengths.min() >= 1
+    positions = windows.positions(np.arange(len(windows.lengths)))
+    targets = sorted((positions + 1).tolist())
+    firsts = set(histories.offsets[:-1][histories.lengths > 0].tolist())
+    assert targets == [place for place in range(histories.n_events) if place not in firsts]
+    row = histories.row_of_event
+    assert (row[positions] == row[positions + 1]).all()
+
+
+def test_the_length_limit_fits_the_histories():
+    assert length_limit(Histories.of_items([np.arange(5)] * 10)) == 4
+    assert length_limit(Histories.of_items([np.arange(5)] * 99 + [np.arange(90)])) == 50
+    assert length_limit(Histories.of_items([np.arange(120)] * 99 + [np.arange(500)])) == 120
+    assert length_limit(Histories.of_items([np.arange(900)] * 10)) == 200
+
+
+def test_whitened_vectors_vary_alike_in_all_directions():
+    random = np.random.default_rng(0)
+    stretched = (random.normal(size=(4000, 6)) * [9, 3, 1, 1, 0.8, 0.5] + 2).astype(np.float32)
+    stretched[7] = 0.0
+    whitened = Whitening.of(stretched)(stretched)
+    covariance = np.cov(np.delete(whitened, 7, axis=0).T) * 6
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=0.02)
+    assert np.diag(covariance).min() > 0.4
+    assert (whitened[7] == 0).all(), "an item without text is average"
+
+
+def test_a_killed_training_ends_in_the_same_source(tmp_path):
+    world = chain()
+
+    class Kill(BaseException):
+        pass
+
+    class Listener:
+        def __init__(self, patience):
+            self.left = patience
+
+        def track(self, steps, description, total=None):
+            yield from steps
+
+        def say(self, message):
+            self.left -= 1
+            if self.left == 0:
+                raise Kill
+
+    def fit(training):
+        source = SequenceTransformer(**QUICK)
+        source.fit(training)
+        return source
+
+    expected = fit(world.training)
+    kept = replace(world.training, checkpoints=tmp_path)
+    with pytest.raises(Kill):
+        fit(replace(kept, progress=Listener(5)))
+    found = fit(kept)
+    curves = [
+        [
+            (line["train_loss"], line["validation"])
+            for line in source.state().facts["learning_curve"]["epochs"]
+        ]
+        for source in (expected, found)
+    ]
+    assert curves[0] == curves[1]
+    np.testing.assert_array_equal(found.score_all(world.queries), expected.score_all(world.queries))
+
+
+def test_sampled_softmax_learns_the_chain_too():
+    world = chain()
+    source = SequenceTransformer(**QUICK, n_negatives=24)
+    source.fit(world.training)
+    assert world.share_right(source.propose(world.queries, 1)) > 0.95
+    assert source.state().facts["full_softmax"] is False
+
+
+def test_untouched_items_are_found_by_their_words():
+    world = topics()
+    settings = QUICK | {"training": QUICK["training"] | {"max_epochs": 14, "patience": 14}}
+    source = SequenceTransformer(**settings)
+    source.fit(world.training)
+    untouched = world.training.dataset.item_counts == 0
+    scores = source.score_all(world.queries)[:, untouched]
+    best = np.take_along_axis(world.right[:, untouched], scores.argmax(axis=1)[:, None], axis=1)
+    assert best.mean() > 0.9
+
+
+def test_without_text_new_items_are_average_items():
+    world = checkerboard()
+    source = SequenceTransformer(**QUICK, use_text=False)
+    source.fit(world.training)
+    source.add_items(world.catalogue.rows(np.array([0, 1])), world.training.language)
+    scores = source.score_all(world.queries)
+    n_items = len(world.catalogue)
+    np.testing.assert_allclose(scores[:, n_items], scores[:, n_items + 1])
+    assert np.isfinite(scores).all()
+
+
+def test_another_language_model_is_refused():
+    world, source = checkerboard(), SequenceTransformer(**QUICK)
+    source.restore(_fitted().state())
+    with pytest.raises(ShapeMismatch, match="trained with 64"):
+        source.add_items(world.catalogue.rows(np.array([0])), ToyLanguage(HashedWords(32)))
+
+
+def test_events_that_are_not_liked_are_read_but_not_foretold():
+    world = checkerboard()
+    histories = world.training.dataset.histories
+    value = np.where(np.arange(histories.n_events) % 2 == 0, 1.0, 5.0).astype(np.float32)
+    histories = replace(histories, value=value)
+    dataset = replace(world.training.dataset, histories=histories, positive_value=4.0)
+    np.testing.assert_array_equal(target_weights(dataset, histories), value == 5.0)
+
+
+def test_where_there_is_nothing_to_learn_it_has_no_opinion():
+    world = checkerboard()
+    lonely = replace(world.training.dataset, histories=world.training.dataset.histories.newest(1))
+    source = SequenceTransformer(**QUICK)
+    source.fit(TrainingData(lonely, world.training.language))
+    assert np.isnan(source.score_all(world.queries)).all()
+    assert not source.propose(world.queries, 3).is_item.any()
+
+
+def test_heads_that_do_not_divide_the_dimension_are_refused():
+    with pytest.raises(ConfigError, match="does not divide"):
+        SequenceTransformer(dimension=10, n_heads=4)
+
+
+def test_a_long_history_counts_by_its_newest_events():
+    source, random = _fitted(), np.random.default_rng(0)
+    long = random.integers(0, 12, 300)
+    trained = source.trained
+    assert trained is not None
+    newest = Histories.of_items([long]).without_repeats().newest(trained.shape.max_length)
+    whole = source.score_all(Queries.of_histories(Histories.of_items([long])))
+    np.testing.assert_allclose(whole, source.score_all(Queries.of_histories(newest)), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,52 @@
+"""Quality on validation examples, against slow counting."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from zhiyin.domain import Examples, Histories, Queries, Ragged
+from zhiyin.training.selection import sample_examples, target_ranks, validation_ndcg
+
+scores = hnp.arrays(np.float32, (4, 6), elements=st.sampled_from([0.0, 1.0, 2.0, float("nan")]))
+
+
+@given(scores, st.lists(st.integers(0, 5), min_size=4, max_size=4))
+def test_ranks_equal_slow_counting(given_scores, targets):
+    seen = Histories.of_items([np.array(row, dtype=np.int32) for row in ([0], [], [1, 2], [5])])
+    ranks = target_ranks(given_scores, seen, np.array(targets))
+    for b, target in enumerate(targets):
+        own = seen.item_index[seen.offsets[b] : seen.offsets[b + 1]].tolist()
+        value = given_scores[b, target]
+        if target in own or np.isnan(value):
+            assert ranks[b] == np.inf
+            continue
+        others = [given_scores[b, i] for i in range(6) if i != target and i not in own]
+        better, equal = sum(o > value for o in others), sum(o == value for o in others)
+        assert ranks[b] == 1 + better + equal / 2
+
+
+def examples(n: int) -> Examples:
+    queries = Queries.of_histories(Histories.empty(n))
+    return Examples(queries, Ragged(np.arange(n + 1), np.arange(n, dtype=np.int32)))
+
+
+def test_ndcg_of_known_ranks():
+    def second_place(queries: Queries) -> np.ndarray:
+        return np.tile(np.array([9, 5, 1, 0], dtype=np.float32), (len(queries), 1))
+
+    # targets 0, 1, 2, 3 stand at ranks 1, 2, 3, 4
+    expected = np.mean([1, 1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)])
+    assert validation_ndcg(second_place, examples(4), chunk=3) == pytest.approx(expected)
+    assert validation_ndcg(second_place, examples(4), k=1) == pytest.approx(0.25)
+    assert validation_ndcg(second_place, examples(0)) == 0.0
+
+
+def test_samples_are_drawn_once_in_order():
+    drawn = sample_examples(examples(100), 10, seed=1)
+    items = drawn.targets.values
+    assert len(set(items.tolist())) == 10
+    assert (np.diff(items) > 0).all()
+    assert (sample_examples(examples(100), 10, seed=1).targets.values == items).all()
+    assert len(sample_examples(examples(5), 10, seed=1)) == 5
