@@ -37,7 +37,7 @@ histories_of_users = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=9),
 
 @given(histories_of_users)
 def test_leave_last_out_equals_its_definition(rows):
-    split = leave_last_out(dataset_of(rows))
+    split = leave_last_out(dataset_of(rows), repeat=True)
     held = [u for u, row in enumerate(rows) if len(row) >= 3]
 
     for u, row in enumerate(rows):
@@ -49,6 +49,25 @@ def test_leave_last_out_equals_its_definition(rows):
             start, stop = examples.queries.histories.offsets[b : b + 2]
             assert examples.queries.histories.item_index[start:stop].tolist() == rows[u][:-n_after]
             assert examples.targets.row(b).tolist() == [rows[u][-n_after]]
+
+
+@given(histories_of_users)
+def test_without_repeats_only_items_new_to_the_user_are_targets(rows):
+    split = leave_last_out(dataset_of(rows))
+    firsts = [[t for t, item in enumerate(row) if item not in row[:t]] for row in rows]
+    held = [u for u, places in enumerate(firsts) if len(places) >= 3]
+
+    for u, row in enumerate(rows):
+        start, stop = split.train.histories.offsets[u : u + 2]
+        known = row[: firsts[u][-2]] if u in held else row
+        assert split.train.histories.item_index[start:stop].tolist() == known
+    for examples, n_after in ((split.validation, 2), (split.test, 1)):
+        assert examples.queries.user_index.tolist() == held
+        for b, u in enumerate(held):
+            place = firsts[u][-n_after]
+            start, stop = examples.queries.histories.offsets[b : b + 2]
+            assert examples.queries.histories.item_index[start:stop].tolist() == rows[u][:place]
+            assert examples.targets.row(b).tolist() == [rows[u][place]]
 
 
 @given(histories_of_users)

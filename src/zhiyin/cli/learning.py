@@ -1,0 +1,126 @@
+"""Commands that train and measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhiyin.cli.progress import TerminalProgress
+from zhiyin.cli.terminal import ERR, OUT, command_line, metrics_table
+from zhiyin.contracts import Progress
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.reading import read_checked
+from zhiyin.domain.errors import ConfigError, RequestError
+from zhiyin.evaluation.evaluation import RunRecord
+from zhiyin.evaluation.protocol import EvaluationSettings
+from zhiyin.experiments.splitting import split_by
+from zhiyin.experiments.training import fit_pipeline, judge, load_trained
+from zhiyin.experiments.training import train as train_bundle
+from zhiyin.pipeline.recipes import recipe as recipe_named
+
+Data = Annotated[str, typer.Argument(help="Folder of data files, or the URL of an SQL database.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change a setting, such as sources.item_graph.window=5."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    recipe: Annotated[str, typer.Option(help="See `zhiyin recipes`.")] = "fast",
+    settings: Settings = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a recipe on the data, evaluate it, and write a bundle with its report."""
+    config = recipe_named(recipe, parsed_settings(settings or []))
+    progress = TerminalProgress(ERR)
+    dataset = read_with_notes(data, progress)
+    outcome = train_bundle(dataset, config, out, seed=seed, progress=progress, command=command_line())
+    OUT.print(metrics_table(outcome.evaluations))
+    OUT.print(f"\nBundle: {out}   report: {out / 'report.html'}", highlight=False)
+    OUT.print(f"Next:   zhiyin serve {out}", highlight=False)
+
+
+def evaluate(
+    data: Data,
+    recipe: Annotated[str | None, typer.Option(help="A recipe to train and judge.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="A bundle trained on this data to judge.")] = None,
+    protocol: Annotated[str, typer.Option(help="How the data is divided.")] = "leave-last-out",
+    at: Annotated[str, typer.Option(help="Lengths at which slates are cut.")] = "5,10",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure a recipe or a bundle on events it has not seen, over the whole catalogue."""
+    if (recipe is None) == (bundle is None):
+        raise RequestError(
+            "Say what to evaluate: either --recipe or --bundle.", remedy="For example --recipe fast."
+        )
+    if json_file is not None and not json_file.parent.is_dir():
+        raise RequestError(f"{json_file} cannot be written: there is no folder {json_file.parent}.")
+    judging = EvaluationSettings.parse({"at": parsed_cuts(at)}, where="evaluate")
+    config = None if recipe is None else recipe_named(recipe, parsed_settings(settings or []))
+    progress = TerminalProgress(ERR)
+    dataset = read_with_notes(data, progress)
+    if bundle is not None:
+        trained = load_trained(bundle, dataset, protocol)
+        fit_seconds = None
+    else:
+        assert config is not None
+        trained = fit_pipeline(config, split_by(protocol, dataset), seed=seed, progress=progress)
+        fit_seconds = trained.fit_seconds
+    evaluation = judge(trained, judging, progress)
+    name = trained.pipeline.config.recipe
+    run = RunRecord(dataset.name, name, protocol, trained.seed, fit_seconds, command_line())
+    OUT.print(metrics_table({name: evaluation}))
+    timing = "" if fit_seconds is None else f"training {fit_seconds:.1f} s, "
+    OUT.print(
+        f"\n{len(evaluation):,} users, {timing}ranking {evaluation.scoring_seconds:.1f} s", highlight=False
+    )
+    if json_file is not None:
+        json_file.write_text(evaluation.to_json(run), encoding="utf-8")
+        OUT.print(f"Figures: {json_file}", highlight=False)
+
+
+def read_with_notes(data: str, progress: Progress) -> Dataset:
+    """Read data and say what was cleaned."""
+    with progress.stage(f"reading {data}"):
+        dataset, report = read_checked(data)
+    n_warnings = len(report.warnings)
+    if n_warnings:
+        progress.say(f"{n_warnings} kinds of rows were cleaned; `zhiyin check {data}` lists them")
+    progress.say(
+        f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
+        f"{dataset.n_interactions:,} interactions"
+    )
+    return dataset
+
+
+def parsed_settings(pairs: list[str]) -> dict[str, str]:
+    """Split ``path=value`` pairs.
+
+    Raises:
+        ConfigError: when one has no equals sign.
+    """
+    for pair in pairs:
+        if "=" not in pair:
+            raise ConfigError(f"--set {pair} has no value.", remedy=f"Write it as --set {pair}=VALUE.")
+    return {path.strip(): value.strip() for path, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def parsed_cuts(at: str) -> list[int]:
+    """Read ``5,10``.
+
+    Raises:
+        RequestError: when one is not a positive number.
+    """
+    parts = [part.strip() for part in at.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise RequestError(f"--at {at} is not a list of positive numbers.", remedy="Write --at 5,10.")
+    return sorted({int(part) for part in parts})

@@ -1,0 +1,72 @@
+"""The command `zhiyin`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from zhiyin import __version__
+from zhiyin.cli.demo import demo
+from zhiyin.cli.inspecting import check, doctor, recipes
+from zhiyin.cli.learning import evaluate, train
+from zhiyin.cli.serving import recommend, serve
+from zhiyin.domain.errors import ZhiyinError
+
+_SHOW_TRACEBACK = "ZHIYIN_TRACEBACK"
+
+app = typer.Typer(
+    help="Zhiyin 知音: a recommender engine built around language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (demo, check, train, evaluate, recommend, serve, recipes, doctor):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    """A recommender engine built around language models."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; what the user can mend is said in words, never as a traceback."""
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch|lightning")
+    for noisy in ("lightning", "sentence_transformers", "transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        app()
+    except ZhiyinError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("Stopped. What was finished before is kept.")
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get(_SHOW_TRACEBACK):
+            raise
+        _fail(
+            f"Something went wrong that should not have: {type(error).__name__}: {error}\n"
+            f"This is a fault in Zhiyin. Run it again with {_SHOW_TRACEBACK}=1 and report what it shows."
+        )
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True).print(f"[bold red]Error:[/bold red] {escape(message)}", highlight=False)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

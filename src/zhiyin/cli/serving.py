@@ -1,0 +1,86 @@
+"""Commands that answer: one user in the terminal, everybody over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from zhiyin.cli.terminal import ERR, OUT
+from zhiyin.domain.errors import MissingExtra, RequestError
+from zhiyin.experiments.reporting import proposers
+from zhiyin.pipeline.bundle import load_bundle
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.presentation.reasons import title_of
+
+Bundle = Annotated[Path, typer.Argument(help="Folder written by `zhiyin train`.")]
+_SHOWN_HISTORY = 8
+
+
+def recommend(
+    bundle: Bundle,
+    user: Annotated[str, typer.Option(help="Id of the user; an unknown one is served as somebody new.")],
+    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many items.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each item stands there.")] = False,
+) -> None:
+    """Print recommendations for one user."""
+    pipeline = load_bundle(bundle)
+    if user not in pipeline.users:
+        ERR.print(
+            f"'{escape(user)}' is not known: these are recommendations for somebody new.", style="yellow"
+        )
+    show_user(pipeline, user, n, explain=explain)
+
+
+def serve(
+    bundle: Bundle,
+    store: Annotated[
+        str | None, typer.Option(help="Where events live; default sqlite:///BUNDLE.db beside the bundle.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve a bundle over HTTP."""
+    run_service(bundle, store, host, port)
+
+
+def run_service(bundle: Path, store: str | None, host: str, port: int) -> None:
+    """Serve until stopped.
+
+    Raises:
+        MissingExtra: when the packages of the extra 'serve' are not installed.
+    """
+    try:
+        from zhiyin.serving.running import serve as serve_bundle  # noqa: PLC0415 - fastapi is an extra
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "fastapi", "serve") from None
+    url = store or f"sqlite:///{bundle.resolve().parent / (bundle.resolve().name + '.db')}"
+    serve_bundle(bundle, store_url=url, host=host, port=port)
+
+
+def show_user(pipeline: Pipeline, user: str, n: int, *, explain: bool) -> None:
+    """Print what a user did last and what is recommended."""
+    catalogue = pipeline.catalogue_or_raise()
+    queries = pipeline.queries_for([user])
+    recent = queries.histories.newest(_SHOWN_HISTORY).item_index
+    OUT.print(f"[bold]{escape(user)}[/bold]", highlight=False)
+    for item in recent:
+        OUT.print(f"  had  {escape(title_of(catalogue, int(item)))}", highlight=False)
+    slate = pipeline.recommend(queries, n)
+    if not slate.is_item.any():
+        raise RequestError(
+            f"Nothing can be recommended to '{user}': no source serves users without history.",
+            remedy="Add the source 'popularity' to the recipe.",
+        )
+    table = Table("", "item", "title", *(["why"] if explain else []), "proposed by", box=None, pad_edge=False)
+    places = np.flatnonzero(slate.is_item[0])
+    for place, answer in zip(places, pipeline.explain(queries, slate)[0], strict=True):
+        title = title_of(catalogue, int(slate.item_index[0, place]))
+        why = [escape("; ".join(answer.reasons))] if explain else []
+        by = ", ".join(proposers(answer.sources or {}))
+        table.add_row(str(answer.rank), escape(answer.item_id), escape(title), *why, by)
+    OUT.print(table)

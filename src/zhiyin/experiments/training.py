@@ -1,0 +1,201 @@
+"""Train a pipeline and leave a bundle behind."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zhiyin.contracts import Progress, Silent, TrainingData
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.splits import Split
+from zhiyin.domain.errors import BundleError
+from zhiyin.evaluation.evaluate import evaluate
+from zhiyin.evaluation.evaluation import Evaluation, RunRecord
+from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
+from zhiyin.experiments.reporting import report_page
+from zhiyin.experiments.splitting import split_by
+from zhiyin.pipeline.bundle import load_bundle, read_card, refuse_foreign_folder, save_bundle
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
+from zhiyin.pipeline.settings import PipelineConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A pipeline and how it came about.
+
+    Attributes:
+        pipeline: Trained on ``split.train``, its weights fitted on ``split.validation``.
+        split: What it was trained on, and what may be asked of it.
+        seed: Of every random choice.
+        fit_seconds: What training took.
+    """
+
+    pipeline: Pipeline
+    split: Split
+    seed: int
+    fit_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What `train` leaves behind, beside the bundle.
+
+    Attributes:
+        pipeline: The one that was evaluated and written.
+        evaluation: Of the whole pipeline.
+        alone: Source name → what it does alone; ``popularity`` is the floor.
+    """
+
+    pipeline: Pipeline
+    evaluation: Evaluation
+    alone: Mapping[str, Evaluation]
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """All of them, the whole pipeline first."""
+        return {self.pipeline.config.recipe: self.evaluation, **self.alone}
+
+
+def fit_pipeline(
+    config: PipelineConfig,
+    split: Split,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    checkpoints: Path | None = None,
+) -> Trained:
+    """Train a pipeline on the training part of a split.
+
+    Args:
+        config: The recipe.
+        split: Training, validation and test part.
+        seed: Of every random choice.
+        progress: Who listens.
+        checkpoints: Where long training keeps its last good state.
+    """
+    pipeline = Pipeline(config)
+    started = time.perf_counter()
+    pipeline.fit(
+        TrainingData(
+            dataset=split.train,
+            language=pipeline.language,
+            validation=split.validation if len(split.validation) else None,
+            seed=seed,
+            progress=progress or Silent(),
+            checkpoints=checkpoints,
+        )
+    )
+    return Trained(pipeline, split, seed, time.perf_counter() - started)
+
+
+def judge(
+    trained: Trained, settings: EvaluationSettings | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Evaluate a trained pipeline on the test part of its split."""
+    return _judge(trained.pipeline, trained, settings, progress)
+
+
+def judge_sources(
+    trained: Trained, settings: EvaluationSettings | None = None, progress: Progress | None = None
+) -> dict[str, Evaluation]:
+    """Evaluate each source alone, and popularity as the floor even where the pipeline does without it."""
+    names = [source.name for source in trained.pipeline.sources]
+    judged = {name: _judge(trained.pipeline.only(name), trained, settings, progress) for name in names}
+    if "popularity" not in judged:
+        floor = fit_pipeline(recipe("popular"), trained.split, seed=trained.seed)
+        judged["popularity"] = judge(floor, settings, progress)
+    return judged
+
+
+def train(
+    dataset: Dataset,
+    config: PipelineConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Outcome:
+    """Train on all but the last events, evaluate on these, and write the bundle.
+
+    What is served is what was evaluated: the weights are those of the evaluated pipeline, the remembered
+    histories are complete. A killed run leaves the checkpoints of long training beside the bundle, and the
+    same call goes on from there.
+
+    Args:
+        dataset: Everything.
+        config: The recipe.
+        out: Folder of the bundle.
+        seed: Of every random choice.
+        progress: Who listens.
+        command: The command line, for the report.
+
+    Raises:
+        BundleError: when ``out`` holds something that is not a bundle; before anything is trained.
+    """
+    refuse_foreign_folder(out)
+    split = split_by("leave-last-out", dataset)
+    checkpoints = out.parent / f".{out.name}.checkpoints"
+    trained = fit_pipeline(config, split, seed=seed, progress=progress, checkpoints=checkpoints)
+    evaluation = judge(trained, progress=progress)
+    run = RunRecord(dataset.name, config.recipe, split.name, seed, trained.fit_seconds, command)
+    alone = judge_sources(trained, progress=progress)
+    page = report_page(trained.pipeline, dataset, split, run, evaluation, alone)
+    trained.pipeline.remember(dataset)
+    facts = {
+        "dataset": dataset.name,
+        "fingerprint": fingerprint(dataset),
+        "protocol": split.name,
+        "seed": seed,
+        "fit_seconds": round(trained.fit_seconds, 2),
+    }
+    pages = {"metrics.json": evaluation.to_json(run), "report.html": page}
+    save_bundle(trained.pipeline, out, facts=facts, report=pages)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return Outcome(trained.pipeline, evaluation, alone)
+
+
+def load_trained(bundle: Path, dataset: Dataset, protocol: str) -> Trained:
+    """Take a bundle as trained on a dataset, so that it can be evaluated honestly.
+
+    Raises:
+        BundleError: when the bundle was trained on other data or under another protocol: it may have learned
+            what it would be asked.
+    """
+    training = read_card(bundle).get("training", {})
+    if training.get("fingerprint") != fingerprint(dataset) or training.get("protocol") != protocol:
+        raise BundleError(
+            f"The bundle {bundle} was trained on '{training.get('dataset', '?')}' under "
+            f"'{training.get('protocol', '?')}', not on this data under '{protocol}': it may have learned "
+            "the very events it would be asked for.",
+            remedy="Evaluate the recipe on this data instead, with --recipe.",
+        )
+    pipeline = load_bundle(bundle)
+    return Trained(pipeline, split_by(protocol, dataset), int(training.get("seed", 0)), 0.0)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Digest of who did what in which order; equal data have equal fingerprints."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (dataset.histories.offsets, dataset.histories.item_index, dataset.histories.event_index):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for ids in (dataset.users.ids, dataset.catalogue.items.ids):
+        digest.update("\n".join(ids.to_list()).encode())
+    return digest.hexdigest()
+
+
+def _judge(
+    recommender: Pipeline,
+    trained: Trained,
+    settings: EvaluationSettings | None,
+    progress: Progress | None,
+) -> Evaluation:
+    facts = CatalogueFacts.of_training(trained.split.train, trained.pipeline.content.vectors)
+    return evaluate(recommender, trained.split.test, facts=facts, settings=settings, progress=progress)

@@ -1,0 +1,204 @@
+"""A trained pipeline on disk: a folder that a person can read, without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tomllib
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import tomli_w
+
+from zhiyin import __version__
+from zhiyin.contracts import ComponentState
+from zhiyin.domain import Catalogue, Vocabulary
+from zhiyin.domain.errors import BundleError, ZhiyinError
+from zhiyin.pipeline.content import Content
+from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.settings import PipelineConfig
+
+BUNDLE_FORMAT = 1
+"""Raised when a bundle written now could not be read by the version before."""
+
+_CARD = "bundle.toml"
+_CONTENT_VECTORS = "vectors"
+
+
+def save_bundle(
+    pipeline: Pipeline,
+    folder: Path | str,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    report: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a trained pipeline.
+
+    The folder appears whole or not at all: it is written beside its place and moved there. A bundle
+    that stood there is replaced; anything else is left alone.
+
+    Args:
+        pipeline: Trained.
+        folder: Where the bundle goes.
+        facts: What to remember of the training (data set, protocol, seed, …); TOML values.
+        report: File name → text, kept beside the weights (metrics as JSON, the report as HTML).
+
+    Raises:
+        BundleError: when the folder holds something that is not a bundle, or cannot be written.
+    """
+    folder = Path(folder)
+    refuse_foreign_folder(folder)
+    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        draft.mkdir(parents=True)
+        _write_parts(pipeline, draft)
+        for name, text in (report or {}).items():
+            (draft / name).write_text(text, encoding="utf-8")
+        card = _card(pipeline, draft, facts or {})
+        (draft / _CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
+        _move_into_place(draft, folder)
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {folder} cannot be written: {error}.", remedy="Nothing was changed there."
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def load_bundle(folder: Path | str) -> Pipeline:
+    """Read a trained pipeline.
+
+    Raises:
+        BundleError: when the folder is not a bundle, is damaged, or is from a newer version.
+    """
+    folder = Path(folder)
+    card = read_card(folder)
+    _check_files(folder, card["files"])
+    config = PipelineConfig.parse(card["pipeline"], where="bundle.toml: pipeline")
+    pipeline = Pipeline(config)
+    try:
+        _read_parts(pipeline, folder, tuple(card["event_kinds"]))
+    except BundleError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, pl.exceptions.PolarsError, ZhiyinError) as error:
+        raise BundleError(
+            f"The bundle {folder} is damaged: {error}", remedy="Train it again, or restore a copy."
+        ) from None
+    return pipeline
+
+
+def read_card(folder: Path | str) -> dict[str, Any]:
+    """Return what a bundle says about itself.
+
+    Raises:
+        BundleError: when the folder is not a bundle or is from a newer version.
+    """
+    path = Path(folder) / _CARD
+    if not path.is_file():
+        what = "is not a bundle: it has no bundle.toml" if Path(folder).is_dir() else "does not exist"
+        raise BundleError(
+            f"{folder} {what}.", remedy=f"Train one:  zhiyin train DATA --recipe fast --out {folder}"
+        )
+    try:
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is damaged: {error}.", remedy="Train the bundle again.") from None
+    version = card.get("format")
+    if not isinstance(version, int) or version > BUNDLE_FORMAT:
+        raise BundleError(
+            f"The bundle {folder} has format {version!r}, written by Zhiyin {card.get('zhiyin', '?')}.",
+            possible=f"This is Zhiyin {__version__}, which reads formats up to {BUNDLE_FORMAT}.",
+            remedy="Upgrade Zhiyin, or train the bundle again with this version.",
+        )
+    missing = {"files", "pipeline", "event_kinds"} - card.keys()
+    if missing:
+        raise BundleError(
+            f"{path} is damaged: it lacks {', '.join(sorted(missing))}.", remedy="Train the bundle again."
+        )
+    return card
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Raise when a bundle written to ``folder`` would destroy something that is not one."""
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not is_empty and not (folder / _CARD).is_file():
+        raise BundleError(
+            f"{folder} exists and is not a bundle.", remedy="Choose another place; nothing was written."
+        )
+
+
+def _write_parts(pipeline: Pipeline, draft: Path) -> None:
+    catalogue = pipeline.catalogue_or_raise()
+    for source in pipeline.sources:
+        write_state(source.state(), draft / "sources" / source.name)
+    write_state(pipeline.merge.state(), draft / "merge")
+    write_state(histories_state(pipeline.histories), draft / "histories")
+    kept: dict[str, Any] = {"removed": pipeline.removed}
+    vectors = pipeline.content.vectors
+    if vectors is not None:
+        kept[_CONTENT_VECTORS] = vectors
+    write_state(ComponentState(kept), draft / "catalogue")
+    catalogue.table.write_parquet(draft / "items.parquet")
+    pl.DataFrame({"user_id": pipeline.users.ids}).write_parquet(draft / "users.parquet")
+
+
+def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) -> None:
+    for source in pipeline.sources:
+        source.restore(read_state(folder / "sources" / source.name))
+    pipeline.merge.restore(read_state(folder / "merge"))
+    kept = read_state(folder / "catalogue").arrays
+    catalogue = Catalogue.from_table(pl.read_parquet(folder / "items.parquet"))
+    vectors = kept.get(_CONTENT_VECTORS)
+    content = Content.of(catalogue, None if vectors is None else np.asarray(vectors, dtype=np.float32))
+    pipeline.take_over(catalogue, content, removed=np.asarray(kept["removed"], dtype=np.bool_))
+    pipeline.users = Vocabulary(pl.read_parquet(folder / "users.parquet")["user_id"])
+    pipeline.histories = histories_of(read_state(folder / "histories"))
+    pipeline.event_kinds = event_kinds
+
+
+def _card(pipeline: Pipeline, draft: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    return {
+        "format": BUNDLE_FORMAT,
+        "zhiyin": __version__,
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "event_kinds": list(pipeline.event_kinds),
+        "training": dict(facts),
+        "pipeline": json.loads(pipeline.config.model_dump_json()),
+        "files": {path.relative_to(draft).as_posix(): _digest(path) for path in files},
+    }
+
+
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    for name, digest in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"The bundle {folder} lacks its file {name}.", remedy="Restore or retrain it.")
+        if _digest(path) != digest:
+            raise BundleError(
+                f"The bundle {folder} is damaged: {name} is not what was written.",
+                remedy="Restore a copy, or train it again.",
+            )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _move_into_place(draft: Path, folder: Path) -> None:
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
+    folder.rename(aside)
+    draft.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,267 @@
+"""Sources, merge and policy, trained, evaluated, saved and served as one."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from zhiyin.contracts import (
+    SCORE,
+    CandidateSource,
+    TrainingData,
+    best_of,
+)
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import (
+    BoolArray,
+    Candidates,
+    Catalogue,
+    Histories,
+    IndexArray,
+    Queries,
+    Recommendation,
+    Vocabulary,
+    Wishes,
+)
+from zhiyin.domain.errors import NotFitted
+from zhiyin.language.catalogue import Language
+from zhiyin.pipeline.content import Content
+from zhiyin.pipeline.gather import ask, union
+from zhiyin.pipeline.merge import Merge
+from zhiyin.pipeline.registry import source_class
+from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.policy.diversity import diversified
+from zhiyin.policy.masks import barred_items
+from zhiyin.presentation.reasons import Evidence, reasons_for
+from zhiyin.training.selection import sample_examples
+
+_SCORES_AT_ONCE = 16_000_000
+"""Scores (queries × items × sources) held in memory at once: 64 MB of float32."""
+_DIVERSITY_POOL = 100
+NO_WISHES = Wishes()
+
+
+class Pipeline:
+    """Answers queries with slates.
+
+    Args:
+        config: Sources, merge and their settings.
+        language: The catalogue as texts and vectors; made from the settings when not given.
+
+    Attributes:
+        catalogue: What can be recommended, items added later included.
+        removed: (I,) bool, items that are never shown.
+        users: Ids of the users whose histories the pipeline remembers.
+        histories: Row ``u`` is what user index ``u`` did.
+        event_kinds: Names of the event kinds in the histories.
+        failures: Source name → how often it failed and was skipped.
+        skip_failing_sources: Serving sets this; training and evaluation want to see the error.
+    """
+
+    def __init__(self, config: PipelineConfig, language: Language | None = None) -> None:
+        self.config = config
+        self.language = language or Language(config.encoder)
+        self.sources: list[CandidateSource[Any]] = [
+            source_class(name)(**settings) for name, settings in config.sources.items()
+        ]
+        self.merge = Merge([source.name for source in self.sources], fallback=config.merge.fallback)
+        self.catalogue: Catalogue | None = None
+        self.removed: BoolArray = np.zeros(0, dtype=np.bool_)
+        self.users = Vocabulary([])
+        self.histories = Histories.empty(0)
+        self.event_kinds: tuple[str, ...] = ()
+        self.failures: dict[str, int] = {}
+        self.skip_failing_sources = False
+        self._content: Content | None = None
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether any source looks at text vectors, so that a language model is needed."""
+        return any(source.reads_vectors for source in self.sources)
+
+    @property
+    def content(self) -> Content:
+        """What the catalogue says, indexed when first asked for."""
+        if self._content is None:
+            catalogue = self.catalogue_or_raise()
+            vectors = self.language.vectors(catalogue) if self.reads_text else None
+            self._content = Content.of(catalogue, vectors)
+        return self._content
+
+    def fit(self, training: TrainingData) -> None:
+        """Train every source, then fit the merge on validation examples."""
+        self.catalogue = training.dataset.catalogue
+        self.removed = np.zeros(len(self.catalogue), dtype=np.bool_)
+        self.remember(training.dataset)
+        for source in self.sources:
+            source.fit(training)
+        if training.validation is not None and self.merge.learns:
+            with training.progress.stage("merge: fitting weights"):
+                self._fit_merge(training)
+
+    def only(self, name: str) -> Pipeline:
+        """Return this pipeline with a single one of its trained sources, to see what it does alone."""
+        alone = copy(self)
+        alone.sources = [source for source in self.sources if source.name == name]
+        alone.merge = Merge([name])
+        return alone
+
+    def remember(self, dataset: Dataset) -> None:
+        """Take over the users of a dataset and what they did, so that they can be asked for by id."""
+        self.users, self.histories, self.event_kinds = dataset.users, dataset.histories, dataset.event_kinds
+
+    def recommend(self, queries: Queries, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
+        """Return up to ``n`` items a query, best first.
+
+        Args:
+            queries: B queries.
+            n: Places of a slate.
+            wishes: Rules of the request.
+
+        Returns:
+            (B, n) candidates with ``score``; each source's own score under its name, and what it added
+            under ``<source>:part``. Padding where fewer items may be shown.
+        """
+        n_items = len(self.catalogue_or_raise())
+        chunk = max(1, _SCORES_AT_ONCE // max(n_items * len(self.sources), 1))
+        return Candidates.stacked([self._slate(part, n, wishes) for part in queries.chunks(chunk)], n)
+
+    def similar(self, item_index: IndexArray, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
+        """Return up to ``n`` items that go with each given item (B,), best first."""
+        alone = Histories.of_items([np.array([item]) for item in item_index])
+        return self.recommend(Queries.of_histories(alone), n, wishes)
+
+    def search(self, texts: list[str], n: int, wishes: Wishes = NO_WISHES) -> Candidates:
+        """Return up to ``n`` items for each free text, best first, by words and, where there is one, by
+        the language model.
+        """
+        scores = self.content.match(texts, self.language.encoder if self.reads_text else None)
+        barred = barred_items(Histories.empty(len(texts)), wishes, removed=self.removed)
+        if wishes.boost is not None:
+            scores = scores + wishes.boost
+        return best_of(np.where(barred, np.float32(np.nan), scores), n, column=SCORE)
+
+    def explain(self, queries: Queries, slate: Candidates) -> list[list[Recommendation]]:
+        """Put a slate into the shop's words, with reasons and what each source added.
+
+        Args:
+            queries: B queries.
+            slate: What `recommend` answered them.
+        """
+        catalogue = self.catalogue_or_raise()
+        asked = [source for source in self.sources if source.name not in self.config.merge.fallback]
+        because = {source.name: source.because(queries, slate.item_index) for source in asked}
+        slates = []
+        for row in range(len(slate)):
+            places = np.flatnonzero(slate.is_item[row])
+            slates.append([self._explained(catalogue, slate, because, row, int(place)) for place in places])
+        return slates
+
+    def queries_for(self, user_ids: list[str]) -> Queries:
+        """Return queries of remembered users; an unknown user has an empty history."""
+        users = self.users.indices(user_ids)
+        with_nobody = self.histories.followed_by(Histories.empty(1))
+        histories = with_nobody.take(np.where(users >= 0, users, len(self.histories)))
+        return Queries(users, histories, Queries.of_histories(histories).timestamp)
+
+    def add_items(self, table: pl.DataFrame) -> None:
+        """Add items, or describe known ones anew; both can be recommended at once.
+
+        What sources learned about a known item stays; its text, attributes and place in search change.
+
+        Args:
+            table: One row an item, with ``item_id``.
+        """
+        catalogue = self.catalogue_or_raise()
+        is_new = catalogue.items.indices(table["item_id"]) < 0
+        content = self.content
+        if (~is_new).any():
+            changed = Catalogue.from_table(table.filter(pl.Series(~is_new)))
+            places = catalogue.items.indices(changed.items.ids)
+            content = content.changed(places, changed, self.language)
+            catalogue = catalogue.changed(places, changed)
+            self.removed[places] = False
+        if is_new.any():
+            new = Catalogue.from_table(table.filter(pl.Series(is_new)))
+            content = content.extended(new, self.language)
+            catalogue = catalogue.extended(new)
+            for source in self.sources:
+                source.add_items(new, self.language)
+            self.removed = np.concatenate([self.removed, np.zeros(len(new), dtype=np.bool_)])
+        self.catalogue, self._content = catalogue, content
+
+    def remove_items(self, item_index: IndexArray) -> None:
+        """Never show these items (M,) again."""
+        removed = self.removed.copy()
+        removed[item_index] = True
+        self.removed = removed
+
+    def _explained(
+        self,
+        catalogue: Catalogue,
+        slate: Candidates,
+        because: dict[str, IndexArray],
+        row: int,
+        place: int,
+    ) -> Recommendation:
+        item = int(slate.item_index[row, place])
+        parts = {
+            source: float(slate.column(f"{source}:part")[row, place])
+            for source in self.merge.sources
+            if f"{source}:part" in slate.columns and not np.isnan(slate.column(source)[row, place])
+        }
+        pointed_at = {source: int(index[row, place]) for source, index in because.items()}
+        return Recommendation(
+            item_id=catalogue.items.id(item),
+            rank=place + 1,
+            score=float(slate.column(SCORE)[row, place]),
+            reasons=reasons_for(Evidence(parts, pointed_at), catalogue),
+            sources=parts,
+        )
+
+    def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
+        scored = self.merge.apply(self._candidates(queries, n, wishes))
+        if wishes.boost is not None:
+            places = np.where(scored.is_item, scored.item_index, 0)
+            boosted = (scored.column(SCORE) + wishes.boost[places]).astype(np.float32)
+            scored = scored.with_column(SCORE, boosted)
+        if wishes.diversity == 0:
+            return scored.top(n, by=SCORE)
+        pool = scored.top(max(_DIVERSITY_POOL, n), by=SCORE)
+        return diversified(pool, self.content.similarity(pool.item_index), n, diversity=wishes.diversity)
+
+    def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
+        barred = barred_items(queries.histories, wishes, removed=self.removed)
+        opinions = ask(self.sources, queries, self.failures if self.skip_failing_sources else None)
+        return union(opinions, self.merge.sources, barred, max(n, self.config.merge.n_candidates))
+
+    def _fit_merge(self, training: TrainingData) -> None:
+        assert training.validation is not None
+        examples = sample_examples(training.validation, self.config.merge.n_examples, seed=training.seed)
+        has_target = examples.targets.lengths > 0
+        examples = examples.take(np.flatnonzero(has_target))
+        targets = np.asarray(examples.targets.values)[examples.targets.offsets[:-1]].astype(np.int32)
+        chunk = max(1, _SCORES_AT_ONCE // max(training.dataset.n_items * len(self.sources), 1))
+        parts = [self._candidates(part.queries, 1, NO_WISHES) for part in examples.chunks(chunk)]
+        width = max((part.n_per_query for part in parts), default=0)
+        self.merge.fit(Candidates.stacked(parts, width), targets, penalty=self.config.merge.penalty)
+
+    def take_over(self, catalogue: Catalogue, content: Content, *, removed: BoolArray) -> None:
+        """Use a catalogue that sources restored from a bundle were trained on."""
+        self.catalogue, self._content, self.removed = catalogue, content, removed
+
+    def catalogue_or_raise(self) -> Catalogue:
+        """Return the catalogue.
+
+        Raises:
+            NotFitted: before training.
+        """
+        if self.catalogue is None:
+            raise NotFitted(
+                "The pipeline has not been trained.",
+                remedy="Call fit(), or load a bundle with load_bundle().",
+            )
+        return self.catalogue

@@ -1,0 +1,73 @@
+"""Named, ready configurations; the only place of the pipeline that chooses methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zhiyin.domain.errors import ConfigError, did_you_mean
+from zhiyin.pipeline.registry import source_class
+from zhiyin.pipeline.settings import PipelineConfig
+
+RECIPES = {
+    "popular": PipelineConfig(
+        recipe="popular",
+        description="What everybody takes. Needs nothing, and is the floor for everything else.",
+        sources={"popularity": {}},
+    ),
+    "fast": PipelineConfig(
+        recipe="fast",
+        description="Item graph of behaviour and words. No neural training; seconds on one CPU.",
+        sources={"item_graph": {}, "popularity": {}},
+    ),
+    "hybrid": PipelineConfig(
+        recipe="hybrid",
+        description="Item graph, sequence transformer and language model together. Minutes on one CPU.",
+        sources={"item_graph": {}, "sequence": {}, "semantic": {}, "popularity": {}},
+    ),
+}
+
+
+def recipe(name: str, settings: dict[str, str] | None = None) -> PipelineConfig:
+    """Return a recipe, changed where asked.
+
+    Args:
+        name: One of `RECIPES`.
+        settings: Dotted path → value as text, such as ``{"sources.item_graph.window": "5"}``.
+
+    Raises:
+        ConfigError: when the recipe or a setting is not known, or a value is out of range.
+    """
+    if name not in RECIPES:
+        raise ConfigError(
+            f"There is no recipe '{name}'.{did_you_mean(name, RECIPES)}",
+            possible=f"The recipes are: {', '.join(RECIPES)}.",
+        )
+    plain: dict[str, Any] = RECIPES[name].model_dump()
+    for path, value in (settings or {}).items():
+        _set(plain, path.split("."), value, path)
+    config: PipelineConfig = PipelineConfig.parse(plain, where="pipeline")
+    for source_name, source_settings in config.sources.items():
+        source_class(source_name).config_class.parse(source_settings, where=f"sources.{source_name}")
+    return config
+
+
+def _set(plain: dict[str, Any], keys: list[str], value: str, path: str) -> None:
+    """Walk down to the last table and write the value; a new source appears by naming it."""
+    table = plain
+    for depth, key in enumerate(keys[:-1]):
+        is_new_source = depth == 1 and keys[0] == "sources"
+        if is_new_source:
+            source_class(key)
+            table.setdefault(key, {})
+        if not isinstance(table.get(key), dict):
+            raise ConfigError(
+                f"Setting '{path}' is not known.{did_you_mean(key, table)}",
+                possible=f"At '{'.'.join(keys[:depth]) or 'the top'}' there is: {', '.join(table)}.",
+            )
+        table = table[key]
+    if table is plain and keys[-1] not in PipelineConfig.model_fields:
+        raise ConfigError(
+            f"Setting '{path}' is not known.{did_you_mean(keys[-1], plain)}",
+            possible=f"At the top there is: {', '.join(plain)}.",
+        )
+    table[keys[-1]] = value

@@ -1,0 +1,46 @@
+"""Where the sources live; their modules are loaded when a recipe names them, torch not before."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from zhiyin.contracts import CandidateSource
+from zhiyin.domain.errors import ConfigError, MissingExtra, did_you_mean
+
+SOURCES = {
+    "popularity": "zhiyin.sources.popularity:Popularity",
+    "item_graph": "zhiyin.sources.item_graph.source:ItemGraph",
+    "item_neighbours": "zhiyin.sources.item_neighbours:ItemNeighbours",
+    "semantic": "zhiyin.sources.semantic:SemanticNeighbours",
+    "sequence": "zhiyin.sources.sequence.source:SequenceTransformer",
+}
+ENTRY_POINT_GROUP = "zhiyin.sources"
+"""Packages outside Zhiyin add a source by declaring an entry point in this group."""
+
+_EXTRA_OF_PACKAGE = {"torch": "language", "lightning": "language", "transformers": "language"}
+
+
+def source_class(name: str) -> type[CandidateSource[Any]]:
+    """Return the class of a source by its name.
+
+    Raises:
+        ConfigError: when no source has that name.
+        MissingExtra: when it needs a package that is not installed.
+    """
+    places = SOURCES | {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in places:
+        raise ConfigError(
+            f"There is no source '{name}'.{did_you_mean(name, places)}",
+            possible=f"The sources are: {', '.join(sorted(places))}.",
+        )
+    module, _, class_name = places[name].partition(":")
+    try:
+        found: type[CandidateSource[Any]] = getattr(import_module(module), class_name)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in _EXTRA_OF_PACKAGE:
+            raise MissingExtra(package, _EXTRA_OF_PACKAGE[package]) from None
+        raise
+    return found

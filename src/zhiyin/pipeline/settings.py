@@ -1,0 +1,37 @@
+"""Settings of a pipeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from zhiyin.contracts import Config
+
+
+class MergeConfig(Config):
+    """How the opinions of the sources become one score."""
+
+    n_candidates: PositiveInt = 200
+    """Items each source proposes for a query; the union of all is ranked."""
+    fallback: tuple[str, ...] = ("popularity",)
+    """Sources that only fill the places which all others leave empty."""
+    n_examples: PositiveInt = 8000
+    """Validation examples that the weights are fitted on, at most."""
+    penalty: PositiveFloat = 1e-3
+    """Strength of the pull of all weights towards zero while they are fitted."""
+
+
+class PipelineConfig(Config):
+    """A pipeline, named part by named part."""
+
+    recipe: str = "custom"
+    """Name of the recipe these settings started from."""
+    description: str = ""
+    """What the recipe is for."""
+    encoder: str = "default"
+    """Text encoder: 'default', a Hugging Face id, or a folder."""
+    sources: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """Source name → its settings."""
+    merge: MergeConfig = MergeConfig()
+    """How the opinions of the sources become one score."""

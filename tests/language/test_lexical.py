@@ -1,0 +1,104 @@
+"""Words of a catalogue as unit rows."""
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from zhiyin.domain import Catalogue
+from zhiyin.language.lexical import (
+    LexicalIndex,
+    indexed_columns,
+    largest_of_rows,
+    sparse_from_parts,
+    sparse_parts,
+)
+
+
+def catalogue_of(**columns: list) -> Catalogue:
+    n = len(next(iter(columns.values())))
+    return Catalogue.from_table(pl.DataFrame({"item_id": [f"i{i}" for i in range(n)], **columns}))
+
+
+def test_rows_have_length_one_or_nothing():
+    index = LexicalIndex(catalogue_of(title=["red nail polish", None, "garden hose"]))
+    np.testing.assert_allclose(sp.linalg.norm(index.matrix, axis=1), [1, 0, 1], rtol=1e-6)
+
+
+def test_cosines_equal_those_of_another_library():
+    titles = ["red nail polish red", "blue nail polish", "garden hose", "red garden gnome"]
+    index = LexicalIndex(catalogue_of(title=titles))
+    counts = TfidfVectorizer(use_idf=False, norm=None, sublinear_tf=True, token_pattern=r"\w+")
+    weighed = counts.fit_transform(titles).toarray()
+    weighed *= np.log1p(len(titles) / (weighed > 0).sum(axis=0))
+    weighed /= np.linalg.norm(weighed, axis=1, keepdims=True)
+    np.testing.assert_allclose((index.matrix @ index.matrix.T).toarray(), weighed @ weighed.T, rtol=1e-5)
+
+
+def test_a_category_path_is_one_token_and_so_is_an_element_of_a_list():
+    index = LexicalIndex(
+        catalogue_of(
+            title=["x", "y"], categories=[["Beauty > Nails"], ["Beauty > Hair"]], genres=[["Sci-Fi"], []]
+        )
+    )
+    words = set(index.vocabulary.ids)
+    assert {"categories=beauty > nails", "categories=beauty > hair", "genres=sci-fi"} <= words
+
+
+def test_chinese_gives_characters_and_pairs():
+    index = LexicalIndex(catalogue_of(title=["知音 recommender", "音乐"]))
+    assert set(index.vocabulary.ids) == {"知", "音", "乐", "知音", "音乐", "recommender"}
+
+
+def test_without_titles_other_texts_are_read():
+    table = pl.DataFrame({"item_id": ["a"], "title": [None], "keywords": ["gun mats"], "image": ["x.webp"]})
+    assert indexed_columns(table.with_columns(pl.col("title").cast(pl.String))) == ("keywords",)
+    assert indexed_columns(table.with_columns(pl.lit("Mats").alias("title"))) == ("title",)
+
+
+def test_the_nearest_item_is_the_one_with_the_same_words():
+    index = LexicalIndex(
+        catalogue_of(title=["red nail polish", "garden hose", "blue nail polish", "steel pan"])
+    )
+    nearest = index.neighbours(index.rows_of_texts(["nail polish in blue"]), 2).toarray()[0]
+    assert np.argsort(-nearest)[:2].tolist() == [2, 0]
+
+
+def test_new_items_are_read_in_the_words_of_the_index():
+    index = LexicalIndex(catalogue_of(title=["red nail polish", "garden hose"]))
+    rows = index.rows_of(catalogue_of(title=["polish from mars"]))
+    grown = index.extended(rows)
+    assert len(grown) == 3
+    assert grown.neighbours(rows, 2).toarray()[0].argmax() in {0, 2}
+
+
+@given(
+    hnp.arrays(np.float32, (4, 9), elements=st.floats(0.015625, 1, width=16)),
+    hnp.arrays(np.bool_, (4, 9)),
+    st.integers(1, 5),
+)
+def test_the_largest_of_rows_equal_a_slow_choice(values, kept, n):
+    dense = np.where(kept, values, 0)
+    fast = largest_of_rows(sp.csr_array(dense), n).toarray()
+    for row, chosen in zip(dense, fast, strict=True):
+        order = [c for c in np.lexsort((np.arange(9), -row)) if row[c] > 0][:n]
+        expected = np.zeros(9, dtype=np.float32)
+        expected[order] = row[order]
+        np.testing.assert_allclose(chosen, expected, rtol=1e-4)
+
+
+def test_parts_of_a_sparse_matrix_make_it_again():
+    matrix = sp.csr_array(np.array([[0, 1.5], [0, 0], [2, 0]], dtype=np.float32))
+    arrays = {f"m.{name}": part for name, part in sparse_parts(matrix).items()}
+    np.testing.assert_array_equal(sparse_from_parts(arrays, "m.").toarray(), matrix.toarray())
+
+
+@pytest.mark.parametrize("titles", [[], [None], [""]])
+def test_nothing_to_read_is_an_empty_index(titles):
+    index = LexicalIndex(catalogue_of(title=pl.Series(titles, dtype=pl.String)))
+    assert index.matrix.shape == (len(titles), 0)
+    assert index.neighbours(index.matrix, 3).shape == (len(titles), len(titles))

@@ -1,0 +1,57 @@
+"""Recipes and their settings."""
+
+import pytest
+
+from zhiyin.domain.errors import ConfigError
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import RECIPES, recipe
+from zhiyin.pipeline.registry import SOURCES, source_class
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_built(name):
+    pipeline = Pipeline(recipe(name))
+    assert [source.name for source in pipeline.sources] == list(RECIPES[name].sources)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_calls_itself_what_it_is_called(name):
+    assert source_class(name).name == name
+
+
+def test_a_setting_is_changed_by_its_path():
+    config = recipe("fast", {"sources.item_graph.window": "5", "merge.n_candidates": "50"})
+    assert Pipeline(config).sources[0].config.window == 5
+    assert config.merge.n_candidates == 50
+    assert RECIPES["fast"].sources["item_graph"] == {}
+
+
+def test_a_source_is_added_by_naming_one_of_its_settings():
+    config = recipe("fast", {"sources.item_neighbours.shrinkage": "5"})
+    assert list(config.sources) == ["item_graph", "popularity", "item_neighbours"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sources.item_graf.window": "5"}, "no source 'item_graf'. Did you mean 'item_graph'"),
+        ({"sources.item_graph.windw": "5"}, "'sources.item_graph.windw' is not known. Did you mean 'window'"),
+        (
+            {"sources.item_graph.window": "0"},
+            "'sources.item_graph.window' cannot be '0': .*greater than or equal",
+        ),
+        ({"sources.item_graph.decay": "much"}, "'sources.item_graph.decay' cannot be 'much'"),
+        ({"merge.candidates": "5"}, "'pipeline.merge.candidates' is not known"),
+        ({"merje.n_candidates": "5"}, "'merje.n_candidates' is not known. Did you mean 'merge'"),
+        ({"window": "5"}, "'window' is not known"),
+        ({"recipe.name": "x"}, "'recipe.name' is not known"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_what_is_possible(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe("fast", settings)
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(ConfigError, match="Did you mean 'hybrid'"):
+        recipe("hybird")
