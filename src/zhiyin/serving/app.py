@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from zhiyin import __version__
@@ -127,7 +128,7 @@ def _unroutable(app: FastAPI, request: Request, error: HTTPException) -> Refused
             possible=f"The routes are {', '.join(known)}.",
         )
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "")
+        allowed = Headers(error.headers).get("allow", "")
         return Refused(
             "method-not-allowed",
             f"{path} does not take {request.method}.",

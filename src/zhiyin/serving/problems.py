@@ -198,6 +198,8 @@ def _sentence(error: Mapping[str, Any], known_fields: list[str]) -> str:
         return f"The field '{name}' is not known.{did_you_mean(name, known_fields)}"
     if kind == "missing":
         return "This field is missing."
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "It should be an object."
     text = str(error["msg"]).removeprefix("Value error, ")
     text = text.replace("Input should be", "It should be").replace("Input", "It")
     return text if text.endswith((".", "?")) else text + "."

@@ -27,6 +27,8 @@ MAX_EVENTS = 10_000
 """Events in one request."""
 MAX_HISTORY = 1_000
 """Events of a history that comes with a request."""
+MAX_ID = 256
+"""Characters of an id."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DAY = 86_400
 
@@ -34,6 +36,12 @@ _DAY = 86_400
 def _without_control(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError("It holds a control character.")
+    return text
+
+
+def _id_length(text: str) -> str:
+    if not 1 <= len(text) <= MAX_ID:
+        raise ValueError(f"It should have at least 1 character and at most {MAX_ID} characters.")
     return text
 
 
@@ -81,9 +89,10 @@ def _plain_or_list(value: object) -> object:
 
 Id = Annotated[
     str,
-    BeforeValidator(_number_as_text, json_schema_input_type=str | int),
-    StringConstraints(min_length=1, max_length=256),
+    BeforeValidator(_number_as_text),
+    AfterValidator(_id_length),
     AfterValidator(_without_control),
+    WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "maxLength": 256}),
 ]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_without_control)]
 Timestamp = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=float | str)]
