@@ -3,14 +3,21 @@
 Each case writes a few files, and names the kind of the problem, its severity, and what the message must say.
 """
 
+import csv
 import gzip
+import io
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zhiyin.data.checking import check
+from zhiyin.data.checking import check, inspect
+from zhiyin.data.description import Description
+from zhiyin.data.files.csv_file import read_csv
 from zhiyin.data.problems import Severity
 from zhiyin.data.reading import read_dataset
 from zhiyin.domain.errors import DataError
@@ -541,3 +548,54 @@ def test_databases_that_cannot_be_read(tmp_path, url, words):
     assert report.errors
     assert words in " ".join(text.split())
     assert "secret" not in text + report.to_json()
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    write(tmp_path, {"interactions.csv": GOOD.replace("\n", "\n\n") + "\r\n\n"})
+    report = check(tmp_path, now=NOW)
+    assert [problem.kind for problem in report.problems] == ["no_items"]
+    assert report.summary.n_interactions == 40
+
+
+def test_a_text_over_several_lines_is_one_field(tmp_path):
+    items = 'item_id,title,note\ni0,"A ""fine"" thing,\nin two lines",\ni1,Other,\ni2,short\ni3,"a",b\n'
+    generous = "[cleaning]\nlargest_dropped_share = 0.5\n"
+    write(tmp_path, {"interactions.csv": GOOD, "items.csv": items, "dataset.toml": generous})
+    dataset, report = inspect(tmp_path, now=NOW)
+    assert dataset.catalogue.table["title"][:3].to_list() == ['A "fine" thing,\nin two lines', "Other", "a"]
+    assert of_kind(report, "unreadable_row").rows == ("3",)
+    whole = items.replace("i2,short", "i2,short,")
+    write(tmp_path, {"items.csv": whole})
+    assert inspect(tmp_path, now=NOW)[0].catalogue.table["note"].to_list()[:4] == [None, None, None, "b"]
+
+
+fields = st.text(alphabet='ab,"\n é', max_size=4)
+
+
+@given(st.lists(st.lists(fields, min_size=1, max_size=4), min_size=1, max_size=8))
+def test_damaged_csv_is_read_as_the_standard_library_reads_it(rows):
+    """Rows with three fields are kept, all others reported; a line of nothing is no row."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["x", "y", "z"])
+    for row in rows:
+        writer.writerow(row)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_text(buffer.getvalue(), newline="")
+        table = read_csv(path, Description())
+    assert table.frame.columns == ["x", "y", "z"]
+    kept = [row for row in rows if len(row) == 3]
+    assert [[cell or "" for cell in row] for row in table.frame.rows()] == kept
+    assert list(table.bad_rows) == [n for n, row in enumerate(rows, start=1) if len(row) != 3]
+
+
+def test_a_broken_line_far_down_does_not_make_the_rest_slow_or_different(tmp_path):
+    lines = [f'{{"user_id": "u{n % 9}", "item_id": {n % 7}, "value": {n % 5}}}' for n in range(250_000)]
+    lines[200_000] = '{"user_id": "u1", "item_id": "seven"}'
+    lines[200_001] = '{"user_id": '
+    write(tmp_path, {"interactions.jsonl": "\n".join(lines)})
+    dataset, report = inspect(tmp_path, now=NOW)
+    assert of_kind(report, "unreadable_row").rows == ("200002",)
+    assert dataset.n_interactions == 249_999
+    assert dataset.catalogue.items.ids.to_list() == [*"0123456", "seven"]

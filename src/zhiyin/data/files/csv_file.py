@@ -5,39 +5,20 @@ Every column is read as text: ``007`` stays ``007``, and one bad cell does not d
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from zhiyin.data.description import FILE_NAME, Description
-from zhiyin.domain import LongArray
+from zhiyin.data.description import Description
+from zhiyin.data.files.csv_records import count_ragged, read_records
+from zhiyin.data.files.encoding import UTF16_MARKS, is_plain_utf8, text_of
+from zhiyin.data.files.raw import TextTable, ragged_complaint
 from zhiyin.domain.errors import DataError
 
 _SEPARATORS = (",", "\t", ";", "|")
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_GUESSES = ("gb18030", "latin-1")
-
-
-@dataclass(frozen=True, eq=False)
-class TextTable:
-    """Rows that could be read, and those that could not.
-
-    Attributes:
-        frame: The rows that could be read.
-        row_number: (rows,) int64, counting data rows from 1; None when none was left out.
-        bad_rows: Numbers of the rows that could not be read.
-        complaint: What they have, in words that follow "3 rows have".
-    """
-
-    frame: pl.DataFrame
-    row_number: LongArray | None = None
-    bad_rows: tuple[int, ...] = ()
-    complaint: str = ""
 
 
 def read_csv(path: Path, description: Description) -> TextTable:
@@ -47,73 +28,70 @@ def read_csv(path: Path, description: Description) -> TextTable:
         DataError: when it cannot be read at all: empty, in another encoding, a quote left open.
     """
     separator = description.separator or _separator(path, description)
-    if description.encoding.lower().replace("-", "") != "utf8" or _starts_as_utf16(path):
-        return _tolerant(text_of(path, description), separator)
     try:
-        frame = pl.read_csv(path, separator=separator, infer_schema=False)
+        if is_plain_utf8(path, description):
+            return _checked(path, separator)
+        return _checked(text_of(path, description).encode(), separator)
     except (pl.exceptions.PolarsError, OSError):
-        return _tolerant(text_of(path, description), separator)
-    last = frame.columns[-1]
-    if frame[last].null_count() and _has_short_rows(path, separator, frame.width):
-        return _tolerant(text_of(path, description), separator)
-    return TextTable(frame)
+        text = text_of(path, description)
+    repaired = _repaired(_lines(text.encode()), separator, None)
+    return repaired or read_records(text, separator)
 
 
-def text_of(path: Path, description: Description) -> str:
-    """Return a file as text.
+def _checked(source: Path | bytes, separator: str) -> TextTable:
+    """Read with polars, and look closer where it cannot tell a missing field from an empty one."""
+    frame = pl.read_csv(source, separator=separator, infer_schema=False)
+    if not frame[frame.columns[-1]].null_count():
+        return TextTable(frame)
+    repaired = _repaired(_lines(source), separator, frame)
+    if repaired is not None:
+        return repaired
+    text = (source.read_bytes() if isinstance(source, Path) else source).decode("utf-8-sig")
+    return read_records(text, separator) if count_ragged(text, separator) else TextTable(frame)
+
+
+def _lines(source: Path | bytes) -> pl.Series:
+    lines = pl.read_lines(source if isinstance(source, Path) else io.BytesIO(source)).to_series()
+    return lines.str.strip_prefix("\ufeff") if len(lines) and lines[0].startswith("\ufeff") else lines
+
+
+def _repaired(lines: pl.Series, separator: str, frame: pl.DataFrame | None) -> TextTable | None:
+    """Leave out blank lines and lines whose number of fields is not that of the header.
+
+    Args:
+        lines: Of the file, header first.
+        separator: Between fields.
+        frame: The file as polars read it, if it did; taken when nothing has to be left out.
+
+    Returns:
+        The table, or None when a quoted text goes on over several lines, so that lines are not rows.
 
     Raises:
-        DataError: when its bytes are not in the encoding; the message shows what they would be in others.
+        DataError: when there is no line at all.
     """
-    content = bytes_of(path)
-    encoding = description.encoding
-    if content[:2] in _UTF16_MARKS:
-        encoding = "utf-16"
-    elif encoding.lower().replace("-", "") == "utf8":
-        encoding = "utf-8-sig"
+    written = lines.filter(lines.str.len_bytes() > 0)
+    if not len(written):
+        raise DataError("The file is empty.", remedy="It needs a line with the names of the columns.")
+    n_quotes = written.str.count_matches('"', literal=True)
+    if bool((n_quotes % 2 == 1).any()):
+        return None
+    bare = written.str.replace_all('"[^"]*"', "") if bool((n_quotes > 0).any()) else written
+    n_fields = bare.str.count_matches(separator, literal=True) + 1
+    is_good = n_fields == n_fields[0]
+    if bool(is_good.all()) and len(written) == len(lines) and frame is not None:
+        return TextTable(frame)
+    good = written.filter(is_good)
     try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise _wrong_encoding(content, error) from None
-
-
-def bytes_of(path: Path) -> bytes:
-    """Return the bytes of a file, uncompressed.
-
-    Raises:
-        DataError: when a compressed file is damaged.
-    """
-    content = path.read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"The gzip file is damaged: {error}.", remedy="Copy or download it again.") from None
-
-
-def _wrong_encoding(content: bytes, error: UnicodeDecodeError) -> DataError:
-    line = content.count(b"\n", 0, error.start)
-    row = f"data row {line}" if line else "the header"
-    start = content.rfind(b"\n", 0, error.start) + 1
-    stop = content.find(b"\n", error.start)
-    sample = content[start : stop if stop >= 0 else None].strip()
-    readings = []
-    for encoding in _GUESSES:
-        try:
-            readings.append(f'as {encoding} it reads "{_shortened(sample.decode(encoding))}"')
-        except UnicodeDecodeError:
-            continue
-    return DataError(
-        f"{row[0].upper()}{row[1:]} is not {error.encoding.removesuffix('-sig')}: it has the byte "
-        f"0x{content[error.start]:02x}; {'; '.join(readings)}.",
-        remedy=f"Save the file as UTF-8, or name its encoding in {FILE_NAME}:  "
-        f'[files]  encoding = "{readings[0].split()[1] if readings else "gb18030"}"',
-    )
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "…"
+        frame = pl.read_csv(good.str.join("\n")[0].encode(), separator=separator, infer_schema=False)
+    except pl.exceptions.PolarsError:
+        return None
+    if frame.height != len(good) - 1:
+        return None
+    if bool(is_good.all()):
+        return TextTable(frame)
+    bad = np.flatnonzero(~is_good.to_numpy())
+    rows = np.flatnonzero(is_good.to_numpy())[1:]
+    return TextTable(frame, rows.astype(np.int64), tuple(bad.tolist()), ragged_complaint(int(n_fields[0])))
 
 
 def _separator(path: Path, description: Description) -> str:
@@ -123,67 +101,8 @@ def _separator(path: Path, description: Description) -> str:
             head = file.readline(1 << 20)
     except (OSError, EOFError):
         return ","
-    encoding = "utf-16" if head[:2] in _UTF16_MARKS else description.encoding
+    encoding = "utf-16" if head[:2] in UTF16_MARKS else description.encoding
     header = head.decode(encoding, errors="replace")
     counts = {separator: header.count(separator) for separator in _SEPARATORS}
     best = max(_SEPARATORS, key=lambda separator: counts[separator])
     return best if counts[best] else ","
-
-
-def _starts_as_utf16(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) in _UTF16_MARKS
-
-
-def _has_short_rows(path: Path, separator: str, width: int) -> bool:
-    """Tell rows with too few fields from rows whose last field is empty; polars reads both as null."""
-    lines = pl.Series("line", bytes_of(path).decode("utf-8-sig").splitlines(), dtype=pl.String)
-    lines = lines.filter(lines.str.len_bytes() > 0)
-    if bool(lines.str.contains('"', literal=True).any()):
-        return True
-    return bool((lines.str.count_matches(separator, literal=True) != width - 1).any())
-
-
-def _tolerant(text: str, separator: str) -> TextTable:
-    """Take a file apart line by line; slow, and only for files that are not as they should be."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    header: list[str] | None = None
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-    bad: list[int] = []
-    number = 0
-    try:
-        for fields in reader:
-            if not fields:
-                continue
-            if header is None:
-                header = fields
-                continue
-            number += 1
-            if len(fields) == len(header):
-                rows.append(fields)
-                numbers.append(number)
-            else:
-                bad.append(number)
-    except csv.Error as error:
-        raise DataError(
-            f"The quotes do not close after data row {number}: {error}.",
-            remedy='A quote inside a quoted field is written twice, as in "a 5"" screen".',
-        ) from None
-    if header is None:
-        raise DataError("The file is empty.", remedy="It needs a line with the names of the columns.")
-    return _as_table(header, rows, numbers, bad)
-
-
-def _as_table(header: list[str], rows: list[list[str]], numbers: list[int], bad: list[int]) -> TextTable:
-    names = [f"{name}_duplicated_{i}" if name in header[:i] else name for i, name in enumerate(header)]
-    columns = {name: [row[i] or None for row in rows] for i, name in enumerate(names)}
-    frame = pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
-    if not bad:
-        return TextTable(frame)
-    return TextTable(
-        frame,
-        np.array(numbers, dtype=np.int64),
-        tuple(bad),
-        f"not {len(header)} fields like the header; a separator inside a text needs quotes around it",
-    )

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from zhiyin.data.description import Description
-from zhiyin.data.files.csv_file import TextTable, text_of
-from zhiyin.data.files.values import column_of
+from zhiyin.data.files.encoding import is_plain_utf8, text_of
+from zhiyin.data.files.raw import TextTable
+from zhiyin.data.files.values import column_of, stacked
 from zhiyin.domain.errors import DataError
+
+_CHUNK = 100_000
+"""Lines that are read together; only a run with a broken line in it is read line by line."""
 
 
 def read_jsonl(path: Path, description: Description) -> TextTable:
@@ -23,39 +28,45 @@ def read_jsonl(path: Path, description: Description) -> TextTable:
         DataError: when it is empty, in another encoding, or one JSON array instead of one object a line.
     """
     try:
-        return TextTable(pl.read_ndjson(path, infer_schema_length=None))
+        if is_plain_utf8(path, description):
+            return TextTable(pl.read_ndjson(path, infer_schema_length=None))
     except (pl.exceptions.PolarsError, OSError):
-        return _tolerant(text_of(path, description))
+        pass
+    return _by_runs(text_of(path, description))
 
 
-def _tolerant(text: str) -> TextTable:
-    """Read line by line; slow, and only for files that are not as they should be."""
-    if not text.strip():
+def _by_runs(text: str) -> TextTable:
+    lines = pl.read_lines(io.BytesIO(text.encode())).to_series()
+    lines = lines.filter(lines.str.contains(r"\S"))
+    if not len(lines):
         raise DataError("The file is empty.", remedy="It needs one JSON object a line.")
-    if text.lstrip().startswith("["):
+    if lines[0].lstrip().startswith("["):
         raise DataError(
             "The file is one JSON array; it should hold one JSON object a line.",
             remedy="Turn it into lines:  jq -c '.[]' old.json > new.jsonl",
         )
-    objects: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    bad: list[int] = []
-    lines = (line for line in io.StringIO(text) if line.strip())
-    for number, line in enumerate(lines, start=1):
-        parsed = _object(line)
-        if parsed is None:
-            bad.append(number)
-        else:
-            objects.append(parsed)
-            numbers.append(number)
+    runs = [_run(lines[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK)]
+    frame = stacked([found for found, _ in runs])
+    is_good = np.concatenate([good for _, good in runs])
+    if is_good.all():
+        return TextTable(frame)
+    numbers, bad = np.flatnonzero(is_good) + 1, np.flatnonzero(~is_good) + 1
+    return TextTable(frame, numbers.astype(np.int64), tuple(bad.tolist()), "no JSON object")
+
+
+def _run(lines: pl.Series) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
+    """Read some lines; (n,) bool says which of them hold an object."""
+    try:
+        whole = pl.read_ndjson(lines.str.join("\n")[0].encode(), infer_schema_length=None)
+        if whole.height == len(lines):
+            return whole, np.ones(len(lines), dtype=np.bool_)
+    except pl.exceptions.PolarsError:
+        pass
+    parsed = [_object(line) for line in lines.to_list()]
+    objects = [entry for entry in parsed if entry is not None]
     names = list(dict.fromkeys(name for entry in objects for name in entry))
     frame = pl.DataFrame([column_of(name, [entry.get(name) for entry in objects]) for name in names])
-    return TextTable(
-        frame,
-        np.array(numbers, dtype=np.int64) if bad else None,
-        tuple(bad),
-        "no JSON object" if bad else "",
-    )
+    return frame, np.array([entry is not None for entry in parsed], dtype=np.bool_)
 
 
 def _object(line: str) -> dict[str, Any] | None:

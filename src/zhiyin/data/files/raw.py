@@ -1,4 +1,4 @@
-"""A table as it was read, and where each of its rows stood."""
+"""Tables as they were read, and where each of their rows stood."""
 
 from __future__ import annotations
 
@@ -62,3 +62,25 @@ class RawTable:
             row = inside + 1 if part.row_number is None else int(part.row_number[inside])
             names.append(str(row) if len(self.parts) == 1 else f"{part.label}:{row}")
         return tuple(names)
+
+
+@dataclass(frozen=True, eq=False)
+class TextTable:
+    """Rows that could be read, and those that could not.
+
+    Attributes:
+        frame: The rows that could be read.
+        row_number: (rows,) int64, counting data rows from 1; None when none was left out.
+        bad_rows: Numbers of the rows that could not be read.
+        complaint: What they have, in words that follow "3 rows have".
+    """
+
+    frame: pl.DataFrame
+    row_number: LongArray | None = None
+    bad_rows: tuple[int, ...] = ()
+    complaint: str = ""
+
+
+def ragged_complaint(n_fields: int) -> str:
+    """Say what rows with too many or too few fields have."""
+    return f"not {n_fields} fields like the header; a separator inside a text needs quotes around it"

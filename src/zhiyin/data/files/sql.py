@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from zhiyin.data.files.raw import Part, RawTable
-from zhiyin.data.files.values import column_of
+from zhiyin.data.files.values import column_of, stacked
 from zhiyin.data.known import TABLES
 from zhiyin.domain.errors import DataError, MissingExtra, did_you_mean
 
@@ -113,21 +113,3 @@ def _table(connection: Any, name: str) -> RawTable:
 def _chunk(columns: list[str], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
     by_column = zip(columns, zip(*rows, strict=True), strict=True)
     return pl.DataFrame([column_of(name, values) for name, values in by_column])
-
-
-def stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """Put frames on top of each other; columns whose types do not go together become text."""
-    if len(frames) == 1:
-        return frames[0]
-    try:
-        return pl.concat(frames, how="diagonal_relaxed")
-    except pl.exceptions.PolarsError:
-        types: dict[str, set[pl.DataType]] = {}
-        for frame in frames:
-            for name, dtype in frame.schema.items():
-                types.setdefault(name, set()).add(dtype)
-        mixed = [name for name, found in types.items() if len(found) > 1]
-        as_text = [
-            frame.with_columns(pl.col(set(mixed) & set(frame.columns)).cast(pl.String)) for frame in frames
-        ]
-        return pl.concat(as_text, how="diagonal_relaxed")

@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 
 from zhiyin.data.description import Description
-from zhiyin.data.files.csv_file import TextTable, read_csv
+from zhiyin.data.files.csv_file import read_csv
 from zhiyin.data.files.jsonl_file import read_jsonl
 from zhiyin.data.files.locate import format_of
-from zhiyin.data.files.raw import Part, RawTable
-from zhiyin.data.files.sql import stacked
+from zhiyin.data.files.raw import Part, RawTable, TextTable
+from zhiyin.data.files.values import stacked
 from zhiyin.data.problems import Findings, rows_of
 from zhiyin.domain.errors import DataError
 

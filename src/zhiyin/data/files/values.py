@@ -42,3 +42,21 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, list | dict | bool):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Put frames on top of each other; columns whose types do not go together become text."""
+    if len(frames) == 1:
+        return frames[0]
+    try:
+        return pl.concat(frames, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError:
+        types: dict[str, set[pl.DataType]] = {}
+        for frame in frames:
+            for name, dtype in frame.schema.items():
+                types.setdefault(name, set()).add(dtype)
+        mixed = [name for name, found in types.items() if len(found) > 1]
+        as_text = [
+            frame.with_columns(pl.col(set(mixed) & set(frame.columns)).cast(pl.String)) for frame in frames
+        ]
+        return pl.concat(as_text, how="diagonal_relaxed")
