@@ -224,3 +224,15 @@ def test_ids_may_be_numbers_and_hold_slashes(client: TestClient) -> None:
     assert sent["unknown_items"] == []
     assert "42" not in recommended(client, n=40, user_id="7")
     assert client.delete("/v1/items/a%2Fb%20c").status_code == 204
+
+
+def test_where_nothing_may_be_shown_the_slate_is_empty(client: TestClient) -> None:
+    nothing = {"not": {}}
+    assert recommended(client, user_id="u1", filter=nothing) == []
+    assert recommended(client, user_id="u1", filter=nothing, explain=True, diversity=0.5) == []
+    everything = [f"i{number}" for number in range(30)]
+    assert recommended(client, history=everything) == []
+    assert recommended(client, history=everything, explain=True) == []
+    for route, asked in (("similar", {"item_id": "i1"}), ("search", {"text": "tea", "user_id": "u1"})):
+        answer = client.post(f"/v1/{route}", json={**asked, "filter": nothing})
+        assert answer.json()["items"] == []

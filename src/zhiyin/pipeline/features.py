@@ -35,7 +35,8 @@ def comparable(scores: FloatArray) -> FloatArray:
     centred = np.where(has_score, scores - mean, 0.0)
     deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n_scores)
     standing = centred / np.maximum(deviation, 1e-9)
-    lowest = np.where(has_score, standing, 0.0).min(axis=1, keepdims=True)
+    # Never above 0, because the mean is taken out; where nothing may be shown there is nothing to take it of.
+    lowest = np.where(has_score, standing, 0.0).min(axis=1, keepdims=True, initial=0.0)
     standing = np.clip(np.where(has_score, standing, lowest - 0.5), -_STANDING_LIMIT, _STANDING_LIMIT)
     above = np.where(has_score, standing - lowest, 0.0)
     part = above / np.maximum(above.sum(axis=1, keepdims=True), 1e-9)
