@@ -34,5 +34,8 @@ class CatalogueLanguage(Protocol):
         ...
 
     def vectors(self, catalogue: Catalogue) -> FloatArray:
-        """Return (I, D) float32, each row of length 1; nothing is encoded twice."""
+        """Return (I, D) float32; nothing is encoded twice.
+
+        Each row has length 1, or is all zeros where an item has no words.
+        """
         ...

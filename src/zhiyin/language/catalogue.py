@@ -1,0 +1,104 @@
+"""The catalogue as language: one text and one vector an item, made when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from zhiyin.contracts import Progress, Silent, TextEncoder
+from zhiyin.domain import Catalogue, FloatArray
+from zhiyin.language.cache import VectorCache, default_cache_folder
+from zhiyin.language.encoder import Precision, encoder_key, load_encoder
+from zhiyin.language.model_files import DEFAULT, locate_model
+from zhiyin.language.texts import TextTemplate, item_texts
+
+_CATALOGUES_REMEMBERED = 2
+
+
+class Language:
+    """Implements `CatalogueLanguage` with an encoder that is loaded only when a text is new.
+
+    Args:
+        encoder_name: A folder, a Hugging Face id, or ``default``; see `load_encoder`.
+        cache_folder: Where vectors are kept between runs. None takes `default_cache_folder`.
+        template: How an item becomes a text.
+        precision: Of the encoder's arithmetic; see `load_encoder`.
+        progress: Who listens.
+        encoder: An encoder to use instead of loading ``encoder_name``.
+    """
+
+    def __init__(
+        self,
+        encoder_name: str = DEFAULT,
+        *,
+        cache_folder: str | Path | None = None,
+        template: TextTemplate | None = None,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+        encoder: TextEncoder | None = None,
+    ) -> None:
+        self.encoder_name = encoder_name
+        self.template = template or TextTemplate()
+        self._cache_folder = Path(cache_folder) if cache_folder is not None else default_cache_folder()
+        self._precision: Precision = precision
+        self._progress: Progress = progress or Silent()
+        self._encoder = encoder
+        self._remembered: list[tuple[Catalogue, FloatArray]] = []
+
+    def texts(self, catalogue: Catalogue) -> list[str]:
+        """Return one text an item, empty where an item has no words."""
+        return item_texts(catalogue, self.template)
+
+    def vectors(self, catalogue: Catalogue) -> FloatArray:
+        """Return (I, D) float32, each row of length 1, zeros where an item has no words.
+
+        The array is read-only, since it is shared by all who ask.
+        """
+        for known, vectors in self._remembered:
+            if known is catalogue:
+                return vectors
+        texts = self.texts(catalogue)
+        vectors = self.encode(texts)
+        vectors[np.array([not text for text in texts], dtype=bool)] = 0.0
+        vectors.setflags(write=False)
+        self._remembered = [(catalogue, vectors), *self._remembered][:_CATALOGUES_REMEMBERED]
+        return vectors
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Return (len(texts), D) float32, each row of length 1; only texts never seen before are encoded."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct = list(rows)
+        is_kept, kept = self._cache.find(distinct)
+        missing = [text for text, there in zip(distinct, is_kept, strict=True) if not there]
+        if missing or not distinct:
+            new = self.encoder.encode(missing)
+            self._cache.add(missing, new)
+        else:
+            new = kept[:0]
+        vectors = np.empty((len(distinct), new.shape[1]), dtype=np.float32)
+        vectors[~is_kept] = new
+        if is_kept.any():
+            vectors[is_kept] = kept
+        return vectors[[rows[text] for text in texts]]
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The encoder, loaded when first asked for."""
+        if self._encoder is None:
+            with self._progress.stage(f"loading the language model '{self.encoder_name}'"):
+                self._encoder = load_encoder(
+                    self.encoder_name, precision=self._precision, progress=self._progress
+                )
+        return self._encoder
+
+    @cached_property
+    def _cache(self) -> VectorCache:
+        """The cache is found by the model's name and files, so that reading it loads no model."""
+        if self._encoder is not None:
+            name = self._encoder.name
+        else:
+            name = encoder_key(locate_model(self.encoder_name), self._precision)
+        return VectorCache(self._cache_folder, name)
