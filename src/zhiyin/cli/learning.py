@@ -15,7 +15,7 @@ from zhiyin.data.reading import read_checked
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.evaluation.evaluation import RunRecord
 from zhiyin.evaluation.protocol import EvaluationSettings
-from zhiyin.experiments.splitting import split_by
+from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, split_by
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
 from zhiyin.experiments.training import train as train_bundle
 from zhiyin.pipeline.recipes import recipe as recipe_named
@@ -51,8 +51,13 @@ def evaluate(
     data: Data,
     recipe: Annotated[str | None, typer.Option(help="A recipe to train and judge.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle trained on this data to judge.")] = None,
-    protocol: Annotated[str, typer.Option(help="How the data is divided.")] = "leave-last-out",
+    protocol: Annotated[str, typer.Option(help=f"How the data is divided: {', '.join(PROTOCOLS)}.")] = (
+        LEAVE_LAST_OUT
+    ),
     at: Annotated[str, typer.Option(help="Lengths at which slates are cut.")] = "5,10",
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Items a user already has may come again.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     settings: Settings = None,
     seed: Seed = 0,
@@ -64,16 +69,17 @@ def evaluate(
         )
     if json_file is not None and not json_file.parent.is_dir():
         raise RequestError(f"{json_file} cannot be written: there is no folder {json_file.parent}.")
-    judging = EvaluationSettings.parse({"at": parsed_cuts(at)}, where="evaluate")
+    judging = EvaluationSettings.parse({"at": parsed_cuts(at), "repeat": repeat}, where="evaluate")
     config = None if recipe is None else recipe_named(recipe, parsed_settings(settings or []))
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     if bundle is not None:
-        trained = load_trained(bundle, dataset, protocol)
+        trained = load_trained(bundle, dataset, protocol, repeat=repeat)
         fit_seconds = None
     else:
         assert config is not None
-        trained = fit_pipeline(config, split_by(protocol, dataset), seed=seed, progress=progress)
+        split = split_by(protocol, dataset, repeat=repeat)
+        trained = fit_pipeline(config, split, seed=seed, progress=progress)
         fit_seconds = trained.fit_seconds
     evaluation = judge(trained, judging, progress)
     name = trained.pipeline.config.recipe

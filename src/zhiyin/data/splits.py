@@ -151,14 +151,18 @@ def by_time(dataset: Dataset, *, validation_share: float = 0.1, test_share: floa
 def by_user(
     dataset: Dataset, *, validation_share: float = 0.1, test_share: float = 0.1, seed: int = 0
 ) -> Split:
-    """Hold back whole users; their last event is the target, and what they did before is known when asked.
+    """Hold back whole users; the last item new to them is the target, what they did before it is known.
 
-    Nothing of these users is in training, so their queries have user index -1. Only users with at least two
-    events are held back.
+    Nothing of these users is in training, so their queries have user index -1. Only users who met at least
+    two items are held back.
     """
-    users = _drawn(dataset.histories.lengths >= 2, (validation_share, test_share), seed)
-    ends = dataset.histories.offsets[1:]
-    validation, test = (_as_strangers(next_events(dataset, chosen, ends[chosen] - 1)) for chosen in users)
+    positions = np.flatnonzero(_first_meetings(dataset.histories))
+    per_user = np.bincount(dataset.histories.row_of_event[positions], minlength=dataset.n_users)
+    users = _drawn(per_user >= 2, (validation_share, test_share), seed)
+    ends = np.cumsum(per_user)
+    validation, test = (
+        _as_strangers(next_events(dataset, chosen, positions[ends[chosen] - 1])) for chosen in users
+    )
     return Split("by-user", _without_users(dataset, np.concatenate(users)), validation, test)
 
 

@@ -99,7 +99,7 @@ def _values(
     ranked: RankedTargets, slates: IndexArray, facts: CatalogueFacts, settings: EvaluationSettings
 ) -> Mapping[str, FloatArray]:
     """Metric → (B,) float32."""
-    credited = ranked.missing_unless(targets_seen(ranked, facts))
+    credited = ranked if settings.credit_unseen else ranked.missing_unless(targets_seen(ranked, facts))
     values: dict[str, PerQuery] = {}
     for k in settings.at:
         values |= {f"{name}_at_{k}": metric(credited, k) for name, metric in ACCURACY_METRICS.items()}

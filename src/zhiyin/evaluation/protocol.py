@@ -26,6 +26,8 @@ class EvaluationSettings(Config):
     """Lengths at which slates are cut."""
     repeat: bool = False
     """Whether items that the user already has may be recommended; if not, one that is stops everything."""
+    credit_unseen: bool = False
+    """Whether a target that no training event touches can be a hit; only cold-item protocols say so."""
     chunk_size: PositiveInt = 512
     """Queries asked at once; bounds the memory."""
     n_resamples: int = Field(default=1000, ge=100)

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from zhiyin.data.dataset import Dataset
-from zhiyin.data.splits import Split, leave_last_out
+from zhiyin.data.splits import Split, by_time, by_user, cold_items, cold_users, leave_last_out
 from zhiyin.domain.errors import RequestError, did_you_mean
 
-PROTOCOLS: dict[str, Callable[[Dataset], Split]] = {"leave-last-out": leave_last_out}
-"""Name on the command line → how a dataset is divided."""
+LEAVE_LAST_OUT = "leave-last-out"
+COLD_ITEMS = "cold-items"
+
+_DIVISIONS: dict[str, Callable[[Dataset], Split]] = {
+    LEAVE_LAST_OUT: leave_last_out,
+    "by-time": by_time,
+    "by-user": by_user,
+    COLD_ITEMS: cold_items,
+    "cold-users": cold_users,
+}
+PROTOCOLS = tuple(_DIVISIONS)
+"""Names on the command line."""
 
 
-def split_by(protocol: str, dataset: Dataset) -> Split:
+def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
     """Divide a dataset.
+
+    Args:
+        protocol: One of `PROTOCOLS`.
+        dataset: Everything.
+        repeat: Whether items that a user already has count as targets; leave-last-out only, the other
+            protocols take every event.
 
     Raises:
         RequestError: when there is no such protocol, or nothing is left to test on.
     """
-    if protocol not in PROTOCOLS:
+    if protocol not in _DIVISIONS:
         raise RequestError(
             f"There is no protocol '{protocol}'.{did_you_mean(protocol, PROTOCOLS)}",
             possible=f"The protocols are: {', '.join(PROTOCOLS)}.",
         )
-    split = PROTOCOLS[protocol](dataset)
+    divide = partial(leave_last_out, repeat=repeat) if protocol == LEAVE_LAST_OUT else _DIVISIONS[protocol]
+    split = divide(dataset)
     if len(split.test) == 0:
         raise RequestError(
-            f"'{protocol}' leaves nothing to test on: {dataset.n_users} users have "
-            f"{dataset.n_interactions} interactions, and none of them has three or more.",
-            remedy="Bring a log in which at least some users did three things.",
+            f"'{protocol}' leaves nothing to test on in '{dataset.name}': {dataset.n_users} users, "
+            f"{dataset.n_interactions} interactions.",
+            remedy="leave-last-out needs users who met at least three items; bring a longer log.",
         )
     return split

@@ -14,12 +14,13 @@ import numpy as np
 from zhiyin.contracts import Progress, Silent, TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import Split
+from zhiyin.domain import Candidates, Queries, Wishes
 from zhiyin.domain.errors import BundleError
 from zhiyin.evaluation.evaluate import evaluate
 from zhiyin.evaluation.evaluation import Evaluation, RunRecord
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
 from zhiyin.experiments.reporting import report_page
-from zhiyin.experiments.splitting import split_by
+from zhiyin.experiments.splitting import COLD_ITEMS, LEAVE_LAST_OUT, split_by
 from zhiyin.pipeline.bundle import load_bundle, read_card, refuse_foreign_folder, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -141,7 +142,7 @@ def train(
         BundleError: when ``out`` holds something that is not a bundle; before anything is trained.
     """
     refuse_foreign_folder(out)
-    split = split_by("leave-last-out", dataset)
+    split = split_by(LEAVE_LAST_OUT, dataset)
     checkpoints = out.parent / f".{out.name}.checkpoints"
     trained = fit_pipeline(config, split, seed=seed, progress=progress, checkpoints=checkpoints)
     evaluation = judge(trained, progress=progress)
@@ -162,7 +163,7 @@ def train(
     return Outcome(trained.pipeline, evaluation, alone)
 
 
-def load_trained(bundle: Path, dataset: Dataset, protocol: str) -> Trained:
+def load_trained(bundle: Path, dataset: Dataset, protocol: str, *, repeat: bool = False) -> Trained:
     """Take a bundle as trained on a dataset, so that it can be evaluated honestly.
 
     Raises:
@@ -178,7 +179,7 @@ def load_trained(bundle: Path, dataset: Dataset, protocol: str) -> Trained:
             remedy="Evaluate the recipe on this data instead, with --recipe.",
         )
     pipeline = load_bundle(bundle)
-    return Trained(pipeline, split_by(protocol, dataset), int(training.get("seed", 0)), 0.0)
+    return Trained(pipeline, split_by(protocol, dataset, repeat=repeat), int(training.get("seed", 0)), 0.0)
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -197,5 +198,21 @@ def _judge(
     settings: EvaluationSettings | None,
     progress: Progress | None,
 ) -> Evaluation:
+    settings = settings or EvaluationSettings()
+    if trained.split.name == COLD_ITEMS:
+        settings = settings.model_copy(update={"credit_unseen": True})
     facts = CatalogueFacts.of_training(trained.split.train, trained.pipeline.content.vectors)
-    return evaluate(recommender, trained.split.test, facts=facts, settings=settings, progress=progress)
+    asked = _Asked(recommender, Wishes(repeat=settings.repeat))
+    return evaluate(asked, trained.split.test, facts=facts, settings=settings, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A pipeline that is asked with the same wishes every time."""
+
+    pipeline: Pipeline
+    wishes: Wishes
+
+    def recommend(self, queries: Queries, n: int) -> Candidates:
+        """Return the pipeline's slates."""
+        return self.pipeline.recommend(queries, n, self.wishes)

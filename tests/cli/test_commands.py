@@ -1,0 +1,149 @@
+"""The commands as a user types them, in process."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from zhiyin.cli.main import main
+from zhiyin.data.shop.config import ShopConfig
+from zhiyin.data.shop.shop import simulate_shop
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "shop"
+    simulate_shop(ShopConfig(n_items=300, n_users=200, n_days=60)).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(shop):
+    folder = shop.parent / "bundle"
+    command = ["zhiyin", "train", str(shop), "--recipe", "fast", "--out", str(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def zhiyin(monkeypatch, capsys):
+    """Run a command line; return exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zhiyin", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert "Traceback" not in told.out + told.err
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run
+
+
+def test_check_tells_what_the_data_holds(zhiyin, shop):
+    code, out, _ = zhiyin("check", shop)
+    assert code == 0
+    assert "200" in out
+    report = json.loads(zhiyin("check", shop, "--json")[1])
+    assert report["usable"] is True
+
+
+def test_check_of_broken_data_fails(zhiyin, tmp_path):
+    (tmp_path / "interactions.csv").write_text("user,thing\n1,2\n")
+    code, out, _ = zhiyin("check", tmp_path)
+    assert code == 1
+    assert "item_id" in out
+
+
+def test_evaluate_writes_one_object(zhiyin, shop, tmp_path):
+    figures = tmp_path / "figures.json"
+    code, out, _ = zhiyin("evaluate", shop, "--recipe", "popular", "--at", "3,7", "--json", figures)
+    assert code == 0
+    assert "recall_at_7" in out
+    told = json.loads(figures.read_text())
+    assert told["recipe"] == "popular"
+    assert told["protocol"] == "leave-last-out"
+    low, high = told["metrics"]["recall_at_7"]["interval"]
+    assert low <= told["metrics"]["recall_at_7"]["value"] <= high
+    assert told["command"].startswith("zhiyin evaluate")
+
+
+def test_a_bundle_can_be_evaluated_again(zhiyin, shop, bundle):
+    code, out, _ = zhiyin("evaluate", shop, "--bundle", bundle)
+    assert code == 0
+    trained = json.loads((bundle / "metrics.json").read_text())["metrics"]["recall_at_10"]["value"]
+    assert f"{trained:.4f}" in out
+
+
+def test_recommend_shows_history_items_and_reasons(zhiyin, bundle):
+    code, out, _ = zhiyin("recommend", bundle, "--user", "user-0007", "-n", "4", "--explain")
+    assert code == 0
+    assert len(re.findall(r"^\d ", out, flags=re.MULTILINE)) == 4
+    assert "goes with" in out
+    assert " had " in out
+
+
+def test_somebody_new_is_served_and_told_so(zhiyin, bundle):
+    code, out, err = zhiyin("recommend", bundle, "--user", "nobody", "-n", "3")
+    assert code == 0
+    assert "somebody new" in err
+    assert len(re.findall(r"^\d ", out, flags=re.MULTILINE)) == 3
+
+
+def test_recipes_lists_every_setting(zhiyin):
+    assert "hybrid" in zhiyin("recipes")[1]
+    out = zhiyin("recipes", "fast")[1]
+    assert "sources.item_graph.history_decay" in out
+    assert "merge.n_candidates" in out
+
+
+def test_doctor_looks_at_this_machine(zhiyin):
+    code, out, _ = zhiyin("doctor")
+    assert code == 0
+    assert "polars" in out
+
+
+def test_the_version_is_told(zhiyin):
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", zhiyin("--version")[1])
+
+
+TRAIN = ["train", "{shop}", "--out", "{tmp}/b"]
+EVALUATE = ["evaluate", "{shop}", "--recipe", "popular"]
+WRONG = {
+    "no such folder": (["check", "nowhere"], "nowhere"),
+    "no such recipe": ([*TRAIN, "--recipe", "fats"], "Did you mean 'fast'"),
+    "no such setting": ([*TRAIN, "--set", "sources.item_graph.windo=3"], "Did you mean 'window'"),
+    "setting without value": ([*TRAIN, "--set", "merge.penalty"], "has no value"),
+    "out is not a bundle": (["train", "{shop}", "--out", "{shop}"], "is not a bundle"),
+    "neither recipe nor bundle": (["evaluate", "{shop}"], "either --recipe or --bundle"),
+    "both recipe and bundle": ([*EVALUATE, "--bundle", "x"], "either --recipe or --bundle"),
+    "no such protocol": ([*EVALUATE, "--protocol", "random"], "protocols are"),
+    "cuts that are none": ([*EVALUATE, "--at", "5,x"], "list of positive numbers"),
+    "json into nowhere": ([*EVALUATE, "--json", "{tmp}/no/f.json"], "no folder"),
+    "bundle that is none": (["evaluate", "{shop}", "--bundle", "{tmp}"], "is not a bundle"),
+    "no such bundle": (["recommend", "{tmp}/none", "--user", "u"], "zhiyin train DATA"),
+    "serving no bundle": (["serve", "{tmp}/none"], "does not exist"),
+    "unknown recipe listed": (["recipes", "hybird"], "Did you mean 'hybrid'"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_command_is_answered_in_words(zhiyin, shop, tmp_path, kind):
+    arguments, message = WRONG[kind]
+    code, out, err = zhiyin(*[argument.format(shop=shop, tmp=tmp_path) for argument in arguments])
+    assert code != 0
+    assert message in " ".join((out + err).split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_ours_is_called_one(zhiyin, shop, monkeypatch):
+    monkeypatch.setattr("zhiyin.cli.learning.split_by", lambda *_, **__: 1 / 0)
+    code, _, err = zhiyin("evaluate", shop, "--recipe", "popular")
+    assert code == 1
+    assert "This is a fault in Zhiyin" in " ".join(err.split())
