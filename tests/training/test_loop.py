@@ -11,7 +11,7 @@ from zhiyin.domain.errors import ConfigError, TrainingError
 from zhiyin.training.batches import LengthBuckets
 from zhiyin.training.checkpoints import Checkpoint, fingerprint
 from zhiyin.training.curve import EpochRecord, LearningCurve
-from zhiyin.training.devices import parse_devices
+from zhiyin.training.devices import accelerator_of
 from zhiyin.training.dropout import Dropout
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
@@ -252,9 +252,9 @@ def test_curves_survive_json_and_prefer_the_latest_best():
     assert LearningCurve.from_facts(curve.facts()) == curve
 
 
-def test_devices_are_read_or_refused():
-    assert parse_devices("cpu") == ("cpu", 1)
-    with pytest.raises(ConfigError, match="not known"):
-        parse_devices("tpu")
-    with pytest.raises(ConfigError, match="not known"):
-        parse_devices("gpu:none")
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert accelerator_of("auto") == "cpu"
+    with pytest.raises(ConfigError, match="torch sees none"):
+        accelerator_of("gpu")

@@ -10,39 +10,38 @@ from lightning.fabric import Fabric
 from zhiyin.domain.errors import ConfigError
 from zhiyin.training.settings import TrainingSettings
 
-KINDS = ("auto", "cpu", "gpu")
-
 
 def open_fabric(settings: TrainingSettings) -> Fabric:
     """Return Lightning Fabric for the devices and the precision of the settings.
 
+    One process uses one device. More processes are started from outside, by ``torchrun`` or by Ray, which
+    tell each how many there are; gradients are then averaged over them.
+
     Raises:
-        ConfigError: when the devices are not known, or not there.
+        ConfigError: when the devices are not there.
     """
-    accelerator, n_devices = parse_devices(settings.devices)
+    accelerator = accelerator_of(settings.devices)
     precision = "bf16-mixed" if uses_bfloat16(settings.precision, accelerator) else "32-true"
-    return Fabric(accelerator=accelerator, devices=n_devices, precision=precision)
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    n_nodes = int(os.environ.get("WORLD_SIZE", "1")) // n_here
+    fabric = Fabric(accelerator=accelerator, devices=n_here, num_nodes=n_nodes, precision=precision)
+    fabric.launch()
+    return fabric
 
 
-def parse_devices(devices: str) -> tuple[str, int]:
-    """Read ``auto``, ``cpu``, ``gpu`` or ``gpu:2`` as an accelerator and a number of devices.
+def accelerator_of(devices: str) -> str:
+    """Return ``cpu`` or ``gpu`` for the setting ``auto``, ``cpu`` or ``gpu``.
 
     Raises:
-        ConfigError: when it is none of these, or when there is no such device here.
+        ConfigError: when a GPU is asked for and there is none.
     """
-    kind, _, number = devices.partition(":")
-    if kind not in KINDS or not (number or "1").isdigit() or int(number or 1) < 1:
-        raise ConfigError(
-            f"Devices '{devices}' are not known.",
-            possible="It can be auto, cpu, gpu, or gpu:2 for two of them.",
-        )
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if kind == "gpu" and not has_gpu:
+    if devices == "gpu" and not has_gpu:
         raise ConfigError(
             "Devices 'gpu' were asked for, but torch sees none.",
             remedy="Set training.devices to 'cpu' or 'auto', or install a torch that knows the GPU.",
         )
-    return ("gpu" if kind != "cpu" and has_gpu else "cpu"), int(number or 1)
+    return "gpu" if devices != "cpu" and has_gpu else "cpu"
 
 
 def uses_bfloat16(precision: str, accelerator: str) -> bool:

@@ -32,7 +32,7 @@ class TrainingSettings(Config):
     """Longest gradient allowed; longer ones are shortened to it."""
     averaging: Probability = 0.0
     """Decay of the running average of weights that is validated and kept; 0 keeps the weights themselves."""
-    devices: str = "auto"
-    """Where to train: ``auto``, ``cpu``, ``gpu``, or ``gpu:2`` for two of them."""
+    devices: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train; ``auto`` takes a GPU where there is one. Several are used when torchrun starts us."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numbers of the matrix products; ``auto`` takes bfloat16 where the processor multiplies it natively."""
