@@ -216,6 +216,11 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "unknown_column",
         "says that 'item_id' is the column 'itemid', which is not there. Did you mean 'item_id'?",
     ),
+    "a description naming a column that no table has": (
+        {"interactions.csv": GOOD, "dataset.toml": '[columns]\ntimestamp = "evnt"\n'},
+        "unknown_column",
+        "[columns] says that 'timestamp' is the column 'evnt', which no table has. Did you mean 'event'?",
+    ),
     "a description naming a file that is not there": (
         {"ratings.csv": GOOD, "dataset.toml": '[files]\ninteractions = "rating.csv"\n'},
         "unreadable",
@@ -536,6 +541,7 @@ def test_places_where_nothing_is(tmp_path):
         ("sqlite:///{folder}/other.db", "The database has no table or view 'interactions'"),
         ("oracel://shop", "'oracel' is not a database that SQLAlchemy knows"),
         ("postgresql://u:secret@127.0.0.1:1/shop", "***"),
+        ("postgresql://u:sec@ret@127.0.0.1:1/shop", "***"),
     ],
 )
 def test_databases_that_cannot_be_read(tmp_path, url, words):
@@ -547,7 +553,7 @@ def test_databases_that_cannot_be_read(tmp_path, url, words):
     text = report.render()
     assert report.errors
     assert words in " ".join(text.split())
-    assert "secret" not in text + report.to_json()
+    assert "ret@" not in text + report.to_json()
 
 
 def test_blank_lines_are_no_rows(tmp_path):

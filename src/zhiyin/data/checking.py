@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from zhiyin.data.checks.columns import with_known_names
+from zhiyin.data.checks.columns import report_unused_names, with_known_names
 from zhiyin.data.checks.interactions import Events, check_interactions
 from zhiyin.data.checks.items import check_items
 from zhiyin.data.checks.others import check_facts, check_impressions, check_users
@@ -94,6 +94,7 @@ def _raw_tables(location: str | Path, findings: Findings) -> tuple[dict[str, Raw
 def _clean(
     raw: dict[str, RawTable], now: float, findings: Findings
 ) -> tuple[dict[str, pl.DataFrame], Events | None]:
+    report_unused_names(raw.values(), findings)
     named = {}
     for table in TABLES:
         if table in raw:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from zhiyin.data.description import FILE_NAME
@@ -37,6 +37,19 @@ def with_known_names(raw: RawTable, findings: Findings) -> RawTable | None:
                 remedy="Give each column a name of its own.",
             )
     return raw
+
+
+def report_unused_names(tables: Iterable[RawTable], findings: Findings) -> None:
+    """Report lines of ``[columns]`` that name a column which no table has."""
+    there = [column for raw in tables for column in raw.frame.columns]
+    for name, column in findings.description.columns.items():
+        if column not in there:
+            findings.error(
+                "unknown_column",
+                FILE_NAME,
+                f"[columns] says that '{name}' is the column '{column}', which no table has."
+                f"{did_you_mean(column, there)}",
+            )
 
 
 def _with_tidy_header(raw: RawTable, findings: Findings) -> RawTable:

@@ -7,27 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from zhiyin.data.checks.written_moments import micros_of
 from zhiyin.data.description import FILE_NAME, TIME_UNITS
 from zhiyin.data.files.raw import RawTable
 from zhiyin.data.problems import Findings, rows_of
 from zhiyin.domain import NO_TIMESTAMP, BoolArray, LongArray
+from zhiyin.domain.errors import DataError
 
-_WRITTEN_YEAR_FIRST = (
-    r"^(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?"
-    r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?"
-    r"\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?$"
-)
-_WRITTEN_WITH_MONTH_NAME = (
-    "%d %b %Y",
-    "%d-%b-%Y",
-    "%d %B %Y",
-    "%b %d, %Y",
-    "%B %d, %Y",
-    "%d %b %Y %H:%M:%S",
-    "%a, %d %b %Y %H:%M:%S %z",
-    "%a %b %d %H:%M:%S %Y",
-)
-_WRITTEN_YEAR_LAST = r"^(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}"
 _PER_SECOND = dict(zip(TIME_UNITS, (1, 10**3, 10**6, 10**9), strict=True))
 _LARGEST_AS = (("nanoseconds", 10**17), ("microseconds", 10**14), ("milliseconds", 10**11))
 _MICRO = 10**6
@@ -123,29 +109,15 @@ def _unit_of(numbers: np.ndarray[tuple[int], np.dtype[np.generic]]) -> str:
 def _from_text(series: pl.Series, place: str, findings: Findings) -> Moments | None:
     text = series.str.strip_chars()
     written = (text.is_not_null() & (text != "")).fill_null(value=False).to_numpy()
-    time_format = findings.description.time_format
-    if not time_format:
+    if not findings.description.time_format:
         numbers = text.cast(pl.Float64, strict=False)
         if written.any() and numbers.null_count() <= len(text) - int(written.sum()) / 2:
             return _from_number_text(text, numbers, written, place, findings)
-    distinct = text.unique(maintain_order=True).drop_nulls()
-    if time_format:
-        try:
-            micros = _as_micros(distinct.str.to_datetime(time_format, strict=False, time_unit="us"))
-        except pl.exceptions.PolarsError as error:
-            reason = str(error).strip().splitlines()[0]
-            findings.error(
-                "not_a_time", place, f"[timestamps] format '{time_format}' does not work: {reason}."
-            )
-            return None
-    else:
-        if _is_ambiguous(distinct, place, findings):
-            return None
-        micros = _year_first(distinct)
-        micros = _with_month_names(distinct, micros)
-    table = pl.DataFrame({"text": distinct, "micros": micros})
-    joined = pl.DataFrame({"text": text}).join(table, on="text", how="left", maintain_order="left")
-    return _from_micros(joined["micros"], written)
+    try:
+        return _from_micros(micros_of(text, findings.description.time_format), written)
+    except DataError as error:
+        findings.raised("not_a_time", place, error)
+        return None
 
 
 def _from_number_text(
@@ -156,64 +128,6 @@ def _from_number_text(
     moments = _from_numbers(exact, place, findings)
     unreadable = moments.unreadable | (written & numbers.is_null().to_numpy())
     return Moments(moments.seconds, moments.order, unreadable, moments.per_second)
-
-
-def _as_micros(moments: pl.Series) -> pl.Series:
-    return moments.dt.epoch("us")
-
-
-def _year_first(distinct: pl.Series) -> pl.Series:
-    """Read 2024-01-31, 2024/1/31 12:00, 2024-01-31T12:00:00.5+08:00, 2024年1月31日; null elsewhere."""
-    parts = distinct.str.extract_groups(_WRITTEN_YEAR_FIRST).struct.unnest()
-    names = parts.columns
-    is_date = parts[names[0]].is_not_null().to_numpy()
-    year, month, day, hour, minute, second = (
-        parts[name].cast(pl.Int64).fill_null(0).to_numpy() for name in names[:6]
-    )
-    fraction = parts[names[6]].fill_null("").str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64).to_numpy()
-    valid = is_date & (month >= 1) & (month <= 12) & (hour < 24) & (minute < 60) & (second < 61)
-    months = np.where(valid, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
-    first_day = months.astype("datetime64[D]").astype(np.int64)
-    next_month = (months + 1).astype("datetime64[D]").astype(np.int64)
-    valid &= (day >= 1) & (day <= next_month - first_day)
-    zone = parts[names[7]].fill_null("").str.replace(":", "", literal=True)
-    offset = zone.str.extract(r"^[+-](\d{4})$").cast(pl.Int64).fill_null(0).to_numpy()
-    east = np.where(zone.str.starts_with("-").to_numpy(), -1, 1) * (offset // 100 * 60 + offset % 100)
-    seconds = (first_day + day - 1) * 86_400 + hour * 3_600 + (minute - east) * 60 + second
-    return pl.Series("micros", seconds * _MICRO + fraction).set(pl.Series(~valid), None)
-
-
-def _with_month_names(distinct: pl.Series, micros: pl.Series) -> pl.Series:
-    for time_format in _WRITTEN_WITH_MONTH_NAME:
-        if not micros.null_count():
-            break
-        parsed = distinct.str.to_datetime(time_format, strict=False, time_unit="us")
-        micros = micros.zip_with(micros.is_not_null(), _as_micros(parsed))
-    return micros
-
-
-def _is_ambiguous(distinct: pl.Series, place: str, findings: Findings) -> bool:
-    parts = distinct.str.extract_groups(_WRITTEN_YEAR_LAST).struct.unnest()
-    first, second = (parts[name].drop_nulls().cast(pl.Int64) for name in parts.columns)
-    if len(first) <= len(distinct) // 2:
-        return False
-    sample = str(distinct.filter(parts[parts.columns[0]].is_not_null())[0])
-    separator = next(letter for letter in sample if not letter.isdigit())
-    day_first, month_first = (
-        separator.join(order) + (" %H:%M:%S" if ":" in sample else "")
-        for order in (("%d", "%m", "%Y"), ("%m", "%d", "%Y"))
-    )
-    choices = {
-        (True, False): f'"{day_first}"',
-        (False, True): f'"{month_first}"',
-    }.get((bool((first > 12).any()), bool((second > 12).any())), f'"{day_first}"  or  "{month_first}"')
-    findings.error(
-        "not_a_time",
-        place,
-        f"Dates such as '{sample}' do not say whether the day or the month comes first.",
-        f"Say it in {FILE_NAME}:  [timestamps]  format = {choices}",
-    )
-    return True
 
 
 EARLIEST = 631_152_000

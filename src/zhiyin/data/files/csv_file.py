@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from zhiyin.data.description import Description
 from zhiyin.data.files.csv_records import count_ragged, read_records
 from zhiyin.data.files.encoding import UTF16_MARKS, is_plain_utf8, text_of
 from zhiyin.data.files.raw import TextTable, ragged_complaint
+from zhiyin.domain import BoolArray
 from zhiyin.domain.errors import DataError
 
 _SEPARATORS = (",", "\t", ";", "|")
@@ -30,68 +32,80 @@ def read_csv(path: Path, description: Description) -> TextTable:
     separator = description.separator or _separator(path, description)
     try:
         if is_plain_utf8(path, description):
-            return _checked(path, separator)
-        return _checked(text_of(path, description).encode(), separator)
+            return _read(path, separator)
+        return _read(text_of(path, description).encode(), separator)
     except (pl.exceptions.PolarsError, OSError):
-        text = text_of(path, description)
-    repaired = _repaired(_lines(text.encode()), separator, None)
-    return repaired or read_records(text, separator)
+        return read_records(text_of(path, description), separator)
 
 
-def _checked(source: Path | bytes, separator: str) -> TextTable:
-    """Read with polars, and look closer where it cannot tell a missing field from an empty one."""
-    frame = pl.read_csv(source, separator=separator, infer_schema=False)
-    if not frame[frame.columns[-1]].null_count():
-        return TextTable(frame)
-    repaired = _repaired(_lines(source), separator, frame)
-    if repaired is not None:
-        return repaired
-    text = (source.read_bytes() if isinstance(source, Path) else source).decode("utf-8-sig")
-    return read_records(text, separator) if count_ragged(text, separator) else TextTable(frame)
-
-
-def _lines(source: Path | bytes) -> pl.Series:
-    lines = pl.read_lines(source if isinstance(source, Path) else io.BytesIO(source)).to_series()
-    return lines.str.strip_prefix("\ufeff") if len(lines) and lines[0].startswith("\ufeff") else lines
-
-
-def _repaired(lines: pl.Series, separator: str, frame: pl.DataFrame | None) -> TextTable | None:
-    """Leave out blank lines and lines whose number of fields is not that of the header.
-
-    Args:
-        lines: Of the file, header first.
-        separator: Between fields.
-        frame: The file as polars read it, if it did; taken when nothing has to be left out.
-
-    Returns:
-        The table, or None when a quoted text goes on over several lines, so that lines are not rows.
-
-    Raises:
-        DataError: when there is no line at all.
-    """
-    written = lines.filter(lines.str.len_bytes() > 0)
-    if not len(written):
-        raise DataError("The file is empty.", remedy="It needs a line with the names of the columns.")
-    n_quotes = written.str.count_matches('"', literal=True)
-    if bool((n_quotes % 2 == 1).any()):
-        return None
-    bare = written.str.replace_all('"[^"]*"', "") if bool((n_quotes > 0).any()) else written
-    n_fields = bare.str.count_matches(separator, literal=True) + 1
-    is_good = n_fields == n_fields[0]
-    if bool(is_good.all()) and len(written) == len(lines) and frame is not None:
-        return TextTable(frame)
-    good = written.filter(is_good)
+def _read(source: Path | bytes, separator: str) -> TextTable:
+    """Read with polars, and look closer where it would hide that rows have too many or too few fields."""
+    is_cut = False
     try:
-        frame = pl.read_csv(good.str.join("\n")[0].encode(), separator=separator, infer_schema=False)
+        frame = pl.read_csv(source, separator=separator, infer_schema=False)
+        if not frame[frame.columns[-1]].null_count():  # no row is short
+            return TextTable(frame)
+        lines = _Lines.of(source, separator)
     except pl.exceptions.PolarsError:
-        return None
-    if frame.height != len(good) - 1:
-        return None
-    if bool(is_good.all()):
-        return TextTable(frame)
-    bad = np.flatnonzero(~is_good.to_numpy())
-    rows = np.flatnonzero(is_good.to_numpy())[1:]
-    return TextTable(frame, rows.astype(np.int64), tuple(bad.tolist()), ragged_complaint(int(n_fields[0])))
+        lines = _Lines.of(source, separator)
+        frame = pl.read_csv(source, separator=separator, infer_schema=False, truncate_ragged_lines=True)
+        is_cut = True
+    if lines.are_rows and len(lines.is_row) == frame.height + 1:
+        return lines.rows_of(frame)
+    text = (source.read_bytes() if isinstance(source, Path) else source).decode("utf-8-sig")
+    if not is_cut and count_ragged(text, separator) == 0:
+        return TextTable(frame.filter(~pl.all_horizontal(pl.all().is_null())))
+    return read_records(text, separator)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """What the lines of a file say about its rows.
+
+    Attributes:
+        are_rows: False when a quoted text goes on over several lines.
+        is_row: (lines,) bool, header first: False for blank lines.
+        is_whole: (lines,) bool: it has as many fields as the header.
+        n_fields: Of the header.
+    """
+
+    are_rows: bool
+    is_row: BoolArray
+    is_whole: BoolArray
+    n_fields: int
+
+    @classmethod
+    def of(cls, source: Path | bytes, separator: str) -> _Lines:
+        """Count the separators outside of quotes.
+
+        Raises:
+            DataError: when there is no line at all.
+        """
+        lines = pl.read_lines(source if isinstance(source, Path) else io.BytesIO(source)).to_series()
+        lines = lines.str.strip_prefix("\ufeff") if len(lines) and lines[0].startswith("\ufeff") else lines
+        is_row = (lines.str.len_bytes() > 0).to_numpy()
+        if not is_row.any():
+            raise DataError("The file is empty.", remedy="It needs a line with the names of the columns.")
+        start = int(is_row.argmax())
+        lines, is_row = lines[start:], is_row[start:]
+        n_quotes = lines.str.count_matches('"', literal=True)
+        if bool((n_quotes > 0).any()):
+            lines = lines.str.replace_all('"[^"]*"', "")
+        n_fields = (lines.str.count_matches(separator, literal=True) + 1).to_numpy()
+        are_rows = not bool((n_quotes % 2 == 1).any())
+        return cls(are_rows, is_row, n_fields == n_fields[0], int(n_fields[0]))
+
+    def rows_of(self, frame: pl.DataFrame) -> TextTable:
+        """Return the whole rows of a frame that has a row for every line but the header."""
+        is_row, is_good = self.is_row[1:], (self.is_row & self.is_whole)[1:]
+        if is_good.all():
+            return TextTable(frame)
+        good = frame.filter(pl.Series(is_good))
+        if (is_good == is_row).all():
+            return TextTable(good)
+        number = np.cumsum(is_row)
+        bad = number[is_row & ~is_good].tolist()
+        return TextTable(good, number[is_good].astype(np.int64), tuple(bad), ragged_complaint(self.n_fields))
 
 
 def _separator(path: Path, description: Description) -> str:

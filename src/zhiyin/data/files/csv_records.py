@@ -14,7 +14,7 @@ from zhiyin.domain.errors import DataError
 
 
 def count_ragged(text: str, separator: str) -> int:
-    """Count the records that have not as many fields as the header.
+    """Count the records that have not as many fields as the header, without keeping any.
 
     Raises:
         DataError: when a quote is left open.

@@ -25,7 +25,7 @@ def is_database(location: str) -> bool:
 
 def without_password(location: str) -> str:
     """Return a location as it may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", location)
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", location)
 
 
 def read_database(url: str) -> dict[str, RawTable]:
@@ -49,14 +49,13 @@ def read_database(url: str) -> dict[str, RawTable]:
             "The database URL cannot be understood.",
             possible="It looks like  sqlite:///shop.db  or  postgresql://user:password@host/shop .",
         ) from None
-    shown = address.render_as_string(hide_password=True)
     if address.get_backend_name() == "sqlite":
         _require_file(address.database)
     try:
         engine = sqlalchemy.create_engine(address)
     except ImportError as error:
         raise DataError(
-            f"The driver for '{shown}' is not installed: {error}.",
+            f"The driver for this database is not installed: {error}.",
             remedy=f"Install it:  pip install {error.name}",
         ) from None
     except sqlalchemy.exc.NoSuchModuleError:
