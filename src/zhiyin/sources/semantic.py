@@ -1,0 +1,176 @@
+"""What reads like the things this person took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import PositiveInt
+
+from zhiyin.contracts import (
+    CandidateSource,
+    CatalogueLanguage,
+    ComponentState,
+    Config,
+    Probability,
+    TrainingData,
+    best_of,
+)
+from zhiyin.domain import BoolArray, Candidates, Catalogue, Examples, FloatArray, LongArray, Queries
+from zhiyin.language.whitening import Whitening
+from zhiyin.training.selection import sample_examples, validation_ndcg
+
+DECAYS_TRIED = (0.5, 0.3, 0.7, 0.9)
+"""What ``auto`` chooses from; the first where there is no validation."""
+STRENGTHS_TRIED = (0.0, 0.5, 1.0)
+"""What ``auto`` chooses from; the first where there is no validation."""
+_ITEMS_PER_DIMENSION = 4
+"""With fewer items than this for each dimension, whitening would only push all items apart."""
+_EXAMPLES_TO_CHOOSE_ON = 2000
+_SCORES_AT_ONCE = 16_000_000
+"""Query-item pairs scored at once while proposing: 64 MB."""
+
+
+class SemanticNeighboursConfig(Config):
+    """Settings of `SemanticNeighbours`."""
+
+    history_length: PositiveInt = 20
+    """Newest events of a history that are read."""
+    history_decay: Probability | Literal["auto"] = "auto"
+    """What each step back in the history is multiplied by; ``auto`` is chosen on validation."""
+    whitening: Probability | Literal["auto"] = "auto"
+    """0 compares the vectors as they are, 1 fully whitened ones; ``auto`` is chosen on validation."""
+
+
+class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
+    """Compares the text of the history with the text of every item.
+
+    With unit vectors v of the items' texts, the score of b is the decayed mean cosine to the history::
+
+        Σ_i decay**i × cos(v[h_i], v[b]) / Σ_i decay**i,     h_0 being the newest event
+
+    which is one exact matrix product. An item nobody has touched is scored like any other, and so is one
+    that is added later. There is no opinion (NaN) on items without words, nor for histories without any item
+    that has words.
+    """
+
+    name = "semantic"
+    config_class = SemanticNeighboursConfig
+    serves_new_items: ClassVar[bool] = True
+
+    _vectors: FloatArray | None = None
+    _without_words: LongArray = np.empty(0, dtype=np.int64)
+    _whitening: Whitening | None = None
+    _decay: float = DECAYS_TRIED[0]
+
+    def fit(self, training: TrainingData) -> None:
+        """Take the catalogue's vectors; choose whitening and decay on validation."""
+        plain = training.language.vectors(training.dataset.catalogue)
+        examples = None
+        if training.validation is not None:
+            examples = sample_examples(training.validation, _EXAMPLES_TO_CHOOSE_ON, seed=training.seed)
+        with training.progress.stage("semantic neighbours: choosing how to compare texts"):
+            strengths = self._strengths(plain)
+            fits = [Whitening.fit(plain, strength=strength) if strength else None for strength in strengths]
+            candidates = [_rounded(plain if fit is None else fit.apply(plain)) for fit in fits]
+            decays = DECAYS_TRIED if self.config.history_decay == "auto" else (self.config.history_decay,)
+            place = self._best([(vectors, decays[0]) for vectors in candidates], examples)
+            self._whitening = fits[place]
+            self._take(candidates[place])
+            self._decay = decays[self._best([(candidates[place], decay) for decay in decays], examples)]
+
+    def score_all(self, queries: Queries) -> FloatArray:
+        """Return (B, I) float32, -1 to 1; NaN where there are no words to compare."""
+        self._require(self._vectors)
+        assert self._vectors is not None
+        scores = self._mean_cosines(queries, self._vectors, self._decay)
+        scores[:, self._without_words] = np.nan
+        return scores
+
+    def propose(self, queries: Queries, n: int) -> Candidates:
+        """Return the items whose text is closest; the queries are scored in chunks of bounded memory."""
+        self._require(self._vectors)
+        assert self._vectors is not None
+        size = max(1, _SCORES_AT_ONCE // max(1, len(self._vectors)))
+        parts = [best_of(self.score_all(chunk), n, column=self.name) for chunk in queries.chunks(size)]
+        if not parts:
+            return best_of(self.score_all(queries), n, column=self.name)
+        return Candidates(
+            np.concatenate([part.item_index for part in parts]),
+            {self.name: np.concatenate([part.column(self.name) for part in parts])},
+        )
+
+    def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
+        """Read the texts of new items; they are compared like all others from now on."""
+        self._require(self._vectors)
+        assert self._vectors is not None
+        vectors = language.vectors(new)
+        if self._whitening is not None:
+            vectors = self._whitening.apply(vectors)
+        self._take(np.concatenate([self._vectors, _rounded(vectors)]))
+
+    def state(self) -> ComponentState:
+        """Return the vectors that are compared, as float16, and how they were made."""
+        self._require(self._vectors)
+        assert self._vectors is not None
+        whitening = {} if self._whitening is None else self._whitening.state().arrays
+        return ComponentState(
+            {"vectors": self._vectors.astype(np.float16), **whitening}, {"history_decay": self._decay}
+        )
+
+    def restore(self, state: ComponentState) -> None:
+        """Take over saved vectors."""
+        self._take(state.arrays["vectors"].astype(np.float32))
+        self._whitening = Whitening.restore(state.arrays) if "projection" in state.arrays else None
+        self._decay = float(state.facts["history_decay"])
+
+    def _take(self, vectors: FloatArray) -> None:
+        self._vectors = vectors
+        self._without_words = np.flatnonzero(~_has_words(vectors))
+
+    def _strengths(self, plain: FloatArray) -> tuple[float, ...]:
+        if self.config.whitening != "auto":
+            return (self.config.whitening,)
+        is_large = int(_has_words(plain).sum()) >= _ITEMS_PER_DIMENSION * plain.shape[1]
+        return STRENGTHS_TRIED if is_large else STRENGTHS_TRIED[:1]
+
+    def _best(self, tried: Sequence[tuple[FloatArray, float]], examples: Examples | None) -> int:
+        """Return which of some pairs of vectors and decay ranks best; the first without examples."""
+        if examples is None or len(tried) == 1:
+            return 0
+        measured = [
+            validation_ndcg(partial(self._mean_cosines, vectors=vectors, decay=decay), examples)
+            for vectors, decay in tried
+        ]
+        return int(np.argmax(measured))
+
+    def _mean_cosines(self, queries: Queries, vectors: FloatArray, decay: float) -> FloatArray:
+        """(B, I) float32; rows of NaN where the history has no words."""
+        recent = queries.histories.newest(self.config.history_length)
+        known = recent.item_index < len(vectors)
+        known[known] = _has_words(vectors[recent.item_index[known]])
+        weights = np.float32(decay) ** recent.age_of_event[known].astype(np.float32)
+        places = (recent.row_of_event[known], recent.item_index[known])
+        read = sp.csr_array((weights, places), shape=(len(recent), len(vectors)))
+        total = np.asarray(read.sum(axis=1), dtype=np.float32)[:, None]
+        mean = np.divide(
+            read @ vectors,
+            total,
+            out=np.full((len(recent), vectors.shape[1]), np.nan, np.float32),
+            where=total > 0,
+        )
+        scores: FloatArray = mean @ vectors.T
+        return scores
+
+
+def _has_words(vectors: FloatArray) -> BoolArray:
+    has_words: BoolArray = np.any(vectors != 0, axis=1)
+    return has_words
+
+
+def _rounded(vectors: FloatArray) -> FloatArray:
+    """Round to what `SemanticNeighbours.state` keeps, so that a restored source scores the same."""
+    return vectors.astype(np.float16).astype(np.float32)
