@@ -73,17 +73,17 @@ class Answering:
             FilterError: when the filter or a boost cannot be understood.
         """
         unknown: tuple[str, ...] = ()
-        with self._catalogue.reading() as pipeline:
-            with self._stage("history"):
-                if isinstance(who, str):
-                    known = self._histories.of_user(who)
-                else:
-                    known, unknown = self._known_from(who)
-                queries = _queries(known, wanted.context)
-            wishes = self._wishes(wanted)
-            with self._stage("rank"):
-                slate = pipeline.recommend(queries, wanted.n, wishes)
-            items = self._explained(pipeline, queries, slate) if wanted.explain else _named(pipeline, slate)
+        with self._stage("history"):
+            if isinstance(who, str):
+                known = self._histories.of_user(who)
+            else:
+                known, unknown = self._known_from(who)
+            queries = _queries(known, wanted.context)
+        pipeline = self._catalogue.pipeline
+        wishes = self._wishes(pipeline, wanted)
+        with self._stage("rank"):
+            slate = pipeline.recommend(queries, wanted.n, wishes)
+        items = self._explained(pipeline, queries, slate) if wanted.explain else _named(pipeline, slate)
         user_id = who if isinstance(who, str) else None
         self._show("recommend", user_id, items, slate, request_id)
         return Answer(items, self._bundle, None if user_id is None else known.is_known, unknown)
@@ -95,14 +95,14 @@ class Answering:
             UnknownItem: when the catalogue does not hold it.
             FilterError: when the filter or a boost cannot be understood.
         """
-        with self._catalogue.reading() as pipeline:
-            index = self._histories.item_index(item_id)
-            if index == PAD:
-                raise unknown_item(item_id)
-            wishes = self._wishes(wanted)
-            with self._stage("rank"):
-                slate = pipeline.similar(np.array([index], dtype=np.int32), wanted.n, wishes)
-            items = _named(pipeline, slate)
+        index = self._histories.item_index(item_id)
+        if index == PAD:
+            raise unknown_item(item_id)
+        pipeline = self._catalogue.pipeline
+        wishes = self._wishes(pipeline, wanted)
+        with self._stage("rank"):
+            slate = pipeline.similar(np.array([index], dtype=np.int32), wanted.n, wishes)
+        items = _named(pipeline, slate)
         self._show("similar", None, items, slate, request_id)
         return Answer(items, self._bundle)
 
@@ -115,15 +115,15 @@ class Answering:
             FilterError: when the filter or a boost cannot be understood.
         """
         known = None if user_id is None else self._histories.of_user(user_id)
-        with self._catalogue.reading() as pipeline:
-            wishes = self._wishes(wanted)
-            n_found = wanted.n if known is None else max(3 * wanted.n, _POOL_FOR_USERS)
-            with self._stage("search"):
-                slate = pipeline.search([text], n_found, wishes)
-            if known is not None:
-                with self._stage("rank"):
-                    slate = _for_user(pipeline, _queries(known, wanted.context), slate, wanted.n)
-            items = _named(pipeline, slate)
+        pipeline = self._catalogue.pipeline
+        wishes = self._wishes(pipeline, wanted)
+        n_found = wanted.n if known is None else max(3 * wanted.n, _POOL_FOR_USERS)
+        with self._stage("search"):
+            slate = pipeline.search([text], n_found, wishes)
+        if known is not None:
+            with self._stage("rank"):
+                slate = _for_user(pipeline, _queries(known, wanted.context), slate, wanted.n)
+        items = _named(pipeline, slate)
         self._show("search", user_id, items, slate, request_id)
         return Answer(items, self._bundle, None if known is None else known.is_known)
 
@@ -140,9 +140,8 @@ class Answering:
         )
         return Known(PAD, histories.where(items != PAD), is_known=False), tuple(unknown)
 
-    def _wishes(self, wanted: Wanted) -> Wishes:
-        """Call it while the pipeline is held: masks are as long as its catalogue."""
-        catalogue = self._catalogue.current
+    def _wishes(self, pipeline: Pipeline, wanted: Wanted) -> Wishes:
+        catalogue = pipeline.catalogue_or_raise()
         with self._stage("filter"):
             allowed = None if not wanted.filter else self._masks.mask(wanted.filter, catalogue)
             boost = None

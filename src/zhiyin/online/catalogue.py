@@ -7,16 +7,13 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from zhiyin.domain import PAD, Catalogue
 from zhiyin.domain.errors import StoreError
 from zhiyin.online.attributes import fitted, rows_of
 from zhiyin.online.histories import LiveHistories
-from zhiyin.online.shared_lock import SharedLock
 from zhiyin.stores.records import StoredItem
 
 if TYPE_CHECKING:
@@ -30,29 +27,28 @@ _Change = tuple[StoredItem, Future[None]]
 class LiveCatalogue:
     """Brings durable changes of items into the pipeline, many at once when they come at once.
 
-    Requests hold the pipeline by `reading`; a change waits for them and they for it, so that no request sees
-    half a change. Text is encoded before, while requests still run.
+    A change is made on a twin of the pipeline, which then takes its place: requests never wait for a change
+    and never see half of one, and a change that fails leaves nothing behind.
 
     Args:
-        pipeline: Whose catalogue changes.
-        histories: Told of items that arrive.
+        pipeline: Where the catalogue starts.
+        histories: Told of items that arrive, after the pipeline knows them. So whoever reads a history
+            first and takes the pipeline then, finds every item of the history in it.
     """
 
     def __init__(self, pipeline: Pipeline, histories: LiveHistories) -> None:
         self._pipeline = pipeline
         self._histories = histories
-        self._lock = SharedLock()
         self._waiting: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._accepting = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._change_forever, name="zhiyin-items", daemon=True)
         self._thread.start()
 
-    @contextmanager
-    def reading(self) -> Iterator[Pipeline]:
-        """Hold the pipeline; it does not change meanwhile."""
-        with self._lock.reading():
-            yield self._pipeline
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline at this moment; keep it for the whole of a request."""
+        return self._pipeline
 
     @property
     def current(self) -> Catalogue:
@@ -62,7 +58,7 @@ class LiveCatalogue:
     @property
     def n_items(self) -> int:
         """Items that may be recommended."""
-        return len(self.current) - int(self._pipeline.removed.sum())
+        return int((~self._pipeline.removed).sum())
 
     def fit(self, attributes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Check attributes of an item before they are stored.
@@ -119,29 +115,22 @@ class LiveCatalogue:
         catalogue = self.current
         # A mark of deletion alone says nothing about an item that the catalogue does not hold.
         described = [i for i in newest.values() if i.attributes or not i.deleted]
-        table = rows_of([self._whole(item, catalogue) for item in described], catalogue.table.schema)
-        if described and self._pipeline.reads_text:
-            self._pipeline.language.vectors(
-                Catalogue.from_table(table)
-            )  # encoded now, found in the cache below
-        with self._lock.writing():
-            if described:
-                self._pipeline.add_items(table)
-                self._histories.items_arrived(
-                    self.current.items.ids[len(catalogue) :].to_list(), first_index=len(catalogue)
-                )
-            deleted = np.array([self._index(i.item_id) for i in newest.values() if i.deleted], dtype=np.int32)
-            if (deleted != PAD).any():
-                self._pipeline.remove_items(deleted[deleted != PAD])
+        after = _twin(self._pipeline)
+        if described:
+            after.add_items(
+                rows_of([self._whole(item, catalogue) for item in described], catalogue.table.schema)
+            )
+        items_after = after.catalogue_or_raise().items
+        deleted = items_after.indices([item.item_id for item in newest.values() if item.deleted])
+        after.remove_items(deleted[deleted != PAD])
+        self._pipeline = after
+        self._histories.items_arrived(items_after.ids[len(catalogue) :].to_list(), first_index=len(catalogue))
 
     def _whole(self, item: StoredItem, catalogue: Catalogue) -> dict[str, Any]:
         """The full row of an item: what the catalogue says, changed by what was put."""
-        index = self._index(item.item_id)
+        index = self._histories.item_index(item.item_id)
         known = {} if index == PAD else catalogue.table.row(index, named=True)
         return {**known, **item.attributes, "item_id": item.item_id}
-
-    def _index(self, item_id: str) -> int:
-        return self._histories.item_index(item_id)
 
     def _change_forever(self) -> None:
         for group in self._groups():
@@ -163,3 +152,13 @@ class LiveCatalogue:
             yield group
             if change is None:
                 return
+
+
+def _twin(pipeline: Pipeline) -> Pipeline:
+    """A pipeline that can take in items while the first one answers: adding replaces arrays, never writes
+    into them, so the two may share what they have.
+    """
+    twin = copy(pipeline)
+    twin.sources = [copy(source) for source in pipeline.sources]
+    twin.removed = pipeline.removed.copy()
+    return twin

@@ -47,7 +47,7 @@ class LiveEngine:
         observe: Observe = _unobserved,
     ) -> None:
         pipeline.skip_failing_sources = True
-        self.pipeline = pipeline
+        _ = pipeline.content  # Indexed now, not by the first request, nor by two at once.
         self.store = store
         self.bundle = bundle
         self.histories = LiveHistories(
@@ -64,11 +64,16 @@ class LiveEngine:
             self.catalogue, self.histories, self.impressions, bundle=bundle, observe=observe
         )
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline at this moment."""
+        return self.catalogue.pipeline
+
     def close(self) -> None:
-        """Finish what was accepted, then close the store."""
+        """Finish what was accepted, and close the store."""
         self.impressions.close()
-        self.catalogue.close()
         self.store.close()
+        self.catalogue.close()  # Last, because what the store made durable still goes there.
 
     def _bring_in(self) -> None:
         self.catalogue.take_in(self.store.items())
