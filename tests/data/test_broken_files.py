@@ -483,6 +483,17 @@ def test_everything_wrong_is_said_at_once(tmp_path):
     assert places == {"interactions.csv", "items.csv", "users.csv", "facts.parquet"}
 
 
+def test_a_column_called_otherwise_does_not_hide_what_is_wrong_in_it(tmp_path):
+    text = "reader,book,when,rating\nu1,,2024-01-01,5\n" + "u1,b1,2024-01-02,4\n" * 20
+    report = check(write(tmp_path, {"interactions.csv": text}), now=NOW)
+    assert of_kind(report, "missing_id").rows == ("1",)
+    hints = " ".join(note.remedy for note in report.notes)
+    assert '[columns.interactions]  timestamp = "when"' in hints
+    assert '[columns.interactions]  value = "rating"' in hints
+    lines = " ".join(problem.remedy for problem in report.errors)
+    assert 'item_id = "book"' in lines
+
+
 def test_the_first_ten_rows_are_named_and_the_rest_counted(tmp_path):
     rows = [f"u,i,{1_700_000_000 + n},view,{'x' if n % 3 == 0 else 1}" for n in range(60)]
     report = check(write(tmp_path, {"interactions.csv": HEADER + "\n".join(rows)}), now=NOW)

@@ -38,7 +38,8 @@ KNOWN = {
 
 _ALIASES = {
     "user_id": "user uid userid useridx customer customerid client clientid member memberid visitor "
-    "visitorid account accountid reviewer reviewerid session sessionid profileid 用户 用户id 会员 会员id",
+    "visitorid reader viewer "
+    "player buyer account accountid reviewer reviewerid session sessionid profileid 用户 用户id 会员 会员id",
     "item_id": "item iid itemid itemidx product productid article articleid movie movieid film filmid book "
     "bookid song songid track trackid video videoid news newsid asin parentasin sku goods goodsid ad adid "
     "contentid id 商品 商品id 物品 物品id 电影 电影id",

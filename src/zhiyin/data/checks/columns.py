@@ -15,17 +15,22 @@ from zhiyin.domain.errors import did_you_mean
 def with_known_names(raw: RawTable, findings: Findings) -> RawTable | None:
     """Rename columns as ``dataset.toml`` says, and look for required ones under other names.
 
+    A required column that is missing is an error. Where another column looks like it, checking goes on with
+    that one, so that the report is complete at once.
+
     Returns:
-        The table, or None when a required column is missing.
+        The table, or None when a required column is missing and nothing looks like it.
     """
     raw = _with_tidy_header(raw, findings)
     raw = _renamed(raw, findings)
-    missing = [name for name in REQUIRED[raw.name] if name not in raw.frame.columns]
-    for name in missing:
-        _report_missing(raw, name, findings)
-    if missing:
-        return None
+    header = raw.frame.columns
+    for name in REQUIRED[raw.name]:
+        if name not in header:
+            guess = _report_missing(raw, name, header, findings)
+            raw = raw if guess is None else replace(raw, frame=raw.frame.rename({guess: name}))
     _hint_at_other_names(raw, findings)
+    if not set(REQUIRED[raw.name]) <= set(raw.frame.columns):
+        return None
     for column in raw.frame.columns:
         name, mark, _ = column.partition("_duplicated_")
         if mark and name in raw.frame.columns:
@@ -101,10 +106,11 @@ def _everywhere(raw: RawTable, columns: Mapping[str, str]) -> dict[str, str]:
     return {name: column for name, column in columns.items() if name in KNOWN[raw.name] and column in there}
 
 
-def _report_missing(raw: RawTable, name: str, findings: Findings) -> None:
+def _report_missing(raw: RawTable, name: str, header: list[str], findings: Findings) -> str | None:
+    """Report a required column that is not there, and return the one that looks like it."""
     columns = [column for column in raw.frame.columns if column not in KNOWN[raw.name]]
     guess = column_for(name, columns)
-    listed = ", ".join(raw.frame.columns)
+    listed = ", ".join(header)
     if guess is None:
         findings.error(
             "missing_column",
@@ -112,13 +118,14 @@ def _report_missing(raw: RawTable, name: str, findings: Findings) -> None:
             f"There is no column '{name}'. The columns are {listed}.",
             f'Name it in {FILE_NAME}:  [columns.{raw.name}]  {name} = "…"',
         )
-        return
+        return None
     findings.error(
         "missing_column",
         raw.label,
         f"There is no column '{name}'. The columns are {listed}. Is it '{guess}'?",
         f'Name it in {FILE_NAME}:  [columns.{raw.name}]  {name} = "{guess}"',
     )
+    return guess
 
 
 _WORTH_A_HINT = {
