@@ -11,7 +11,7 @@ from torch.nn import functional
 from zhiyin.contracts import TrainingData
 from zhiyin.domain import Histories, Queries
 from zhiyin.domain.errors import ConfigError, ShapeMismatch
-from zhiyin.sources.sequence.fitting import target_weights
+from zhiyin.sources.sequence.fitting import dropout_for, target_weights
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.packing import Packing
 from zhiyin.sources.sequence.source import SequenceTransformer
@@ -135,6 +135,12 @@ def test_the_length_limit_fits_the_histories():
     assert length_limit(Histories.of_items([np.arange(5)] * 99 + [np.arange(90)])) == 50
     assert length_limit(Histories.of_items([np.arange(120)] * 99 + [np.arange(500)])) == 120
     assert length_limit(Histories.of_items([np.arange(900)] * 10)) == 200
+
+
+def test_dropout_falls_with_the_events_an_item_has():
+    assert dropout_for(3.0) == dropout_for(15.0) == 0.4
+    assert dropout_for(150.0) == dropout_for(9000.0) == 0.2
+    assert dropout_for(15.0 * math.sqrt(10)) == pytest.approx(0.3)
 
 
 def test_whitened_vectors_vary_alike_in_all_directions():

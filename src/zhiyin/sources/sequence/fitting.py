@@ -30,7 +30,7 @@ from zhiyin.training.selection import sample_examples, validation_ndcg
 LARGEST_FULL_CATALOGUE = 100_000
 """Items up to which the loss sums over the whole catalogue."""
 NEGATIVES_BEYOND = 8192
-EXAMPLES_TO_STOP_ON = 20_000
+EXAMPLES_TO_STOP_ON = 10_000
 FEWEST_BATCHES = 32
 """Batches of an epoch at least: a small shop gets smaller batches."""
 
@@ -164,7 +164,16 @@ def _max_length(config: SequenceTransformerConfig, histories: Histories) -> int:
 def _dropout(config: SequenceTransformerConfig, dataset: Dataset, histories: Histories) -> float:
     if config.dropout != "auto":
         return config.dropout
-    return 0.2 if histories.n_events / max(dataset.n_items, 1) > 50 else 0.4
+    return dropout_for(histories.n_events / max(int((dataset.item_counts > 0).sum()), 1))
+
+
+def dropout_for(events_per_item: float) -> float:
+    """Choose dropout: 0.4 up to 15 events an item, 0.2 from 150 on, in between on the logarithm.
+
+    Where an item has a dozen events, its vector learns them by heart; where it has hundreds, it cannot.
+    """
+    share = np.log10(max(events_per_item, 1e-9) / 15.0)
+    return round(0.4 - 0.2 * float(np.clip(share, 0.0, 1.0)), 3)
 
 
 def _target_counts(windows: Windows, n_items: int) -> LongArray:
