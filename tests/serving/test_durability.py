@@ -130,7 +130,7 @@ def test_the_service_says_what_to_try_and_stops_when_asked(bundle: Path, tmp_pat
         event = {"user_id": "u1", "item_id": f"i{number}"}
         assert httpx.post(f"{service.url}/v1/events", json=event).status_code == 202
     shown = httpx.post(f"{service.url}/v1/recommend", json={"user_id": "u1"}).json()
-    service.end(signal.SIGTERM)
+    assert service.end(signal.SIGINT) == 0
     store = SqliteStore(tmp_path / "store.db")
     assert store.counts().events == 20
     assert [one.request_id for one in store.impressions()] == [shown["request_id"]]

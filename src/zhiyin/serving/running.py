@@ -72,6 +72,8 @@ def serve(
 
     try:
         Server(config).run()
+    except KeyboardInterrupt:
+        return  # Ctrl-C is how one stops a service; everything is closed by now.
     except SystemExit:
         app.state.engine.close()
         raise ConfigError(

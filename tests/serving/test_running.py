@@ -1,0 +1,37 @@
+"""Starting the service says what is missing or taken."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.serving import running
+from zhiyin.serving.settings import ServingSettings
+from zhiyin.stores.sqlite import SqliteStore
+
+QUIET = ServingSettings(log_requests=False)
+
+
+def test_a_port_that_is_taken(bundle: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}") as caught:
+            running.serve(bundle, store_url=f"sqlite:///{tmp_path}/s.db", port=port, settings=QUIET)
+    assert "--port" in caught.value.remedy
+    SqliteStore(tmp_path / "s.db").close()  # let go of, so that the next start can have it
+
+
+def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(running, "find_spec", lambda name: None if name == "structlog" else object())
+    with pytest.raises(MissingExtra, match="structlog") as caught:
+        running.serve(tmp_path, store_url="sqlite:///s.db")
+    assert caught.value.remedy == "Install it:  pip install 'zhiyin[serve]'"
+
+
+def test_settings_refuse_what_cannot_be() -> None:
+    for wrong in ({"port": 70_000}, {"n_threads": 0}, {"max_body_bytes": -1}, {"hots": "x"}):
+        with pytest.raises(ConfigError):
+            ServingSettings.parse(wrong, where="serving")
