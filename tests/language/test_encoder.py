@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from zhiyin.domain.errors import ConfigError
+from zhiyin.language.catalogue import Language
 from zhiyin.language.encoder import SentenceEncoder, load_encoder
 from zhiyin.language.model_files import locate_model
 
@@ -18,7 +19,7 @@ TEXTS = [
     "龙井茶",
     "",
 ]
-TEXTS += [f"a longer text about number {place} " * (1 + place % 60) for place in range(30)]
+TEXTS += [f"a longer text about number {place} " * (1 + 5 * place) for place in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,10 @@ def test_a_damaged_model_is_a_clear_error(tmp_path: Path):
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_encoder(folder)
+
+
+def test_a_kept_vector_needs_no_model(tmp_path: Path):
+    first = Language(cache_folder=tmp_path).encode(["a red hat"])
+    later = Language(cache_folder=tmp_path)
+    np.testing.assert_array_equal(later.encode(["a red hat"]), first)
+    assert later._encoder is None

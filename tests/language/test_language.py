@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from zhiyin.domain import Catalogue
+from zhiyin.language import catalogue as catalogue_module
 from zhiyin.language.catalogue import Language
 from zhiyin.language.texts import TextTemplate
 from zhiyin.testing.toy_language import HashedWords
@@ -55,6 +56,23 @@ def test_vectors_are_those_of_the_texts_in_order(tmp_path: Path):
     np.testing.assert_array_equal(language.vectors(items), expected)
     np.testing.assert_array_equal(language.vectors(items.rows(np.array([2, 0]))), expected[[2, 0]])
     assert language.vectors(items) is language.vectors(items)
+
+
+def test_each_portion_is_kept_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Killed(Counting):
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            if "three" in texts:
+                raise KeyboardInterrupt
+            return super().encode(texts)
+
+    monkeypatch.setattr(catalogue_module, "_TEXTS_PER_PORTION", 2)
+    items = catalogue("one", "two", "three")
+    with pytest.raises(KeyboardInterrupt):
+        Language(encoder=Killed(), cache_folder=tmp_path).vectors(items)
+    encoder = Counting()
+    vectors = Language(encoder=encoder, cache_folder=tmp_path).vectors(items)
+    assert encoder.asked == ["three"]
+    np.testing.assert_array_equal(vectors, HashedWords(16).encode(["one", "two", "three"]))
 
 
 def test_an_item_without_words_gets_zeros(tmp_path: Path):

@@ -103,8 +103,8 @@ def test_an_unknown_setting_is_refused():
 words = st.one_of(st.none(), st.text(alphabet="abc 茶花.<>&1-/", max_size=40))
 
 
-@settings(max_examples=25, deadline=None)
-@given(rows=st.lists(st.tuples(words, words, words), min_size=1, max_size=6), limit=st.integers(1, 30))
+@settings(max_examples=10, deadline=None)
+@given(rows=st.lists(st.tuples(words, words, words), min_size=1, max_size=4), limit=st.integers(1, 30))
 def test_a_text_depends_on_its_own_row_and_keeps_the_limit(rows, limit):
     template = TextTemplate(max_value_characters=12, max_characters=limit)
     titles, brands, colours = (list(column) for column in zip(*rows, strict=True))

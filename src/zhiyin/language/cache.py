@@ -8,6 +8,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +130,8 @@ class VectorCache:
         joined = _write(self.folder, self._entries)
         self._read.add(joined)
         for path in replaced:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _digests(texts: Sequence[str]) -> Digests:
@@ -164,6 +166,9 @@ def _read(path: Path) -> _Segment | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        _warn(f"The file '{path}' of kept vectors cannot be read ({error}); its texts are encoded again.")
+        return None
     try:
         if not content.startswith(_FORMAT):
             raise ValueError("it does not begin as such a file does")
@@ -175,7 +180,8 @@ def _read(path: Path) -> _Segment | None:
         digests = np.frombuffer(body[: n * _DIGEST_BYTES], dtype=f"S{_DIGEST_BYTES}")
         vectors = np.frombuffer(body[n * _DIGEST_BYTES :], dtype=np.float32).reshape(n, dimension)
     except (ValueError, KeyError, TypeError) as error:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         _warn(
             f"The file '{path}' of kept vectors is damaged ({error}). It was removed, and its texts are "
             "encoded again."

@@ -16,6 +16,7 @@ from zhiyin.language.model_files import DEFAULT, locate_model
 from zhiyin.language.texts import TextTemplate, item_texts
 
 _CATALOGUES_REMEMBERED = 2
+_TEXTS_PER_PORTION = 16_384
 
 
 class Language:
@@ -73,11 +74,7 @@ class Language:
         distinct = list(rows)
         is_kept, kept = self._cache.find(distinct)
         missing = [text for text, there in zip(distinct, is_kept, strict=True) if not there]
-        if missing or not distinct:
-            new = self.encoder.encode(missing)
-            self._cache.add(missing, new)
-        else:
-            new = kept[:0]
+        new = self._encode_and_keep(missing) if missing or not distinct else kept[:0]
         vectors = np.empty((len(distinct), new.shape[1]), dtype=np.float32)
         vectors[~is_kept] = new
         if is_kept.any():
@@ -93,6 +90,15 @@ class Language:
                     self.encoder_name, precision=self._precision, progress=self._progress
                 )
         return self._encoder
+
+    def _encode_and_keep(self, texts: list[str]) -> FloatArray:
+        """Encode in portions, each kept at once, so that a kill costs one portion and not hours."""
+        portions = [np.empty((0, self.encoder.dimension), dtype=np.float32)]
+        for start in range(0, len(texts), _TEXTS_PER_PORTION):
+            portion = texts[start : start + _TEXTS_PER_PORTION]
+            portions.append(self.encoder.encode(portion))
+            self._cache.add(portion, portions[-1])
+        return np.concatenate(portions)
 
     @cached_property
     def _cache(self) -> VectorCache:
