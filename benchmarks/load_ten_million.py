@@ -2,8 +2,8 @@
 
     python benchmarks/load_ten_million.py [--rows 10000000] [--csv]
 
-Each measurement runs in a fresh process on 2 threads; the table shows seconds, processor seconds (which a busy
-machine does not lengthen) and the largest memory held.
+Each measurement runs in a fresh process on 2 threads; the table shows seconds, processor seconds (which a
+busy machine does not lengthen) and the largest memory held.
 """
 
 from __future__ import annotations
