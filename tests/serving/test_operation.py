@@ -132,10 +132,15 @@ def test_the_documentation_is_one_page_that_needs_nobody(client: TestClient) -> 
     assert "src=" not in page
     for method, path, operation in operations(client):
         assert f"{method} {path}" in page
+        assert all(said["description"] != "Successful Response" for said in operation["responses"].values())
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         for example in content.get("examples", {}).values():
             assert json.dumps(example["value"], ensure_ascii=False) in unescape(page)
-    for title in ("curl -s 'http://testserver/v1/recommend'", "What is looked for, in any words."):
+    for title in (
+        "curl -s 'http://testserver/v1/recommend'",
+        "What is looked for, in any words.",
+        '"starts_with": "The "',
+    ):
         assert title in unescape(page)
 
 

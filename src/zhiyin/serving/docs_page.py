@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from zhiyin.policy import filters
 from zhiyin.serving.examples import Example, curl
 
 _STYLE = """
@@ -16,11 +17,13 @@ body { font: 16px/1.55 system-ui, "Noto Sans CJK SC", sans-serif; max-width: 60r
 h1 { margin-bottom: .2rem; } h2 { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem;
   font-size: 1.15rem; }
 code, pre { font: .875rem/1.45 ui-monospace, monospace; }
-pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .3rem .6rem .3rem 0;
+pre { background: var(--soft); padding: .7rem .9rem; border-radius: .4rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; } td:first-child { width: 9rem; }
+td, th { text-align: left; padding: .3rem .6rem .3rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; }
 nav a { display: inline-block; margin: 0 1rem .3rem 0; } a { color: var(--accent); }
-.verb { color: var(--accent); display: inline-block; min-width: 4.5rem; }
+.verb { color: var(--accent); display: inline-block; min-width: 5rem; }
 .quiet { opacity: .75; }
 """
 
@@ -37,7 +40,7 @@ def docs_page(document: Mapping[str, Any], base_url: str) -> str:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
-    links = "".join(
+    links = '<a href="#filters"><code>filters</code></a>' + "".join(
         f'<a href="#{_anchor(method, path)}"><code>{method} {escape(path)}</code></a>'
         for method, path, _ in routes
     )
@@ -47,8 +50,14 @@ def docs_page(document: Mapping[str, Any], base_url: str) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>{title}</h1><p>{escape(document['info']['description'])} The machine-readable description is "
-        f'<a href="openapi.json">openapi.json</a>.</p><nav>{links}</nav>{sections}</body></html>'
+        f'<a href="openapi.json">openapi.json</a>.</p><nav>{links}</nav>{sections}{_filters()}</body></html>'
     )
+
+
+def _filters() -> str:
+    """The grammar of filters, from where it is defined."""
+    title, _, grammar = (filters.__doc__ or "").partition("\n")
+    return f'<section id="filters"><h2>{escape(title)}</h2><pre>{escape(grammar.strip())}</pre></section>'
 
 
 def _section(

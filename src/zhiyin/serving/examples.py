@@ -113,16 +113,20 @@ def curl(method: str, example: Example, base_url: str) -> str:
 
 
 def _filter(table: pl.DataFrame) -> dict[str, Any]:
-    """A filter that lets about half of the items through where there is a number, else one word of a text."""
+    """Half of the items by a number where there is one, else those of one category, else all."""
     for name, dtype in table.schema.items():
         middle = table[name].median() if dtype.is_numeric() else None
         if isinstance(middle, (int, float)):
             return {name: {"at_most": round(float(middle), 2)}}
-    return {"title": {"known": True}} if "title" in table.columns else {"item_id": {"known": True}}
+    if isinstance(table.schema.get("categories"), pl.List):
+        named = table["categories"].explode().drop_nulls()
+        if len(named):
+            return {"categories": {"contains": named[0].split(">")[-1].strip()}}
+    return {"item_id": {"known": True}}
 
 
 def _words(table: pl.DataFrame) -> str:
     """The first words of a title, as somebody would search for them."""
     titles = table["title"].drop_nulls() if "title" in table.columns else pl.Series([], dtype=pl.String)
-    words = " ".join(titles[0].split()[:3]) if len(titles) else ""
+    words = " ".join(titles[0].replace(",", " ").split()[:3]) if len(titles) else ""
     return words or "something nice"

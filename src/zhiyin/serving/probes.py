@@ -14,13 +14,13 @@ from zhiyin.serving.docs_page import docs_page
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", response_model=schemas.HealthOut)
+@router.get("/healthz", response_model=schemas.HealthOut, response_description="It is alive.")
 async def healthz() -> Response:
     """Tell that the process is alive."""
     return Response(orjson.dumps({"status": "alive"}), media_type="application/json")
 
 
-@router.get("/readyz", response_model=schemas.ReadyOut)
+@router.get("/readyz", response_model=schemas.ReadyOut, response_description="It can answer.")
 async def readyz(request: Request) -> Response:
     """Tell that the service can answer and its store can be written to; 503 when not."""
     engine = request.app.state.engine
@@ -34,7 +34,7 @@ async def readyz(request: Request) -> Response:
     return Response(orjson.dumps(document), media_type="application/json")
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, response_description="The metrics.")
 async def metrics(request: Request) -> Response:
     """Counters and latencies in the text format of Prometheus."""
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -25,7 +25,13 @@ ItemId = Annotated[schemas.Id, Path(description="The shop's id of the item.")]
 UserId = Annotated[schemas.Id, Path(description="The shop's id of the user.")]
 
 
-@router.post("/events", status_code=202, response_model=schemas.EventsOut, tags=["events"])
+@router.post(
+    "/events",
+    status_code=202,
+    response_model=schemas.EventsOut,
+    response_description="The events are on the disk.",
+    tags=["events"],
+)
 async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body()]) -> Response:
     """Store what users did.
 
@@ -50,7 +56,12 @@ async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body
     )
 
 
-@router.put("/items/{item_id:path}", response_model=schemas.ItemOut, tags=["items"])
+@router.put(
+    "/items/{item_id:path}",
+    response_model=schemas.ItemOut,
+    response_description="The item is on the disk and can be recommended.",
+    tags=["items"],
+)
 async def put_item(
     request: Request, item_id: ItemId, body: Annotated[schemas.Attributes, Body()]
 ) -> Response:
@@ -67,14 +78,24 @@ async def put_item(
     return _json({"item_id": item_id, "attributes": item.attributes, "new_attributes": new_attributes})
 
 
-@router.delete("/items/{item_id:path}", status_code=204, tags=["items"])
+@router.delete(
+    "/items/{item_id:path}",
+    status_code=204,
+    response_description="The item is not recommended any more.",
+    tags=["items"],
+)
 async def delete_item(request: Request, item_id: ItemId) -> Response:
     """Never recommend an item again, until it is put again. What users did with it stays."""
     await _durable(_engine(request).intake.delete_item(item_id))
     return Response(status_code=204)
 
 
-@router.put("/users/{user_id:path}", response_model=schemas.UserOut, tags=["users"])
+@router.put(
+    "/users/{user_id:path}",
+    response_model=schemas.UserOut,
+    response_description="The attributes are on the disk.",
+    tags=["users"],
+)
 async def put_user(
     request: Request, user_id: UserId, body: Annotated[schemas.Attributes, Body()]
 ) -> Response:
@@ -83,7 +104,12 @@ async def put_user(
     return _json({"user_id": user_id, "attributes": user.attributes})
 
 
-@router.delete("/users/{user_id:path}", status_code=204, tags=["users"])
+@router.delete(
+    "/users/{user_id:path}",
+    status_code=204,
+    response_description="Nothing about the user is left.",
+    tags=["users"],
+)
 async def delete_user(request: Request, user_id: UserId) -> Response:
     """Remove everything about a user: events, attributes, what was shown, and what the bundle remembers.
 
@@ -94,7 +120,12 @@ async def delete_user(request: Request, user_id: UserId) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/recommend", response_model=schemas.SlateOut, tags=["recommendations"])
+@router.post(
+    "/recommend",
+    response_model=schemas.SlateOut,
+    response_description="A slate, best first.",
+    tags=["recommendations"],
+)
 async def recommend(request: Request, body: schemas.RecommendIn) -> Response:
     """Recommend to a user, or to a visitor by what they did."""
     who: str | list[Past] = body.user_id if body.user_id is not None else _past(body.history or [])
@@ -111,7 +142,12 @@ async def recommend(request: Request, body: schemas.RecommendIn) -> Response:
     return _slate(answer, request_id, explained=body.explain)
 
 
-@router.post("/similar", response_model=schemas.SlateOut, tags=["recommendations"])
+@router.post(
+    "/similar",
+    response_model=schemas.SlateOut,
+    response_description="A slate, best first.",
+    tags=["recommendations"],
+)
 async def similar(request: Request, body: schemas.SimilarIn) -> Response:
     """Recommend items that go with one item."""
     wanted = Wanted(**_slate_wishes(body), diversity=body.diversity)
@@ -123,7 +159,12 @@ async def similar(request: Request, body: schemas.SimilarIn) -> Response:
     return _slate(answer, request_id)
 
 
-@router.post("/search", response_model=schemas.SlateOut, tags=["recommendations"])
+@router.post(
+    "/search",
+    response_model=schemas.SlateOut,
+    response_description="A slate, best first.",
+    tags=["recommendations"],
+)
 async def search(request: Request, body: schemas.SearchIn) -> Response:
     """Find items by free text, in an order for a user where one is named."""
     wanted = Wanted(**_slate_wishes(body))
