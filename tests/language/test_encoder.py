@@ -99,3 +99,14 @@ def test_a_kept_vector_needs_no_model(tmp_path: Path):
     later = Language(cache_folder=tmp_path)
     np.testing.assert_array_equal(later.encode(["a red hat"]), first)
     assert later._encoder is None
+
+
+def test_the_number_of_threads_is_left_as_it_was(exact):
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        exact.encode(["short"])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

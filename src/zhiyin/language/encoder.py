@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 _TEXTS_TOKENISED_AT_ONCE = 20_000
 _BATCHES_WORTH_SHOWING = 20
+_TOKENS_FOR_ONE_THREAD = 512
 
 
 def load_encoder(
@@ -114,13 +116,33 @@ class SentenceEncoder:
             "input_ids": torch.from_numpy(token_ids).to(device),
             "attention_mask": torch.from_numpy(is_token).to(device),
         }
-        with torch.inference_mode():
+        with torch.inference_mode(), _threads_worth_waking(token_ids.size):
             for module in self._model:
                 features = module(features)
                 features = {name: _in_float32(feature) for name, feature in features.items()}
             vectors = torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
         found: FloatArray = vectors.cpu().numpy()
         return found
+
+
+@contextmanager
+def _threads_worth_waking(n_tokens: int) -> Iterator[None]:
+    """Read a short text on one thread: on a busy machine, waiting for a second one costs more than it gives.
+
+    torch keeps the number for each calling thread, so requests side by side do not disturb each other; only
+    a thread that first uses torch in this very moment starts out with one as well.
+    """
+    import torch  # noqa: PLC0415 - optional extra
+
+    n_threads = torch.get_num_threads()
+    if n_tokens > _TOKENS_FOR_ONE_THREAD or n_threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _padded(
