@@ -16,7 +16,7 @@ from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.packing import Packing
 from zhiyin.sources.sequence.source import SequenceTransformer
 from zhiyin.sources.sequence.text import Whitening
-from zhiyin.sources.sequence.windows import cut, length_limit
+from zhiyin.sources.sequence.windows import ShiftingWindows, cut, length_limit
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.toy_language import HashedWords, ToyLanguage
 from zhiyin.testing.worlds import chain, checkerboard, topics
@@ -117,9 +117,11 @@ def test_packing_folds_back_what_it_unfolds():
     assert packing.place.tolist() == [0, 1, 0, 0, 1, 2, 3]
 
 
-def test_every_event_but_the_first_is_a_target_once():
-    histories = Histories.of_items([np.arange(n) + 100 * n for n in (1, 2, 7, 0, 25)])
-    windows = cut(histories, np.ones(histories.n_events, dtype=np.float32), max_length=4)
+@pytest.mark.parametrize("newest", [None, 1, 2, 3, 4])
+def test_every_event_but_the_first_is_a_target_once(newest):
+    histories = Histories.of_items([np.arange(n) + 100 * n for n in (1, 2, 5, 6, 7, 0, 25)])
+    newest_length = None if newest is None else np.full(7, newest)
+    windows = cut(histories, np.ones(histories.n_events, dtype=np.float32), 4, newest_length)
     assert windows.lengths.max() == 4
     assert windows.lengths.min() >= 1
     positions = windows.positions(np.arange(len(windows.lengths)))
@@ -128,6 +130,17 @@ def test_every_event_but_the_first_is_a_target_once():
     assert targets == [place for place in range(histories.n_events) if place not in firsts]
     row = histories.row_of_event
     assert (row[positions] == row[positions + 1]).all()
+
+
+def test_windows_fall_elsewhere_in_each_epoch():
+    histories = Histories.of_items([np.arange(50)] * 3)
+    windows = ShiftingWindows(histories, np.ones(150, dtype=np.float32), 8, tokens_per_batch=16, seed=0)
+
+    def starts(epoch):
+        return sorted(np.concatenate([cuts.starts[rows] for cuts, rows in windows.epoch(epoch)]).tolist())
+
+    assert starts(1) == starts(1)
+    assert starts(1) != starts(2)
 
 
 def test_the_length_limit_fits_the_histories():

@@ -17,7 +17,7 @@ import torch
 Snapshot = dict[str, Any]
 
 
-def fingerprint(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[np.generic]]) -> str:
+def fingerprint(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     """Return a short name of settings and data; another one means that a checkpoint is of another run."""
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16)
     for name in sorted(arrays):

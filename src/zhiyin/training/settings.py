@@ -30,7 +30,7 @@ class TrainingSettings(Config):
     """Events a batch holds, padding not counted."""
     gradient_clip: PositiveFloat = 1.0
     """Longest gradient allowed; longer ones are shortened to it."""
-    averaging: Probability = 0.0
+    averaging: Probability = 0.99
     """Decay of the running average of weights that is validated and kept; 0 keeps the weights themselves."""
     devices: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; ``auto`` takes a GPU where there is one. Several are used when torchrun starts us."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zhiyin.contracts import TrainingData
@@ -17,8 +18,7 @@ from zhiyin.sources.sequence.prediction import score_catalogue
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.text import Whitening, has_text
 from zhiyin.sources.sequence.trained import TextReader, TrainedSequence
-from zhiyin.sources.sequence.windows import Windows, cut, length_limit
-from zhiyin.training.batches import LengthBuckets
+from zhiyin.sources.sequence.windows import ShiftingWindows, length_limit
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.curve import LearningCurve
 from zhiyin.training.devices import device_facts, open_fabric
@@ -44,7 +44,13 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     dataset = training.dataset
     histories = dataset.histories.without_repeats()
     shape = Shape(config.dimension, config.n_blocks, config.n_heads, _max_length(config, histories))
-    windows = cut(histories, target_weights(dataset, histories), shape.max_length)
+    windows = ShiftingWindows(
+        histories,
+        target_weights(dataset, histories),
+        shape.max_length,
+        _tokens_per_batch(config, histories),
+        training.seed,
+    )
     dropout = _dropout(config, dataset, histories)
     texts = training.language.vectors(dataset.catalogue) if config.use_text else None
     whitening = Whitening.of(texts) if texts is not None and has_text(texts).any() else None
@@ -53,12 +59,10 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         torch.manual_seed(training.seed)
         whitened = torch.from_numpy(whitening(texts)) if whitening and texts is not None else None
         items = ItemVectors(whitened, dataset.n_items, shape.dimension)
-        learner = _learner(
-            config, items, SequenceNetwork(shape, dropout), _target_counts(windows, dataset.n_items)
-        )
+        learner = _learner(config, items, SequenceNetwork(shape, dropout), dataset.item_counts)
     learner.to(fabric.device)
     plan = _plan(config, training, name, learner, windows)
-    if len(windows.lengths):
+    if windows.epoch(1):
         curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
     else:
         training.progress.say(f"{name}: nobody has two events on different items; it will have no opinion")
@@ -92,19 +96,18 @@ def _plan(
     training: TrainingData,
     name: str,
     learner: SequenceLearner,
-    windows: Windows,
+    windows: ShiftingWindows,
 ) -> TrainingPlan:
-    tokens = int(np.ceil(windows.lengths.sum() / FEWEST_BATCHES))
-    buckets = LengthBuckets(
-        windows.lengths, min(config.training.tokens_per_batch, max(tokens, 1)), training.seed
-    )
     n_items = training.dataset.n_items
-    arrays = {"items": windows.items, "starts": windows.starts, "lengths": windows.lengths}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "items": windows.histories.item_index,
+        "offsets": windows.histories.offsets,
+    }
     return TrainingPlan(
         name=name,
         module=learner,
-        batches=buckets.epoch,
-        collate=lambda rows: Batch.of(windows, rows),
+        batches=windows.epoch,
+        collate=lambda description: Batch.of(*description),
         quality=_quality(learner, training.validation, training.seed),
         settings=config.training,
         seed=training.seed,
@@ -176,5 +179,6 @@ def dropout_for(events_per_item: float) -> float:
     return round(0.4 - 0.2 * float(np.clip(share, 0.0, 1.0)), 3)
 
 
-def _target_counts(windows: Windows, n_items: int) -> LongArray:
-    return np.bincount(windows.items, minlength=n_items).astype(np.int64)
+def _tokens_per_batch(config: SequenceTransformerConfig, histories: Histories) -> int:
+    n_inputs = int(np.maximum(histories.lengths - 1, 0).sum())
+    return max(1, min(config.training.tokens_per_batch, -(-n_inputs // FEWEST_BATCHES)))

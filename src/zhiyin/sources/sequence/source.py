@@ -31,6 +31,7 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
     name = "sequence"
     config_class = SequenceTransformerConfig
     serves_new_items = True
+    reads_vectors = True
 
     def __init__(self, config: SequenceTransformerConfig | None = None, **settings: object) -> None:
         super().__init__(config, **settings)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from zhiyin.domain import FloatArray, Histories, LongArray
 from zhiyin.domain.arrays import flat_positions
+from zhiyin.training.batches import LengthBuckets
 
 SHORTEST_LIMIT = 50
 LONGEST_LIMIT = 200
@@ -35,7 +36,9 @@ class Windows:
         return flat_positions(self.starts[rows], self.lengths[rows])
 
 
-def cut(histories: Histories, weights: FloatArray, max_length: int) -> Windows:
+def cut(
+    histories: Histories, weights: FloatArray, max_length: int, newest_length: LongArray | None = None
+) -> Windows:
     """Cut each history into windows, from its newest event backwards.
 
     A window begins with the event that was the last target of the window before, so every event but the
@@ -45,14 +48,49 @@ def cut(histories: Histories, weights: FloatArray, max_length: int) -> Windows:
         histories: To learn from.
         weights: (T,) float32, how much each event counts as a target.
         max_length: Input events of a window at most.
+        newest_length: (B,) int64 from 1 to ``max_length``, input events of the newest window of each history
+            that does not fit into one window; full windows when None.
     """
     n_inputs = np.maximum(histories.lengths - 1, 0)
-    n_windows = -(-n_inputs // max_length)
+    newest = np.minimum(n_inputs, max_length)
+    if newest_length is not None:
+        newest = np.where(n_inputs > max_length, newest_length, newest)
+    n_windows = np.where(n_inputs > 0, 1 - (newest - n_inputs) // max_length, 0)
     age = flat_positions(np.zeros(len(n_windows), dtype=np.int64), n_windows)
-    per_window = np.repeat(n_inputs, n_windows)
-    ends = np.repeat(histories.offsets[:-1], n_windows) + per_window - age * max_length
-    lengths = np.minimum(max_length, per_window - age * max_length)
-    return Windows(histories.item_index.astype(np.int64), weights, ends - lengths, lengths)
+    begins = np.repeat(n_inputs - newest, n_windows) - age * max_length
+    ends = np.where(age == 0, np.repeat(n_inputs, n_windows), begins + max_length)
+    begins = np.maximum(begins, 0)
+    starts = np.repeat(histories.offsets[:-1], n_windows) + begins
+    return Windows(histories.item_index.astype(np.int64), weights, starts, ends - begins)
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftingWindows:
+    """Windows that fall elsewhere in each epoch, so that an event is foretold from ever other contexts.
+
+    Attributes:
+        histories: To learn from.
+        weights: (T,) float32, how much each event counts as a target.
+        max_length: Input events of a window at most.
+        tokens_per_batch: Input events of a batch at most.
+        seed: Of the cuts and of the order.
+    """
+
+    histories: Histories
+    weights: FloatArray
+    max_length: int
+    tokens_per_batch: int
+    seed: int
+
+    def epoch(self, epoch: int) -> list[tuple[Windows, npt.NDArray[np.int64]]]:
+        """Return the batches of an epoch: windows, and which of them."""
+        random = np.random.default_rng([self.seed, epoch])
+        newest = random.integers(1, self.max_length + 1, len(self.histories))
+        windows = cut(self.histories, self.weights, self.max_length, newest)
+        if not len(windows.lengths):
+            return []
+        buckets = LengthBuckets(windows.lengths, self.tokens_per_batch, self.seed)
+        return [(windows, rows) for rows in buckets.epoch(epoch)]
 
 
 def length_limit(histories: Histories) -> int:
