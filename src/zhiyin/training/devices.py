@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
@@ -24,9 +27,22 @@ def open_fabric(settings: TrainingSettings) -> Fabric:
     precision = "bf16-mixed" if uses_bfloat16(settings.precision, accelerator) else "32-true"
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     n_nodes = int(os.environ.get("WORLD_SIZE", "1")) // n_here
-    fabric = Fabric(accelerator=accelerator, devices=n_here, num_nodes=n_nodes, precision=precision)
-    fabric.launch()
+    with _quiet("lightning.fabric"), _quiet("lightning.pytorch"):
+        fabric = Fabric(accelerator=accelerator, devices=n_here, num_nodes=n_nodes, precision=precision)
+        fabric.launch()
     return fabric
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Let a logger pass warnings only for a while; precision and devices are in our own report."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def accelerator_of(devices: str) -> str:
