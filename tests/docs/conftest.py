@@ -1,0 +1,36 @@
+"""A folder as the documents speak of it: ``shop`` with two csv files, and ``bundle`` trained on it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from zhiyin.data.reading import read_dataset
+from zhiyin.data.shop.config import ShopConfig
+from zhiyin.data.shop.shop import simulate_shop
+from zhiyin.experiments.training import train
+from zhiyin.pipeline.recipes import recipe
+
+_spec = importlib.util.spec_from_file_location("pages", Path(__file__).with_name("pages.py"))
+assert _spec is not None
+assert _spec.loader is not None
+sys.modules["pages"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["pages"])
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader of the guide has when a page begins."""
+    folder = tmp_path_factory.mktemp("reader")
+    shop = simulate_shop(ShopConfig(n_items=240, n_users=120))
+    (folder / "shop").mkdir()
+    events = shop.interactions.select("user_id", "item_id", "timestamp", "event")
+    events.write_csv(folder / "shop" / "interactions.csv")
+    items = shop.dataset.catalogue.table.select(
+        "item_id", "title", pl.col("categories").list.first(), "brand", "price"
+    )
+    items.write_csv(folder / "shop" / "items.csv")
+    train(read_dataset(folder / "shop"), recipe("fast"), folder / "bundle")
+    return folder
