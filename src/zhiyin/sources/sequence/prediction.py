@@ -10,7 +10,8 @@ from zhiyin.domain import FloatArray, Histories, Queries
 from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
 
-QUERIES_AT_ONCE = 512
+EVENTS_AT_ONCE = 16_384
+"""Events the network reads at once, padding included: enough to keep it busy, few enough for the cache."""
 
 
 def readable(histories: Histories, n_items: int, max_length: int) -> Histories:
@@ -37,8 +38,9 @@ def score_catalogue(network: SequenceNetwork, item_vectors: Tensor, queries: Que
     rows = np.flatnonzero(histories.lengths > 0)
     # Histories of like length side by side leave little to pad.
     rows = rows[np.argsort(histories.lengths[rows], kind="stable")]
-    for start in range(0, len(rows), QUERIES_AT_ONCE):
-        part = rows[start : start + QUERIES_AT_ONCE]
+    at_once = max(1, EVENTS_AT_ONCE // max(int(histories.lengths.max(initial=1)), 1))
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
         scores[part] = (
             (_last_hidden(network, item_vectors, histories.take(part)) @ item_vectors.T).cpu().numpy()
         )
