@@ -7,13 +7,14 @@ Salton and Buckley, "Term-weighting approaches in automatic text retrieval" (198
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import scipy.sparse as sp
 
-from zhiyin.domain import Catalogue, FloatArray, Vocabulary
+from zhiyin.domain import Catalogue, FloatArray, IndexArray, Vocabulary
 
 _TEXT_COLUMNS = ("title", "brand")
 _UNREADABLE = ("item_id", "image", "audio", "price", "domain", "description")
@@ -56,6 +57,10 @@ class LexicalIndex:
     def __len__(self) -> int:
         return int(self.matrix.shape[0])
 
+    @cached_property
+    def _by_word(self) -> sp.csr_array:
+        return self.matrix.T.tocsr()
+
     def rows_of(self, catalogue: Catalogue) -> sp.csr_array:
         """Return unit rows (len(catalogue), V) for other items, in the words of this index."""
         return self._rows_of(_tokens(catalogue.table, self.columns), len(catalogue))
@@ -74,9 +79,8 @@ class LexicalIndex:
         Returns:
             (M, I) sparse float32, at most ``n`` values a row, in (0, 1].
         """
-        by_item = self.matrix.T.tocsr()
         parts = [
-            largest_of_rows(rows[start : start + _ROWS_AT_ONCE] @ by_item, n)
+            largest_of_rows(rows[start : start + _ROWS_AT_ONCE] @ self._by_word, n)
             for start in range(0, rows.shape[0], _ROWS_AT_ONCE)
         ]
         return sp.csr_array(sp.vstack(parts, format="csr")) if parts else sp.csr_array((0, len(self)))
@@ -85,6 +89,13 @@ class LexicalIndex:
         """Return an index that holds further items, given as unit rows."""
         matrix = sp.csr_array(sp.vstack([self.matrix, rows], format="csr"))
         return LexicalIndex.from_parts(self.columns, self.vocabulary, self.idf, matrix)
+
+    def changed(self, item_index: IndexArray, rows: sp.csr_array) -> LexicalIndex:
+        """Return an index in which some items (M,) have other unit rows."""
+        place = np.arange(len(self), dtype=np.int64)
+        place[item_index] = len(self) + np.arange(len(item_index))
+        both = sp.csr_array(sp.vstack([self.matrix, rows], format="csr"))
+        return LexicalIndex.from_parts(self.columns, self.vocabulary, self.idf, both[place])
 
     def _rows_of(self, tokens: pl.DataFrame, n_rows: int) -> sp.csr_array:
         column = self.vocabulary.indices(tokens["token"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from zhiyin.contracts import CatalogueLanguage, TextEncoder
 from zhiyin.domain import Catalogue, FloatArray, IndexArray
@@ -38,11 +37,7 @@ class Content:
 
     def changed(self, item_index: IndexArray, items: Catalogue, language: CatalogueLanguage) -> Content:
         """Return the content with some items (M,) described anew."""
-        matrix = self.words.matrix.tolil()
-        matrix[item_index] = self.words.rows_of(items).tolil()
-        words = LexicalIndex.from_parts(
-            self.words.columns, self.words.vocabulary, self.words.idf, sp.csr_array(matrix, dtype=np.float32)
-        )
+        words = self.words.changed(item_index, self.words.rows_of(items))
         vectors = self.vectors
         if vectors is not None:
             vectors = vectors.copy()

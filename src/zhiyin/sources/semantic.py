@@ -19,7 +19,17 @@ from zhiyin.contracts import (
     TrainingData,
     best_of,
 )
-from zhiyin.domain import BoolArray, Candidates, Catalogue, Examples, FloatArray, LongArray, Queries
+from zhiyin.domain import (
+    PAD,
+    BoolArray,
+    Candidates,
+    Catalogue,
+    Examples,
+    FloatArray,
+    IndexArray,
+    LongArray,
+    Queries,
+)
 from zhiyin.language.whitening import Whitening
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
@@ -60,6 +70,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
     name = "semantic"
     config_class = SemanticNeighboursConfig
     serves_new_items: ClassVar[bool] = True
+    reads_vectors: ClassVar[bool] = True
 
     _vectors: FloatArray | None = None
     _without_words: LongArray = np.empty(0, dtype=np.int64)
@@ -89,6 +100,23 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         scores = self._mean_cosines(queries, self._vectors, self._decay)
         scores[:, self._without_words] = np.nan
         return scores
+
+    def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
+        """Name the item of the history whose text is closest, older ones counting less."""
+        self._require(self._vectors)
+        assert self._vectors is not None
+        reasons = np.full(item_index.shape, PAD, dtype=np.int32)
+        recent = queries.histories.newest(self.config.history_length)
+        for row in range(len(queries)):  # explanations are asked for one user at a time
+            events = recent.slice(row, row + 1).item_index
+            known = events[events < len(self._vectors)]
+            if len(known):
+                decay = np.float32(self._decay) ** np.arange(len(known) - 1, -1, -1, dtype=np.float32)
+                shown = self._vectors[np.clip(item_index[row], 0, len(self._vectors) - 1)]
+                closeness = (self._vectors[known] @ shown.T) * decay[:, None]
+                is_close = (closeness.max(axis=0) > 0) & (item_index[row] != PAD)
+                reasons[row] = np.where(is_close, known[closeness.argmax(axis=0)], PAD)
+        return reasons
 
     def propose(self, queries: Queries, n: int) -> Candidates:
         """Return the items whose text is closest; the queries are scored in chunks of bounded memory."""

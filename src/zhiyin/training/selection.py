@@ -49,7 +49,8 @@ def target_ranks(scores: FloatArray, seen: Histories, targets: np.ndarray) -> np
         (B,) float64; infinite where the target has no score or was seen.
     """
     ranked = np.where(np.isnan(scores), np.float32(-np.inf), scores)
-    ranked[seen.row_of_event, seen.item_index] = -np.inf
+    known = seen.item_index < scores.shape[1]
+    ranked[seen.row_of_event[known], seen.item_index[known]] = -np.inf
     of_target = ranked[np.arange(len(targets)), targets][:, None]
     n_better = (ranked > of_target).sum(axis=1)
     n_equal = (ranked == of_target).sum(axis=1)

@@ -57,7 +57,7 @@ def scaled(counts: sp.csr_array, *, row_exponent: float, column_exponent: float)
 def history_weights(
     histories: Histories, event_weights: FloatArray, *, decay: float, n_items: int
 ) -> sp.csr_array:
-    """Return (B, I) float32 weights of the items of a history: 1 for the newest, then ``decay`` to its age."""
+    """Return (B, I) float32 weights of history items: 1 for the newest, then ``decay`` to its age."""
     ages: LongArray = histories.age_of_event
     weights = event_weights * np.power(np.float32(decay), ages.astype(np.float32))
     known = histories.item_index < n_items

@@ -40,6 +40,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     def __init__(self, config: ItemGraphConfig | None = None, **settings: object) -> None:
         super().__init__(config, **settings)
         self.graph: sp.csr_array | None = None
+        self.arrivals: sp.csr_array | None = None
         self.chosen: ItemGraphConfig = self.config
         self._lexical: LexicalIndex | None = None
         self._event_weights = np.ones(1, dtype=np.float32)
@@ -47,12 +48,13 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     def fit(self, training: TrainingData) -> None:
         """Count transitions, find text neighbours, choose the settings, join both into one graph."""
         dataset = training.dataset
+        n_items = dataset.n_items
         self._event_weights = dataset.event_weights / max(float(dataset.event_weights.max()), 1e-9)
         histories = dataset.histories.without_repeats()
         weights = self._weights_of(histories)
         with training.progress.stage("item graph: counting transitions"):
             counts = [
-                follower_counts(histories, weights, n_items=dataset.n_items, distances=range(d, d + 1))
+                follower_counts(histories, weights, n_items=n_items, distances=range(d, d + 1))
                 for d in range(1, self.config.window + 1)
             ]
         with training.progress.stage("item graph: text neighbours"):
@@ -73,49 +75,61 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
 
             def quality(config: ItemGraphConfig) -> float:
                 graph = graph_of(config)
-                return validation_ndcg(lambda queries: self._walk(queries, graph, config), examples)
+                return validation_ndcg(
+                    lambda queries: (self._start(queries, config, n_items=n_items) @ graph).toarray(),
+                    examples,
+                )
 
             self.chosen = choose_settings(self.config, quality, training.progress)
-        self.graph = graph_of(self.chosen)
+        self.graph, self.arrivals = graph_of(self.chosen), None
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item by the edges that lead to it from the history; no opinion where none does."""
-        self._require(self.graph)
+        arrivals = self._arrivals()
         assert self.graph is not None
-        scores = self._walk(queries, self.graph, self.chosen)
+        start = self._start(queries, self.chosen, n_items=len(self))
+        n_trained = self.graph.shape[0]
+        scores: FloatArray = (start[:, :n_trained] @ self.graph).toarray()
+        if arrivals.shape[0]:
+            scores += (start[:, n_trained:] @ arrivals).toarray()
+            scores = np.hstack([scores, (start[:, :n_trained] @ arrivals.T).toarray()])
         return np.where(scores > 0, scores, np.float32(np.nan))
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history with the strongest decayed edge to each item."""
-        assert self.graph is not None
+        edges = self._every_edge()
         recent = queries.histories.without_repeats().newest(self.chosen.history_length)
         reasons = np.full(item_index.shape, PAD, dtype=np.int32)
         for row in range(len(queries)):  # explanations are asked for one user at a time
             events = recent.slice(row, row + 1)
-            known = events.item_index[events.item_index < self.graph.shape[0]]
+            known = events.item_index[events.item_index < len(self)]
             if not len(known):
                 continue
             decay = self.chosen.history_decay ** np.arange(len(known) - 1, -1, -1)
-            shown = np.clip(item_index[row], 0, self.graph.shape[0] - 1)
-            edges = self.graph[known][:, shown].toarray() * decay[:, None]
-            has_reason = (edges.max(axis=0) > 0) & (item_index[row] != PAD)
-            reasons[row] = np.where(has_reason, known[edges.argmax(axis=0)], PAD)
+            shown = np.clip(item_index[row], 0, len(self) - 1)
+            strength = edges[known][:, shown].toarray() * decay[:, None]
+            has_reason = (strength.max(axis=0) > 0) & (item_index[row] != PAD)
+            reasons[row] = np.where(has_reason, known[strength.argmax(axis=0)], PAD)
         return reasons
 
+    def __len__(self) -> int:
+        """Items the graph knows, those that came after training included."""
+        arrivals = self._arrivals()
+        return int(arrivals.shape[0] + arrivals.shape[1])
+
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:  # noqa: ARG002
-        """Link new items with their text neighbours, both ways."""
-        self._require(self.graph)
-        assert self.graph is not None
+        """Link new items with their text neighbours among the trained items, both ways.
+
+        The trained graph is not rebuilt: edges of arrivals stand beside it, so that an item is taken in
+        within milliseconds. Two arrivals are not linked with each other before the next training.
+        """
+        arrivals = self._arrivals()
         assert self._lexical is not None
-        rows = self._lexical.rows_of(new)
+        edges = self._text_edges(self._lexical.rows_of(new), drop_self=False)
         # A shop may have no weight for text because its items have long histories; a new item has none.
         weight = self.chosen.text_weight or self.config.text_weight
-        to_known = self._text_edges(rows, drop_self=False)
-        to_known.data = np.float32(weight) * to_known.data**self.chosen.text_exponent
-        corner = sp.csr_array((len(new), len(new)), dtype=np.float32)
-        grown = sp.vstack([sp.hstack([self.graph, to_known.T]), sp.hstack([to_known, corner])])
-        self.graph = sp.csr_array(grown, dtype=np.float32)
-        self._lexical = self._lexical.extended(rows)
+        edges.data = np.float32(weight) * edges.data**self.chosen.text_exponent
+        self.arrivals = sp.csr_array(sp.vstack([arrivals, edges], format="csr"), dtype=np.float32)
 
     def state(self) -> ComponentState:
         """Return the graph, the words of the catalogue and the settings that were chosen."""
@@ -126,6 +140,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
             "idf": self._lexical.idf,
         }
         arrays |= {f"graph.{name}": part for name, part in sparse_parts(self.graph).items()}
+        arrays |= {f"arrivals.{name}": part for name, part in sparse_parts(self._arrivals()).items()}
         arrays |= {f"lexical.{name}": part for name, part in sparse_parts(self._lexical.matrix).items()}
         facts = {
             "chosen": self.chosen.model_dump(),
@@ -139,6 +154,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         arrays, facts = state.arrays, state.facts
         self.chosen = ItemGraphConfig.parse(facts["chosen"], where=self.name)
         self.graph = sparse_from_parts(arrays, "graph.")
+        self.arrivals = sparse_from_parts(arrays, "arrivals.")
         self._event_weights = np.asarray(arrays["event_weights"], dtype=np.float32)
         self._lexical = LexicalIndex.from_parts(
             facts["columns"],
@@ -151,13 +167,25 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         known = np.minimum(histories.event_index, len(self._event_weights) - 1)
         return self._event_weights[known]
 
-    def _walk(self, queries: Queries, graph: sp.csr_array, config: ItemGraphConfig) -> FloatArray:
+    def _arrivals(self) -> sp.csr_array:
+        """Edges of the items that came after training: one row each, one column a trained item."""
+        self._require(self.graph)
+        assert self.graph is not None
+        if self.arrivals is None:
+            self.arrivals = sp.csr_array((0, self.graph.shape[0]), dtype=np.float32)
+        return self.arrivals
+
+    def _start(self, queries: Queries, config: ItemGraphConfig, *, n_items: int) -> sp.csr_array:
         recent = queries.histories.without_repeats().newest(config.history_length)
-        start = history_weights(
-            recent, self._weights_of(recent), decay=config.history_decay, n_items=graph.shape[0]
-        )
-        scores: FloatArray = (start @ graph).toarray()
-        return scores
+        return history_weights(recent, self._weights_of(recent), decay=config.history_decay, n_items=n_items)
+
+    def _every_edge(self) -> sp.csr_array:
+        arrivals = self._arrivals()
+        if not arrivals.shape[0]:
+            return self.graph
+        corner = sp.csr_array((arrivals.shape[0], arrivals.shape[0]), dtype=np.float32)
+        grown = sp.vstack([sp.hstack([self.graph, arrivals.T]), sp.hstack([arrivals, corner])])
+        return sp.csr_array(grown)
 
     def _text_edges(self, rows: sp.csr_array, *, drop_self: bool) -> sp.csr_array:
         assert self._lexical is not None
