@@ -214,3 +214,17 @@ def test_checking_never_depends_on_the_clock_it_is_given(tmp_path):
     read(tmp_path)
     assert check(tmp_path, now=0.0).warnings[0].kind == "future_timestamp"
     assert check(tmp_path, now=NOW).warnings == ()
+
+
+def test_html_in_texts_becomes_plain_text(tmp_path):
+    items = ["i8,Bed &amp;amp; Bath&#9733;<br/>now <b>2 < 3</b> &c,1", "i9,A&B; 1<2,1"]
+    dataset, report = read(tmp_path, items=items)
+    titles = dict(zip(dataset.catalogue.items.ids, dataset.catalogue.table["title"], strict=True))
+    assert titles["i8"] == "Bed & Bath★ now 2 < 3 &c"
+    assert titles["i9"] == "A&B; 1<2"
+    assert report.cleaned == {"html_in_text": 1}
+    kept, _ = read(tmp_path, items=items, cleaning='html_in_text = "keep"')
+    assert "&amp;amp;" in kept.catalogue.table["title"][4]
+    stopped, report = read(tmp_path, items=items, cleaning='html_in_text = "error"')
+    assert stopped is None
+    assert report.errors[0].rows == ("5",)

@@ -70,6 +70,14 @@ RULES: Mapping[str, Rule] = {
         "item or user is described already",
         {"first": "the first row of each was kept", "last": "the last row of each was kept", "error": _STOP},
     ),
+    "html_in_text": Rule(
+        "title, description, brand or domain holds HTML",
+        {
+            "normalise": "entities and tags were turned into plain text",
+            "keep": "kept as it is",
+            "error": _STOP,
+        },
+    ),
     "unreadable_price": Rule(
         "price is not a number of at least 0",
         {"fill": "the price was taken as missing", "error": _STOP},

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from zhiyin.data.checks.ids import read_ids, report_missing
+from zhiyin.data.checks.markup import without_markup
 from zhiyin.data.checks.numbers import read_numbers
 from zhiyin.data.checks.types import with_narrow_types
 from zhiyin.data.files.raw import RawTable
@@ -124,7 +125,7 @@ def _text(
             done="kept as it is",
             remedy="Export the texts again, as UTF-8.",
         )
-    return text
+    return without_markup(raw, text, rows, findings)
 
 
 def _categories(raw: RawTable, column: pl.Series, findings: Findings) -> pl.Series:
