@@ -26,6 +26,12 @@ def test_a_setting_is_changed_by_its_path():
     assert RECIPES["fast"].sources["item_graph"] == {}
 
 
+def test_a_setting_of_the_training_loop_is_changed_by_its_path():
+    config = recipe("hybrid", {"sources.sequence.training.max_epochs": "3"})
+    sequence = next(source for source in Pipeline(config).sources if source.name == "sequence")
+    assert sequence.config.training.max_epochs == 3
+
+
 def test_a_source_is_added_by_naming_one_of_its_settings():
     config = recipe("fast", {"sources.item_neighbours.shrinkage": "5"})
     assert list(config.sources) == ["item_graph", "popularity", "item_neighbours"]
@@ -41,6 +47,11 @@ def test_a_source_is_added_by_naming_one_of_its_settings():
             "'sources.item_graph.window' cannot be '0': .*greater than or equal",
         ),
         ({"sources.item_graph.decay": "much"}, "'sources.item_graph.decay' cannot be 'much'"),
+        (
+            {"sources.sequence.training.epochs": "5"},
+            "training.epochs' is not known. Did you mean 'max_epochs'",
+        ),
+        ({"sources.item_graph.window.x": "5"}, "sources.item_graph.window' cannot be"),
         ({"merge.candidates": "5"}, "'pipeline.merge.candidates' is not known"),
         ({"merje.n_candidates": "5"}, "'merje.n_candidates' is not known. Did you mean 'merge'"),
         ({"window": "5"}, "'window' is not known"),

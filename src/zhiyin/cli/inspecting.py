@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import fill, indent
 from typing import Annotated
 
 import typer
@@ -16,10 +16,10 @@ from rich.table import Table
 
 from zhiyin import __version__
 from zhiyin.cli.terminal import OUT
+from zhiyin.contracts import Config, settings_of
 from zhiyin.data.checking import check as check_data
 from zhiyin.pipeline.recipes import RECIPES, recipe
 from zhiyin.pipeline.registry import source_class
-from zhiyin.pipeline.settings import MergeConfig
 
 _PARTS = {
     "polars": ("the core", "pip install zhiyin"),
@@ -31,6 +31,7 @@ _PARTS = {
     "sqlalchemy": ("zhiyin serve, data from SQL", "pip install 'zhiyin[serve]'"),
 }
 _MIN_FREE_GB = 2.0
+_WIDTH = 90
 
 
 def check(
@@ -57,17 +58,19 @@ def recipes(
         return
     config = recipe(name)
     OUT.print(f"[bold]{name}[/bold]: {config.description}\n")
-    table = Table("setting (--set …=value)", "value", "meaning", box=None, pad_edge=False)
     for source, settings in config.sources.items():
         config_class = source_class(source).config_class
-        parsed = config_class.parse(settings, where=source)
-        for field, info in config_class.model_fields.items():
-            value = getattr(parsed, field)
-            table.add_row(f"sources.{source}.{field}", escape(str(value)), escape(info.description or ""))
-    for field, info in MergeConfig.model_fields.items():
-        value = getattr(config.merge, field)
-        table.add_row(f"merge.{field}", escape(str(value)), escape(info.description or ""))
-    OUT.print(table)
+        _show(f"sources.{source}", config_class.parse(settings, where=source))
+    _show("merge", config.merge)
+    OUT.print(f"Change one:  zhiyin train DATA --recipe {name} --out BUNDLE --set merge.n_candidates=300")
+
+
+def _show(place: str, config: Config) -> None:
+    for setting in settings_of(config):
+        value = escape(str(setting.value))
+        OUT.print(f"{place}.[bold]{setting.path}[/bold] = {value}", highlight=False)
+        OUT.print(escape(indent(fill(setting.meaning, _WIDTH), "    ")), style="dim", highlight=False)
+    OUT.print()
 
 
 def doctor() -> None:
@@ -87,8 +90,3 @@ def doctor() -> None:
     OUT.print(table)
     if not all(is_good for _, _, is_good, _ in lines):
         sys.exit(1)
-
-
-def as_json(value: object) -> str:
-    """Return plain JSON for a script."""
-    return json.dumps(value, ensure_ascii=False, indent=2)

@@ -1,6 +1,6 @@
 """The promises that hold the house together."""
 
-from zhiyin.contracts.component import Component, Config, Probability
+from zhiyin.contracts.component import Component, Config, Probability, Setting, settings_of
 from zhiyin.contracts.language import CatalogueLanguage, TextEncoder
 from zhiyin.contracts.scores import best_of, scores_at
 from zhiyin.contracts.source import CandidateSource
@@ -19,9 +19,11 @@ __all__ = [
     "Probability",
     "Progress",
     "Recommender",
+    "Setting",
     "Silent",
     "TextEncoder",
     "TrainingData",
     "best_of",
     "scores_at",
+    "settings_of",
 ]

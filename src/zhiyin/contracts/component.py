@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,6 +42,34 @@ class Config(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """One setting as a reader needs it.
+
+    Attributes:
+        path: Dotted, below the place of its `Config`.
+        value: What it is set to.
+        meaning: Its sentence.
+    """
+
+    path: str
+    value: object
+    meaning: str
+
+
+def settings_of(config: Config) -> list[Setting]:
+    """List every setting, those of tables inside included, in the order in which they are written."""
+    listed = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            inner = settings_of(value)
+            listed += [Setting(f"{name}.{setting.path}", setting.value, setting.meaning) for setting in inner]
+        else:
+            listed.append(Setting(name, value, " ".join((field.description or "").split())))
+    return listed
+
+
 class Component(Generic[ConfigT]):
     """A part of a pipeline, built from one frozen `Config`.
 
@@ -63,12 +92,23 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
     first = error.errors()[0]
     path = ".".join([where, *(str(part) for part in first["loc"])])
     if first["type"] == "extra_forbidden":
-        known = list(config_class.model_fields)
+        known = list(_table_at(config_class, first["loc"][:-1]).model_fields)
+        table, _, name = path.rpartition(".")
         return ConfigError(
-            f"Setting '{path}' is not known.{did_you_mean(str(first['loc'][-1]), known)}",
-            possible=f"'{where}' has the settings: {', '.join(known) or 'none'}.",
+            f"Setting '{path}' is not known.{did_you_mean(name, known)}",
+            possible=f"'{table}' has the settings: {', '.join(known) or 'none'}.",
         )
     return ConfigError(
         f"Setting '{path}' cannot be {first.get('input')!r}: {first['msg']}.",
         remedy="`zhiyin recipes NAME` lists every setting with its default and meaning.",
     )
+
+
+def _table_at(config_class: type[Config], location: tuple[int | str, ...]) -> type[Config]:
+    """Return the settings class of a table inside a settings class."""
+    for name in location:
+        field = config_class.model_fields.get(str(name))
+        nested = field.annotation if field is not None else None
+        if isinstance(nested, type) and issubclass(nested, Config):
+            config_class = nested
+    return config_class

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from zhiyin.contracts import SCORE, CandidateSource
+from zhiyin.contracts import SCORE, CandidateSource, settings_of
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import Split
 from zhiyin.domain import Candidates
@@ -130,7 +130,7 @@ def _credited(evaluation: Evaluation, names: Sequence[str]) -> Evaluation:
 
 
 def _curve(source: CandidateSource) -> TrainingCurve | None:  # type: ignore[type-arg]
-    epochs = source.state().facts.get("curve", [])
+    epochs = source.state().facts.get("learning_curve", {}).get("epochs", [])
     if not epochs:
         return None
     return TrainingCurve(
@@ -139,7 +139,7 @@ def _curve(source: CandidateSource) -> TrainingCurve | None:  # type: ignore[typ
             Epoch(
                 int(epoch["epoch"]),
                 float(epoch["train_loss"]),
-                float("nan") if epoch.get("validation") is None else float(epoch["validation"]),
+                float("nan") if epoch["validation"] is None else float(epoch["validation"]),
             )
             for epoch in epochs
         ),
@@ -171,7 +171,6 @@ def _costs(run: RunRecord, evaluation: Evaluation) -> dict[str, str]:
 def _settings(pipeline: Pipeline) -> dict[str, str]:
     settings: dict[str, str] = {}
     for source in pipeline.sources:
-        chosen = getattr(source, "chosen", source.config)
-        settings |= {f"sources.{source.name}.{key}": str(value) for key, value in chosen.model_dump().items()}
-    merge = pipeline.config.merge.model_dump()
-    return settings | {f"merge.{key}": str(value) for key, value in merge.items()}
+        listed = settings_of(getattr(source, "chosen", source.config))
+        settings |= {f"sources.{source.name}.{setting.path}": str(setting.value) for setting in listed}
+    return settings | {f"merge.{s.path}": str(s.value) for s in settings_of(pipeline.config.merge)}

@@ -55,9 +55,10 @@ def _set(plain: dict[str, Any], keys: list[str], value: str, path: str) -> None:
     """Walk down to the last table and write the value; a new source appears by naming it."""
     table = plain
     for depth, key in enumerate(keys[:-1]):
-        is_new_source = depth == 1 and keys[0] == "sources"
-        if is_new_source:
-            source_class(key)
+        if keys[0] == "sources" and depth >= 1:
+            # A recipe writes down only what differs from the defaults: a source's tables may be absent.
+            if depth == 1:
+                source_class(key)
             table.setdefault(key, {})
         if not isinstance(table.get(key), dict):
             raise ConfigError(
