@@ -13,11 +13,18 @@ from zhiyin.data.shop.shop import simulate_shop
 from zhiyin.experiments.training import train
 from zhiyin.pipeline.recipes import recipe
 
-_spec = importlib.util.spec_from_file_location("pages", Path(__file__).with_name("pages.py"))
-assert _spec is not None
-assert _spec.loader is not None
-sys.modules["pages"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules["pages"])
+
+def _load(name: str) -> None:
+    """Make a module of this folder importable for the tests beside it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+
+
+_load("pages")
+_load("references")
 
 
 @pytest.fixture(scope="session")
