@@ -11,6 +11,7 @@ from torch.nn import functional
 from zhiyin.contracts import TrainingData
 from zhiyin.domain import Histories, Queries
 from zhiyin.domain.errors import ConfigError, ShapeMismatch
+from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.fitting import dropout_for, target_weights
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.packing import Packing
@@ -234,6 +235,17 @@ def test_without_text_new_items_are_average_items():
     n_items = len(world.catalogue)
     np.testing.assert_allclose(scores[:, n_items], scores[:, n_items + 1])
     assert np.isfinite(scores).all()
+
+
+def test_an_arrival_borrows_from_the_items_with_the_closest_texts():
+    random = np.random.default_rng(0)
+    texts = np.eye(6, dtype=np.float32)
+    ids = random.normal(size=(6, 6)).astype(np.float32)
+    arrivals = Arrivals(np.zeros(6, np.float32), np.eye(6, dtype=np.float32), texts, ids, ids.mean(axis=0))
+    asked = np.array([[3, 2, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    found = arrivals.read(asked)
+    np.testing.assert_allclose(found[0], asked[0] + ids[:3].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found[1], ids.mean(axis=0), rtol=1e-5)
 
 
 def test_another_language_model_is_refused():

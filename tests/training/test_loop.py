@@ -117,6 +117,12 @@ def test_a_run_that_had_ended_returns_at_once(tmp_path):
     torch.testing.assert_close(second.module.slope, first.module.slope, rtol=0, atol=0)
 
 
+def test_a_finished_run_is_taken_up_when_it_gets_more_epochs(tmp_path):
+    expected = train(plan(max_epochs=6))
+    train(plan(max_epochs=3), checkpoints=tmp_path)
+    assert of_curve(train(plan(max_epochs=6), checkpoints=tmp_path)) == of_curve(expected)
+
+
 def test_a_checkpoint_of_other_data_or_a_damaged_one_is_not_resumed(tmp_path):
     train(plan(), checkpoints=tmp_path)
     assert Checkpoint(tmp_path, "line", "line").read() is not None

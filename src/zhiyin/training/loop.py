@@ -235,12 +235,14 @@ class _Run:
         self.curve = LearningCurve.from_facts(snapshot["curve"])
         self.step, self.batches_done = snapshot["step"], snapshot["batches_done"]
         self.loss_sum, self.seconds_before = snapshot["loss_sum"], snapshot["seconds"]
+        # Whoever gives a finished run more patience, epochs or minutes takes it up where it ended.
+        self.curve.stopped_by = self._why_stop(len(self.curve.epochs)) if self.curve.epochs else ""
         torch.set_rng_state(snapshot["random"])
         if snapshot["random_gpu"] is not None and self.fabric.device.type == "cuda":
             torch.cuda.set_rng_state(snapshot["random_gpu"], self.fabric.device)
-        self.progress.say(
-            f"{self.plan.name}: going on after epoch {len(self.curve.epochs)}, step {self.step}"
-        )
+        if not self.curve.stopped_by:
+            n_epochs = len(self.curve.epochs)
+            self.progress.say(f"{self.plan.name}: going on after epoch {n_epochs}, step {self.step}")
 
 
 def weights_of(module: nn.Module) -> Weights:

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from zhiyin.contracts import TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import BoolArray, Examples, FloatArray, Histories, LongArray
+from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.learner import Batch, SequenceLearner
 from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork, Shape
 from zhiyin.sources.sequence.prediction import score_catalogue
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.text import Whitening, has_text
-from zhiyin.sources.sequence.trained import TextReader, TrainedSequence
+from zhiyin.sources.sequence.trained import TrainedSequence
 from zhiyin.sources.sequence.windows import ShiftingWindows, length_limit
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.curve import LearningCurve
@@ -30,6 +32,8 @@ from zhiyin.training.selection import sample_examples, validation_ndcg
 LARGEST_FULL_CATALOGUE = 100_000
 """Items up to which the loss sums over the whole catalogue."""
 NEGATIVES_BEYOND = 8192
+LENGTH_OF_TRAINING = {"max_epochs", "epochs_without_validation", "patience", "max_minutes", "devices"}
+"""Settings that may change between a run and the one that takes it up: they end it, they do not steer it."""
 EXAMPLES_TO_STOP_ON = 10_000
 FEWEST_BATCHES = 32
 """Batches of an epoch at least: a small shop gets smaller batches."""
@@ -76,8 +80,9 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         "full_softmax": learner.is_full,
         **device_facts(fabric),
     }
-    is_touched = dataset.item_counts > 0
-    return _finished(shape, learner, whitening, facts, is_touched)
+    learner = learner.cpu().eval()
+    vectors, arrivals = _finished(shape, learner, whitening, texts, dataset.item_counts > 0)
+    return TrainedSequence(shape, learner.network, vectors, arrivals, facts)
 
 
 def target_weights(dataset: Dataset, histories: Histories) -> FloatArray:
@@ -102,7 +107,11 @@ def _plan(
     arrays: dict[str, npt.NDArray[Any]] = {
         "items": windows.histories.item_index,
         "offsets": windows.histories.offsets,
+        "weights": windows.weights,
     }
+    if learner.items.texts is not None:
+        arrays["texts"] = learner.items.texts.cpu().numpy()
+    learned_by = config.model_dump(exclude={"training": LENGTH_OF_TRAINING})
     return TrainingPlan(
         name=name,
         module=learner,
@@ -111,9 +120,7 @@ def _plan(
         quality=_quality(learner, training.validation, training.seed),
         settings=config.training,
         seed=training.seed,
-        fingerprint=fingerprint(
-            {"config": config.model_dump(), "seed": training.seed, "n_items": n_items}, arrays
-        ),
+        fingerprint=fingerprint({"config": learned_by, "seed": training.seed, "n_items": n_items}, arrays),
     )
 
 
@@ -143,21 +150,29 @@ def _finished(
     shape: Shape,
     learner: SequenceLearner,
     whitening: Whitening | None,
-    facts: dict[str, Any],
+    texts: FloatArray | None,
     is_touched: BoolArray,
-) -> TrainedSequence:
-    """Freeze the item vectors; an item nobody has touched gets the ID vector of an average item."""
-    learner = learner.cpu().eval()
-    of_id, touched = learner.items.of_id, torch.from_numpy(is_touched)
+) -> tuple[Tensor, Arrivals]:
+    """Freeze the item vectors; items nobody has touched get theirs as if they arrived now."""
     with torch.no_grad():
-        average_id = (of_id[touched] if touched.any() else of_id).mean(dim=0).numpy()
-        of_id[~touched] = torch.from_numpy(average_id)
         vectors = learner.items().float().clone()
-        mean, projection = np.empty(0, np.float32), np.empty((0, shape.dimension), np.float32)
-        if whitening is not None and learner.items.projection is not None:
-            mean = whitening.mean
-            projection = whitening.matrix @ learner.items.projection.weight.numpy().T
-    return TrainedSequence(shape, learner.network, vectors, TextReader(mean, projection, average_id), facts)
+        of_id = learner.items.of_id.numpy()
+        projection = learner.items.projection
+        weight = (
+            np.empty((shape.dimension, 0), np.float32) if projection is None else projection.weight.numpy()
+        )
+    average_id = of_id[is_touched if is_touched.any() else slice(None)].mean(axis=0)
+    if whitening is None or texts is None:
+        nothing = np.empty((0, shape.dimension), dtype=np.float32)
+        arrivals = Arrivals(np.empty(0, dtype=np.float32), nothing, nothing, nothing, average_id)
+        vectors[torch.from_numpy(~is_touched)] = torch.from_numpy(average_id)
+        return vectors, arrivals
+    is_known = is_touched & has_text(texts)
+    of_text = whitening(texts[is_known]) @ weight.T
+    of_text /= np.maximum(np.linalg.norm(of_text, axis=1, keepdims=True), 1e-9)
+    arrivals = Arrivals(whitening.mean, whitening.matrix @ weight.T, of_text, of_id[is_known], average_id)
+    vectors[torch.from_numpy(~is_touched)] = torch.from_numpy(arrivals.read(texts[~is_touched]))
+    return vectors, arrivals
 
 
 def _max_length(config: SequenceTransformerConfig, histories: Histories) -> int:

@@ -25,7 +25,7 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
     A causal transformer (Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018), trained with
     cross-entropy over the whole catalogue at every position. The vector of an item, the same for input and
     output, is its ID vector plus the projection of its whitened text, so an item that arrives later is
-    served by its text and the ID vector of an average item.
+    served by its text and an ID vector borrowed from items with similar texts.
     """
 
     name = "sequence"
@@ -67,8 +67,8 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Take in new items by their texts, and as average items where training saw no text."""
         trained = self._ready()
-        reader = trained.reader
-        vectors = reader.read(language.vectors(new)) if len(reader.mean) else reader.average(len(new))
+        arrivals = trained.arrivals
+        vectors = arrivals.read(language.vectors(new)) if arrivals.reads_text else arrivals.average(len(new))
         self.trained = trained.with_items(vectors)
 
     def state(self) -> ComponentState:
