@@ -64,7 +64,7 @@ class TerminalProgress:
 
     def say(self, message: str) -> None:
         """Print one line above the bars."""
-        self._console.print(f"  {message}", highlight=False)
+        self._console.print(f"  {message}", highlight=False, soft_wrap=True)
 
     @contextmanager
     def _shown(self) -> Iterator[None]:

@@ -66,21 +66,21 @@ def show_user(pipeline: Pipeline, user: str, n: int, *, explain: bool) -> None:
     """Print what a user did last and what is recommended."""
     catalogue = pipeline.catalogue_or_raise()
     queries = pipeline.queries_for([user])
-    recent = queries.histories.newest(_SHOWN_HISTORY).item_index
+    recent = list(dict.fromkeys(queries.histories.item_index.tolist()))[-_SHOWN_HISTORY:]
     OUT.print(f"[bold]{escape(user)}[/bold]", highlight=False)
     for item in recent:
-        OUT.print(f"  had  {escape(title_of(catalogue, int(item)))}", highlight=False)
+        OUT.print(f"  had  {escape(title_of(catalogue, item))}", highlight=False)
     slate = pipeline.recommend(queries, n)
     if not slate.is_item.any():
         raise RequestError(
             f"Nothing can be recommended to '{user}': no source serves users without history.",
             remedy="Add the source 'popularity' to the recipe.",
         )
-    table = Table("", "item", "title", *(["why"] if explain else []), "proposed by", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
     places = np.flatnonzero(slate.is_item[0])
     for place, answer in zip(places, pipeline.explain(queries, slate)[0], strict=True):
-        title = title_of(catalogue, int(slate.item_index[0, place]))
-        why = [escape("; ".join(answer.reasons))] if explain else []
+        title = escape(title_of(catalogue, int(slate.item_index[0, place])))
         by = ", ".join(proposers(answer.sources or {}))
-        table.add_row(str(answer.rank), escape(answer.item_id), escape(title), *why, by)
+        why = "\n[dim]" + escape("; ".join(answer.reasons)) + "[/dim]" if explain else ""
+        table.add_row(f"{answer.rank:4}", escape(answer.item_id), title + why, f"[dim]{by}[/dim]")
     OUT.print(table)

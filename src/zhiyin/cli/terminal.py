@@ -11,8 +11,10 @@ from rich.table import Table
 from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.intervals import Interval
 
-OUT = Console(soft_wrap=True)
-ERR = Console(stderr=True)
+_WIDTH_OF_FILES = 110
+
+OUT = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+ERR = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES)
 
 _SHOWN_METRICS = ("recall", "ndcg", "mrr", "coverage", "novelty", "diversity", "gini")
 
@@ -26,7 +28,9 @@ def metrics_table(columns: dict[str, Evaluation]) -> Table:
     """Show recommenders beside each other, the main metrics with their 95 % intervals."""
     first = next(iter(columns.values()))
     k = first.settings.longest
-    table = Table("", *columns, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("", *columns):
+        table.add_column(heading, no_wrap=True)
     for metric in (f"{name}_at_{k}" for name in _SHOWN_METRICS):
         if metric in first.metrics:
             table.add_row(metric, *(_told(evaluation.interval(metric)) for evaluation in columns.values()))
@@ -34,6 +38,7 @@ def metrics_table(columns: dict[str, Evaluation]) -> Table:
 
 
 def _told(interval: Interval) -> str:
-    digits = 4 if abs(interval.value) < 1 else 2
     half = (interval.high - interval.low) / 2
-    return f"{interval.value:.{digits}f} [dim]±{half:.{digits}f}[/dim]"
+    if abs(interval.value) < 1:
+        return f"{interval.value:.4f}".removeprefix("0") + f" [dim]±{half:.3f}[/dim]".replace("±0.", "±.")
+    return f"{interval.value:.2f} [dim]±{half:.2f}[/dim]".replace("±0.", "±.")
