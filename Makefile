@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/zhiyin demo $(DEMO)
 
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
