@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 
@@ -101,3 +102,12 @@ def test_every_floor_is_in_the_architecture() -> None:
     for room in rooms:
         assert f"| `{room}` |" in text
         assert f">{room}</text>" in picture
+
+
+def test_the_floors_stand_in_the_order_that_is_kept() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    floor_of = {room: floor for floor, layer in enumerate(reversed(layers)) for room in layer.split(" | ")}
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    told = [floor_of[room] for room in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)]
+    assert told == sorted(told)
