@@ -278,6 +278,14 @@ def test_heads_that_do_not_divide_the_dimension_are_refused():
         SequenceTransformer(dimension=10, n_heads=4)
 
 
+def test_it_never_reads_more_events_than_it_was_trained_on():
+    world = chain()
+    source = SequenceTransformer(**QUICK, max_length=80)
+    source.fit(world.training)
+    assert source.trained is not None
+    assert source.trained.shape.max_length == 4
+
+
 def test_a_long_history_counts_by_its_newest_events():
     source, random = _fitted(), np.random.default_rng(0)
     long = random.integers(0, 12, 300)

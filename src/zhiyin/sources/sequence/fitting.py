@@ -176,7 +176,9 @@ def _finished(
 
 
 def _max_length(config: SequenceTransformerConfig, histories: Histories) -> int:
-    return length_limit(histories) if config.max_length == "auto" else config.max_length
+    if config.max_length == "auto":
+        return length_limit(histories)
+    return min(config.max_length, max(int(histories.lengths.max(initial=0)) - 1, 1))
 
 
 def _dropout(config: SequenceTransformerConfig, dataset: Dataset, histories: Histories) -> float:
