@@ -167,9 +167,12 @@ def _load(model: ModelFolder, precision: Precision) -> Any:
     try:
         import torch  # noqa: PLC0415 - optional extra
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - optional extra
+        from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - optional extra
     except ImportError as error:
         raise MissingExtra(error.name or "sentence-transformers", "language") from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Its bar for a load of a fraction of a second would stand in every command's output.
+    transformers_logging.disable_progress_bar()
     try:
         loaded = SentenceTransformer(str(model.folder), device=str(device), local_files_only=True)
     except Exception as error:  # a damaged folder can fail in any layer below
