@@ -147,3 +147,14 @@ def test_beauty_is_ranked_as_well_as_promised(real_data):
     source = ItemGraph(choose_on_validation=False, text_weight=1.2, backward=0.0, decay=0.7)
     source.fit(TrainingData(split.train, language=None))
     assert validation_ndcg(source.score_all, split.test) == pytest.approx(0.0700, abs=0.0008)
+
+
+def test_a_given_setting_is_left_alone():
+    graded = {"text_weight": 0.1, "history_decay": 0.3}
+
+    def quality(config: ItemGraphConfig) -> float:
+        return -sum(abs(getattr(config, name) - value) for name, value in graded.items())
+
+    chosen = choose_settings(ItemGraphConfig(history_decay=0.9, window=12), quality, Silent())
+    assert chosen.text_weight == 0.1
+    assert (chosen.history_decay, chosen.window) == (0.9, 12)

@@ -15,7 +15,7 @@ from zhiyin.data.reading import read_checked
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.evaluation.evaluation import RunRecord
 from zhiyin.evaluation.protocol import EvaluationSettings
-from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, split_by
+from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol, split_by
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
 from zhiyin.experiments.training import train as train_bundle
 from zhiyin.pipeline.recipes import recipe as recipe_named
@@ -69,6 +69,7 @@ def evaluate(
         )
     if json_file is not None and not json_file.parent.is_dir():
         raise RequestError(f"{json_file} cannot be written: there is no folder {json_file.parent}.")
+    refuse_unknown_protocol(protocol)
     judging = EvaluationSettings.parse({"at": parsed_cuts(at), "repeat": repeat}, where="evaluate")
     config = None if recipe is None else recipe_named(recipe, parsed_settings(settings or []))
     progress = TerminalProgress(ERR)
@@ -100,7 +101,8 @@ def read_with_notes(data: str, progress: Progress) -> Dataset:
         dataset, report = read_checked(data)
     n_warnings = len(report.warnings)
     if n_warnings:
-        progress.say(f"{n_warnings} kinds of rows were cleaned; `zhiyin check {data}` lists them")
+        kinds = "1 kind of row was" if n_warnings == 1 else f"{n_warnings} kinds of rows were"
+        progress.say(f"{kinds} cleaned; `zhiyin check {data}` lists them")
     progress.say(
         f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
         f"{dataset.n_interactions:,} interactions"

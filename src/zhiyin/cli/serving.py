@@ -42,7 +42,9 @@ def serve(
         str | None, typer.Option(help="Where events live; default sqlite:///BUNDLE.db beside the bundle.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")
+    ] = 8000,
 ) -> None:
     """Serve a bundle over HTTP."""
     run_service(bundle, store, host, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 
@@ -39,6 +40,8 @@ def metrics_table(columns: dict[str, Evaluation]) -> Table:
 
 def _told(interval: Interval) -> str:
     half = (interval.high - interval.low) / 2
+    if not math.isfinite(half):
+        return "–" if math.isnan(interval.value) else f"{interval.value:.4f}"
     if abs(interval.value) < 1:
         return f"{interval.value:.4f}".removeprefix("0") + f" [dim]±{half:.3f}[/dim]".replace("±0.", "±.")
     return f"{interval.value:.2f} [dim]±{half:.2f}[/dim]".replace("±0.", "±.")

@@ -87,6 +87,11 @@ class Component(Generic[ConfigT]):
             config = self.config_class.parse({**config.model_dump(), **settings}, where=self.name)
         self.config: ConfigT = config
 
+    @property
+    def chosen(self) -> Config:
+        """The settings in force; those left to the data stand as they were chosen."""
+        return self.config
+
 
 def _as_config_error(error: ValidationError, config_class: type[Config], where: str) -> ConfigError:
     first = error.errors()[0]

@@ -171,6 +171,6 @@ def _costs(run: RunRecord, evaluation: Evaluation) -> dict[str, str]:
 def _settings(pipeline: Pipeline) -> dict[str, str]:
     settings: dict[str, str] = {}
     for source in pipeline.sources:
-        listed = settings_of(getattr(source, "chosen", source.config))
+        listed = settings_of(source.chosen)
         settings |= {f"sources.{source.name}.{setting.path}": str(setting.value) for setting in listed}
     return settings | {f"merge.{s.path}": str(s.value) for s in settings_of(pipeline.config.merge)}

@@ -23,6 +23,19 @@ PROTOCOLS = tuple(_DIVISIONS)
 """Names on the command line."""
 
 
+def refuse_unknown_protocol(protocol: str) -> None:
+    """Raise when there is no such protocol; before long work begins.
+
+    Raises:
+        RequestError: with what there is.
+    """
+    if protocol not in _DIVISIONS:
+        raise RequestError(
+            f"There is no protocol '{protocol}'.{did_you_mean(protocol, PROTOCOLS)}",
+            possible=f"The protocols are: {', '.join(PROTOCOLS)}.",
+        )
+
+
 def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
     """Divide a dataset.
 
@@ -35,11 +48,7 @@ def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
     Raises:
         RequestError: when there is no such protocol, or nothing is left to test on.
     """
-    if protocol not in _DIVISIONS:
-        raise RequestError(
-            f"There is no protocol '{protocol}'.{did_you_mean(protocol, PROTOCOLS)}",
-            possible=f"The protocols are: {', '.join(PROTOCOLS)}.",
-        )
+    refuse_unknown_protocol(protocol)
     divide = partial(leave_last_out, repeat=repeat) if protocol == LEAVE_LAST_OUT else _DIVISIONS[protocol]
     split = divide(dataset)
     if len(split.test) == 0:

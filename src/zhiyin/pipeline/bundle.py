@@ -88,7 +88,13 @@ def load_bundle(folder: Path | str) -> Pipeline:
         _read_parts(pipeline, folder, tuple(card["event_kinds"]))
     except BundleError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, pl.exceptions.PolarsError, ZhiyinError) as error:
+    except KeyError as error:
+        raise BundleError(
+            f"The bundle {folder} was written by another state of Zhiyin ({card.get('zhiyin', '?')}): "
+            f"it lacks {error}.",
+            remedy=f"This is Zhiyin {__version__}; train the bundle again with it.",
+        ) from None
+    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError, ZhiyinError) as error:
         raise BundleError(
             f"The bundle {folder} is damaged: {error}", remedy="Train it again, or restore a copy."
         ) from None

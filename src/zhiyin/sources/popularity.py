@@ -49,6 +49,11 @@ class Popularity(CandidateSource[PopularityConfig]):
     _scores: FloatArray | None = None
     _half_life_days: float = np.inf
 
+    @property
+    def chosen(self) -> PopularityConfig:
+        """The settings in force, the half-life as it was chosen."""
+        return self.config.model_copy(update={"half_life_days": self._half_life_days})
+
     def fit(self, training: TrainingData) -> None:
         """Count; with ``auto``, count once for each half life and keep the one that validation likes best."""
         dataset = training.dataset

@@ -76,6 +76,12 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
     _without_words: LongArray = np.empty(0, dtype=np.int64)
     _whitening: Whitening | None = None
     _decay: float = DECAYS_TRIED[0]
+    _strength: float = STRENGTHS_TRIED[0]
+
+    @property
+    def chosen(self) -> SemanticNeighboursConfig:
+        """The settings in force, decay and whitening as they were chosen."""
+        return self.config.model_copy(update={"history_decay": self._decay, "whitening": self._strength})
 
     def fit(self, training: TrainingData) -> None:
         """Take the catalogue's vectors; choose whitening and decay on validation."""
@@ -89,7 +95,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
             candidates = [_rounded(plain if fit is None else fit.apply(plain)) for fit in fits]
             decays = DECAYS_TRIED if self.config.history_decay == "auto" else (self.config.history_decay,)
             place = self._best([(vectors, decays[0]) for vectors in candidates], examples)
-            self._whitening = fits[place]
+            self._whitening, self._strength = fits[place], strengths[place]
             self._take(candidates[place])
             self._decay = decays[self._best([(candidates[place], decay) for decay in decays], examples)]
 
@@ -146,7 +152,8 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         assert self._vectors is not None
         whitening = {} if self._whitening is None else self._whitening.state().arrays
         return ComponentState(
-            {"vectors": self._vectors.astype(np.float16), **whitening}, {"history_decay": self._decay}
+            {"vectors": self._vectors.astype(np.float16), **whitening},
+            {"history_decay": self._decay, "whitening": self._strength},
         )
 
     def restore(self, state: ComponentState) -> None:
@@ -154,6 +161,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         self._take(state.arrays["vectors"].astype(np.float32))
         self._whitening = Whitening.restore(state.arrays) if "projection" in state.arrays else None
         self._decay = float(state.facts["history_decay"])
+        self._strength = float(state.facts["whitening"])
 
     def _take(self, vectors: FloatArray) -> None:
         self._vectors = vectors

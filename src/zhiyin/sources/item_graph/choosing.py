@@ -33,17 +33,23 @@ def choose_settings(
 ) -> ItemGraphConfig:
     """Climb from the best start, one setting at a time, to the neighbouring value that ranks better.
 
-    Each setting is moved along its list of alternatives while that helps; one round over all settings.
+    Each setting is moved along its list of alternatives while that helps; one round over all settings. A
+    setting that was given, not left at its default, is never moved.
 
     Args:
         config: Where to begin; settings not listed in `ALTERNATIVES` stay.
         quality: Settings → validation NDCG@10.
         progress: Who listens.
     """
-    starts = [config.model_copy(update=dict(start)) for start in STARTS]
+    given = config.model_fields_set
+    starts = [
+        config.model_copy(update={name: value for name, value in start.items() if name not in given})
+        for start in STARTS
+    ]
     qualities = [quality(start) for start in starts]
     best_quality, best = max(zip(qualities, starts, strict=True), key=lambda pair: pair[0])
-    for name in progress.track(ALTERNATIVES, "item graph: choosing settings"):
+    movable = [name for name in ALTERNATIVES if name not in given]
+    for name in progress.track(movable, "item graph: choosing settings"):
         best, best_quality = _climb(best, best_quality, name, quality)
     return best
 

@@ -33,4 +33,4 @@ class ItemGraphConfig(Config):
     history_length: PositiveInt = 200
     """Newest events of a history that are walked from."""
     choose_on_validation: bool = True
-    """Choose decays, exponents and the weight of text on validation, starting from the settings above."""
+    """Choose decays, exponents and the weight of text on validation, as far as they are not given."""

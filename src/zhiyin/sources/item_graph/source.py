@@ -41,9 +41,14 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         super().__init__(config, **settings)
         self.graph: sp.csr_array | None = None
         self.arrivals: sp.csr_array | None = None
-        self.chosen: ItemGraphConfig = self.config
+        self._chosen: ItemGraphConfig = self.config
         self._lexical: LexicalIndex | None = None
         self._event_weights = np.ones(1, dtype=np.float32)
+
+    @property
+    def chosen(self) -> ItemGraphConfig:
+        """The settings in force, those chosen on validation included."""
+        return self._chosen
 
     def fit(self, training: TrainingData) -> None:
         """Count transitions, find text neighbours, choose the settings, join both into one graph."""
@@ -80,14 +85,14 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
                     examples,
                 )
 
-            self.chosen = choose_settings(self.config, quality, training.progress)
-        self.graph, self.arrivals = graph_of(self.chosen), None
+            self._chosen = choose_settings(self.config, quality, training.progress)
+        self.graph, self.arrivals = graph_of(self._chosen), None
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item by the edges that lead to it from the history; no opinion where none does."""
         arrivals = self._arrivals()
         assert self.graph is not None
-        start = self._start(queries, self.chosen, n_items=len(self))
+        start = self._start(queries, self._chosen, n_items=len(self))
         n_trained = self.graph.shape[0]
         scores: FloatArray = (start[:, :n_trained] @ self.graph).toarray()
         if arrivals.shape[0]:
@@ -98,14 +103,14 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history with the strongest decayed edge to each item."""
         edges = self._every_edge()
-        recent = queries.histories.without_repeats().newest(self.chosen.history_length)
+        recent = queries.histories.without_repeats().newest(self._chosen.history_length)
         reasons = np.full(item_index.shape, PAD, dtype=np.int32)
         for row in range(len(queries)):  # explanations are asked for one user at a time
             events = recent.slice(row, row + 1)
             known = events.item_index[events.item_index < len(self)]
             if not len(known):
                 continue
-            decay = self.chosen.history_decay ** np.arange(len(known) - 1, -1, -1)
+            decay = self._chosen.history_decay ** np.arange(len(known) - 1, -1, -1)
             shown = np.clip(item_index[row], 0, len(self) - 1)
             strength = edges[known][:, shown].toarray() * decay[:, None]
             has_reason = (strength.max(axis=0) > 0) & (item_index[row] != PAD)
@@ -127,8 +132,8 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         assert self._lexical is not None
         edges = self._text_edges(self._lexical.rows_of(new), drop_self=False)
         # A shop may have no weight for text because its items have long histories; a new item has none.
-        weight = self.chosen.text_weight or self.config.text_weight
-        edges.data = np.float32(weight) * edges.data**self.chosen.text_exponent
+        weight = self._chosen.text_weight or self.config.text_weight
+        edges.data = np.float32(weight) * edges.data**self._chosen.text_exponent
         self.arrivals = sp.csr_array(sp.vstack([arrivals, edges], format="csr"), dtype=np.float32)
 
     def state(self) -> ComponentState:
@@ -143,7 +148,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         arrays |= {f"arrivals.{name}": part for name, part in sparse_parts(self._arrivals()).items()}
         arrays |= {f"lexical.{name}": part for name, part in sparse_parts(self._lexical.matrix).items()}
         facts = {
-            "chosen": self.chosen.model_dump(),
+            "chosen": self._chosen.model_dump(),
             "columns": list(self._lexical.columns),
             "words": self._lexical.vocabulary.ids.to_list(),
         }
@@ -152,7 +157,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     def restore(self, state: ComponentState) -> None:
         """Take over a saved graph."""
         arrays, facts = state.arrays, state.facts
-        self.chosen = ItemGraphConfig.parse(facts["chosen"], where=self.name)
+        self._chosen = ItemGraphConfig.parse(facts["chosen"], where=self.name)
         self.graph = sparse_from_parts(arrays, "graph.")
         self.arrivals = sparse_from_parts(arrays, "arrivals.")
         self._event_weights = np.asarray(arrays["event_weights"], dtype=np.float32)
