@@ -3,21 +3,14 @@
 Each case writes a few files, and names the kind of the problem, its severity, and what the message must say.
 """
 
-import csv
 import gzip
-import io
 import sqlite3
-import tempfile
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from zhiyin.data.checking import check, inspect
-from zhiyin.data.description import Description
-from zhiyin.data.files.csv_file import read_csv
 from zhiyin.data.problems import Severity
 from zhiyin.data.reading import read_dataset
 from zhiyin.domain.errors import DataError
@@ -584,27 +577,6 @@ def test_a_text_over_several_lines_is_one_field(tmp_path):
     whole = items.replace("i2,short", "i2,short,")
     write(tmp_path, {"items.csv": whole})
     assert inspect(tmp_path, now=NOW)[0].catalogue.table["note"].to_list()[:4] == [None, None, None, "b"]
-
-
-fields = st.text(alphabet='ab,"\n é', max_size=4)
-
-
-@given(st.lists(st.lists(fields, min_size=1, max_size=4), min_size=1, max_size=8))
-def test_damaged_csv_is_read_as_the_standard_library_reads_it(rows):
-    """Rows with three fields are kept, all others reported; a line of nothing is no row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["x", "y", "z"])
-    for row in rows:
-        writer.writerow(row)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "t.csv"
-        path.write_text(buffer.getvalue(), newline="")
-        table = read_csv(path, Description())
-    assert table.frame.columns == ["x", "y", "z"]
-    kept = [row for row in rows if len(row) == 3]
-    assert [[cell or "" for cell in row] for row in table.frame.rows()] == kept
-    assert list(table.bad_rows) == [n for n, row in enumerate(rows, start=1) if len(row) != 3]
 
 
 def test_a_broken_line_far_down_does_not_make_the_rest_slow_or_different(tmp_path):

@@ -15,7 +15,7 @@ from zhiyin.domain import Progress
 from zhiyin.domain.errors import DataError
 
 _CHUNK = 1 << 20
-_AGENT = "zhiyin (data sets; https://pypi.org/project/zhiyin)"
+_AGENT = "zhiyin (data sets)"
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _RANGE_NOT_SATISFIABLE = 416
 
