@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from zhiyin.experiments.splitting import PROTOCOLS, split_by
 from zhiyin.experiments.training import fingerprint, fit_pipeline, judge, judge_sources, load_trained, train
 from zhiyin.pipeline.bundle import load_bundle
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.pipeline.settings import PipelineConfig
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,37 @@ def test_a_bundle_is_not_judged_on_data_it_may_have_learned(dataset, tmp_path):
         load_trained(tmp_path / "bundle", other, "leave-last-out")
     with pytest.raises(BundleError, match="under 'by-time'"):
         load_trained(tmp_path / "bundle", dataset, "by-time")
+
+
+def test_a_bundle_is_not_asked_for_repeats_it_has_learned(dataset, tmp_path):
+    # The first user met two items, the first of them twice: new to them is too little to hold anything back.
+    lengths = dataset.histories.lengths
+    user = int(np.flatnonzero(lengths >= 3)[0])
+    first = int(dataset.histories.offsets[user])
+    keep = np.ones(dataset.n_interactions, dtype=bool)
+    keep[first + 3 : first + int(lengths[user])] = False
+    short = dataset.with_events(keep)
+    place = int(short.histories.offsets[user])
+    items = short.histories.item_index.copy()
+    items[place : place + 3] = [0, 0, 1]
+    short = replace(short, histories=replace(short.histories, item_index=items))
+    train(short, recipe("popular"), tmp_path / "bundle")
+    with pytest.raises(BundleError, match="asked for events it has seen"):
+        load_trained(tmp_path / "bundle", short, "leave-last-out", repeat=True)
+    load_trained(tmp_path / "bundle", short, "leave-last-out")
+
+
+def test_the_floor_is_judged_by_the_same_facts(dataset):
+    config = PipelineConfig(sources={"item_graph": {"choose_on_validation": False}})
+    trained = fit_pipeline(config, split_by("leave-last-out", dataset))
+    pipeline = trained.pipeline
+    vectors = np.random.default_rng(0).normal(size=(dataset.n_items, 4)).astype(np.float32)
+    content = replace(pipeline.content, vectors=vectors)
+    pipeline.take_over(dataset.catalogue, content, removed=pipeline.removed)
+    assert {name: judged.facts.vectors is vectors for name, judged in judge_sources(trained).items()} == {
+        "item_graph": True,
+        "popularity": True,
+    }
 
 
 def test_a_foreign_folder_is_refused_before_anything_is_trained(dataset, tmp_path, monkeypatch):

@@ -111,7 +111,8 @@ def judge_sources(
     judged = {name: _judge(trained.pipeline.only(name), trained, settings, progress) for name in names}
     if "popularity" not in judged:
         floor = fit_pipeline(recipe("popular"), trained.split, seed=trained.seed)
-        judged["popularity"] = judge(floor, settings, progress)
+        # Judged by the same facts of the catalogue, so that its diversity means the same.
+        judged["popularity"] = _judge(floor.pipeline, trained, settings, progress)
     return judged
 
 
@@ -167,8 +168,8 @@ def load_trained(bundle: Path, dataset: Dataset, protocol: str, *, repeat: bool 
     """Take a bundle as trained on a dataset, so that it can be evaluated honestly.
 
     Raises:
-        BundleError: when the bundle was trained on other data or under another protocol: it may have learned
-            what it would be asked.
+        BundleError: when the bundle was trained on other data or under another protocol, or held back other
+            events because repeats did not count: it may have learned what it would be asked.
     """
     training = read_card(bundle).get("training", {})
     if training.get("fingerprint") != fingerprint(dataset) or training.get("protocol") != protocol:
@@ -178,8 +179,17 @@ def load_trained(bundle: Path, dataset: Dataset, protocol: str, *, repeat: bool 
             "the very events it would be asked for.",
             remedy="Evaluate the recipe on this data instead, with --recipe.",
         )
+    split = split_by(protocol, dataset, repeat=repeat)
+    # A bundle held back items new to a user; of somebody who met fewer than three, it knows every event.
+    held_back = split_by(protocol, dataset).test.queries.user_index
+    if repeat and not np.isin(split.test.queries.user_index, held_back).all():
+        raise BundleError(
+            f"The bundle {bundle} has learned all events of users who met too few different items: with "
+            "repeats, it would be asked for events it has seen.",
+            remedy="Evaluate the recipe on this data instead, with --recipe and --repeat.",
+        )
     pipeline = load_bundle(bundle)
-    return Trained(pipeline, split_by(protocol, dataset, repeat=repeat), int(training.get("seed", 0)), 0.0)
+    return Trained(pipeline, split, int(training.get("seed", 0)), 0.0)
 
 
 def fingerprint(dataset: Dataset) -> str:
