@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zhiyin.domain import Examples, Histories, Queries, Ragged
+from zhiyin.training import selection
 from zhiyin.training.selection import sample_examples, target_ranks, validation_ndcg
 
 scores = hnp.arrays(np.float32, (4, 6), elements=st.sampled_from([0.0, 1.0, 2.0, float("nan")]))
@@ -41,6 +42,19 @@ def test_ndcg_of_known_ranks():
     assert validation_ndcg(second_place, examples(4), chunk=3) == pytest.approx(expected)
     assert validation_ndcg(second_place, examples(4), k=1) == pytest.approx(0.25)
     assert validation_ndcg(second_place, examples(0)) == 0.0
+
+
+def test_a_large_catalogue_is_scored_in_small_chunks(monkeypatch):
+    monkeypatch.setattr(selection, "_SCORES_AT_ONCE", 8)
+    asked = []
+
+    def scores(queries: Queries) -> np.ndarray:
+        asked.append(len(queries))
+        return np.tile(np.array([9, 5, 1, 0], dtype=np.float32), (len(queries), 1))
+
+    expected = np.mean([1, 1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)])
+    assert validation_ndcg(scores, examples(4)) == pytest.approx(expected)
+    assert max(asked) == 2
 
 
 def test_samples_are_drawn_once_in_order():

@@ -8,6 +8,9 @@ import numpy as np
 
 from zhiyin.domain import Examples, FloatArray, Histories, Queries
 
+_SCORES_AT_ONCE = 16_000_000
+"""Scores (queries × items) ranked at once: 64 MB of float32, and about three times that at the peak."""
+
 
 def validation_ndcg(
     score_all: Callable[[Queries], FloatArray], examples: Examples, *, k: int = 10, chunk: int = 512
@@ -21,20 +24,23 @@ def validation_ndcg(
         score_all: Queries (B) → (B, I) float32.
         examples: What to rank for.
         k: The cut.
-        chunk: Queries scored at once, which bounds memory.
+        chunk: Queries scored at once, at most; fewer where the catalogue is large, which bounds memory.
 
     Returns:
         A number from 0 to 1; 0 when there are no examples.
     """
+    if not len(examples):
+        return 0.0
     total = 0.0
-    for part in examples.chunks(chunk):
+    n_items = score_all(examples.queries.take(np.arange(1))).shape[1]
+    for part in examples.chunks(max(1, min(chunk, _SCORES_AT_ONCE // max(n_items, 1)))):
         has_target = part.targets.lengths > 0
         part = part.take(np.flatnonzero(has_target))  # noqa: PLW2901 - narrowed, not replaced
         if len(part):
             targets = np.asarray(part.targets.values)[part.targets.offsets[:-1]]
             ranks = target_ranks(score_all(part.queries), part.queries.histories, targets)
             total += float(np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0).sum())
-    return total / len(examples) if len(examples) else 0.0
+    return total / len(examples)
 
 
 def target_ranks(scores: FloatArray, seen: Histories, targets: np.ndarray) -> np.ndarray:
