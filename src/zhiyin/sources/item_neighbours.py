@@ -16,9 +16,8 @@ from zhiyin.contracts import (
     Config,
     Probability,
     TrainingData,
-    best_of,
 )
-from zhiyin.domain import Candidates, FloatArray, Histories, Queries
+from zhiyin.domain import FloatArray, Histories, Queries
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
 DECAYS_TRIED = (1.0, 0.9, 0.75, 0.6, 0.4)
@@ -56,7 +55,7 @@ class ItemNeighbours(CandidateSource[ItemNeighboursConfig]):
         conditional  c(a, b) / c(a)                    Deshpande and Karypis 2004
 
     times c(a, b) / (c(a, b) + shrinkage), the ``n_neighbours`` largest of each a being kept. The score of b
-    is ``Σ over the history of decay**age × likeness(item, b)``, 0 where no item of the history leads to b.
+    is ``Σ over the history of decay**age × likeness(item, b)``; no opinion (NaN) where no item leads to b.
     """
 
     name = "item_neighbours"
@@ -73,15 +72,11 @@ class ItemNeighbours(CandidateSource[ItemNeighboursConfig]):
         self._decay = self._choose_decay(training, self._likeness)
 
     def score_all(self, queries: Queries) -> FloatArray:
-        """Return (B, I) float32 ≥ 0."""
+        """Return (B, I) float32 > 0; NaN where no item of the history leads to another."""
         self._require(self._likeness)
         assert self._likeness is not None
-        return self._walk(queries, self._likeness, self._decay)
-
-    def propose(self, queries: Queries, n: int) -> Candidates:
-        """Return the items most alike to the history; never one without any likeness."""
-        scores = self.score_all(queries)
-        return best_of(np.where(scores > 0, scores, np.float32(np.nan)), n, column=self.name)
+        scores = self._walk(queries, self._likeness, self._decay)
+        return np.where(scores > 0, scores, np.float32(np.nan))
 
     def state(self) -> ComponentState:
         """Return the pruned likenesses and the decay."""
