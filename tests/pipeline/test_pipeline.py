@@ -105,6 +105,20 @@ def test_a_new_item_can_be_recommended_at_once(pipeline):
     assert pipeline.similar(np.array([N_ITEMS]), 1).item_index[0, 0] % 2 == 1
 
 
+def test_items_that_a_source_cannot_take_leave_everything_as_it_was(pipeline, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ValueError("no room")
+
+    before = pipeline.recommend(asking([1, 3, 9]), 5)
+    monkeypatch.setattr(type(pipeline.sources[-1]), "add_items", fail)
+    pipeline.remove_items(np.array([6]))
+    with pytest.raises(ValueError, match="no room"):
+        pipeline.add_items(pl.DataFrame({"item_id": ["new", "i6"], "title": ["blue thing j", "red thing g"]}))
+    assert len(pipeline.catalogue) == N_ITEMS
+    assert pipeline.removed[6]
+    np.testing.assert_array_equal(pipeline.recommend(asking([1, 3, 9]), 5).item_index, before.item_index)
+
+
 def test_a_known_item_is_described_anew(pipeline):
     pipeline.add_items(pl.DataFrame({"item_id": ["i3", "i4"], "title": ["violet lamp", "violet chair"]}))
     assert len(pipeline.catalogue) == N_ITEMS

@@ -115,7 +115,8 @@ class LiveCatalogue:
         catalogue = self.current
         # A mark of deletion alone says nothing about an item that the catalogue does not hold.
         described = [i for i in newest.values() if i.attributes or not i.deleted]
-        after = _twin(self._pipeline)
+        # A change replaces parts of a pipeline and writes into none, so the two may share what they have.
+        after = copy(self._pipeline)
         if described:
             after.add_items(
                 rows_of([self._whole(item, catalogue) for item in described], catalogue.table.schema)
@@ -152,13 +153,3 @@ class LiveCatalogue:
             yield group
             if change is None:
                 return
-
-
-def _twin(pipeline: Pipeline) -> Pipeline:
-    """A pipeline that can take in items while the first one answers: adding replaces arrays, never writes
-    into them, so the two may share what they have.
-    """
-    twin = copy(pipeline)
-    twin.sources = [copy(source) for source in pipeline.sources]
-    twin.removed = pipeline.removed.copy()
-    return twin

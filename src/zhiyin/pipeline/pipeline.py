@@ -40,6 +40,8 @@ from zhiyin.training.selection import sample_examples
 
 _SCORES_AT_ONCE = 16_000_000
 """Scores (queries × items × sources) held in memory at once: 64 MB of float32."""
+_QUERIES_AT_ONCE = 512
+"""At most, however small the catalogue: slates of great diversity compare vectors of every candidate."""
 _DIVERSITY_POOL = 100
 NO_WISHES = Wishes()
 
@@ -125,9 +127,8 @@ class Pipeline:
             (B, n) candidates with ``score``; each source's own score under its name, and what it added
             under ``<source>:part``. Padding where fewer items may be shown.
         """
-        n_items = len(self.catalogue_or_raise())
-        chunk = max(1, _SCORES_AT_ONCE // max(n_items * len(self.sources), 1))
-        return Candidates.stacked([self._slate(part, n, wishes) for part in queries.chunks(chunk)], n)
+        chunks = queries.chunks(self._queries_at_once(len(self.catalogue_or_raise())))
+        return Candidates.stacked([self._slate(part, n, wishes) for part in chunks], n)
 
     def similar(self, item_index: IndexArray, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
         """Return up to ``n`` items that go with each given item (B,), best first."""
@@ -163,8 +164,9 @@ class Pipeline:
     def queries_for(self, user_ids: list[str]) -> Queries:
         """Return queries of remembered users; an unknown user has an empty history."""
         users = self.users.indices(user_ids)
-        with_nobody = self.histories.followed_by(Histories.empty(1))
-        histories = with_nobody.take(np.where(users >= 0, users, len(self.histories)))
+        starts = self.histories.offsets[np.maximum(users, 0)]
+        # One below the first user there is offset 0, so a stranger, at -1, has a run of no length.
+        histories = self.histories.runs(starts, self.histories.offsets[users + 1] - starts)
         return Queries(users, histories, Queries.of_histories(histories).timestamp)
 
     def add_items(self, table: pl.DataFrame) -> None:
@@ -172,26 +174,30 @@ class Pipeline:
 
         What sources learned about a known item stays; its text, attributes and place in search change.
 
+        Either all of it happens, or nothing: an error leaves the pipeline as it was.
+
         Args:
             table: One row an item, with ``item_id``.
         """
         catalogue = self.catalogue_or_raise()
         is_new = catalogue.items.indices(table["item_id"]) < 0
-        content = self.content
+        content, removed = self.content, self.removed.copy()
+        # Adding replaces the arrays of a source and writes into none, so a shallow copy is a draft.
+        sources = [copy(source) for source in self.sources]
         if (~is_new).any():
             changed = Catalogue.from_table(table.filter(pl.Series(~is_new)))
             places = catalogue.items.indices(changed.items.ids)
             content = content.changed(places, changed, self.language)
             catalogue = catalogue.changed(places, changed)
-            self.removed[places] = False
+            removed[places] = False
         if is_new.any():
             new = Catalogue.from_table(table.filter(pl.Series(is_new)))
             content = content.extended(new, self.language)
             catalogue = catalogue.extended(new)
-            for source in self.sources:
+            for source in sources:
                 source.add_items(new, self.language)
-            self.removed = np.concatenate([self.removed, np.zeros(len(new), dtype=np.bool_)])
-        self.catalogue, self._content = catalogue, content
+            removed = np.concatenate([removed, np.zeros(len(new), dtype=np.bool_)])
+        self.sources, self.removed, self.catalogue, self._content = sources, removed, catalogue, content
 
     def remove_items(self, item_index: IndexArray) -> None:
         """Never show these items (M,) again."""
@@ -244,10 +250,13 @@ class Pipeline:
         has_target = examples.targets.lengths > 0
         examples = examples.take(np.flatnonzero(has_target))
         targets = np.asarray(examples.targets.values)[examples.targets.offsets[:-1]].astype(np.int32)
-        chunk = max(1, _SCORES_AT_ONCE // max(training.dataset.n_items * len(self.sources), 1))
-        parts = [self._candidates(part.queries, 1, NO_WISHES) for part in examples.chunks(chunk)]
+        chunks = examples.chunks(self._queries_at_once(training.dataset.n_items))
+        parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
         width = max((part.n_per_query for part in parts), default=0)
         self.merge.fit(Candidates.stacked(parts, width), targets, penalty=self.config.merge.penalty)
+
+    def _queries_at_once(self, n_items: int) -> int:
+        return max(1, min(_QUERIES_AT_ONCE, _SCORES_AT_ONCE // max(n_items * len(self.sources), 1)))
 
     def take_over(self, catalogue: Catalogue, content: Content, *, removed: BoolArray) -> None:
         """Use a catalogue that sources restored from a bundle were trained on."""
