@@ -102,6 +102,16 @@ def test_the_reason_is_the_strongest_edge_of_the_history():
     assert because.tolist() == [[1, 0, -1]]
 
 
+def test_reasons_reach_arrivals_and_come_from_them():
+    source = ItemGraph(**{**PLAIN, "text_weight": 0.5})
+    source.fit(training_of([[0, 1]], ["red cup", "blue plate", "green fork"]))
+    new = pl.DataFrame({"item_id": ["n0", "n1"], "title": ["green fork", "blue plate"]})
+    source.add_items(Catalogue.from_table(new), None)
+    queries = Queries.of_histories(Histories.of_items([np.array([2, 0]), np.array([3])]))
+    shown = np.array([[3, 1, 4], [2, 1, 4]], dtype=np.int32)
+    assert source.because(queries, shown).tolist() == [[2, 0, -1], [3, -1, -1]]
+
+
 def test_choosing_climbs_to_the_best_neighbouring_values():
     wanted = {"text_weight": 1.8, "history_decay": 0.3, "row_exponent": 0.65}
 

@@ -1,7 +1,7 @@
 """The catalogue as a sparse matrix of words: TF-IDF, without any model.
 
 Salton and Buckley, "Term-weighting approaches in automatic text retrieval" (1988): a term weighs
-``(1 + log tf) * log(I / df)``, each row scaled to length 1, so that a product of two rows is a cosine.
+``(1 + log tf) * log(1 + I / df)``, each row scaled to length 1, so that a product of two rows is a cosine.
 """
 
 from __future__ import annotations

@@ -102,7 +102,6 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history with the strongest decayed edge to each item."""
-        edges = self._every_edge()
         recent = queries.histories.without_repeats().newest(self._chosen.history_length)
         reasons = np.full(item_index.shape, PAD, dtype=np.int32)
         for row in range(len(queries)):  # explanations are asked for one user at a time
@@ -112,7 +111,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
                 continue
             decay = self._chosen.history_decay ** np.arange(len(known) - 1, -1, -1)
             shown = np.clip(item_index[row], 0, len(self) - 1)
-            strength = edges[known][:, shown].toarray() * decay[:, None]
+            strength = self._edges_between(known, shown) * decay[:, None]
             has_reason = (strength.max(axis=0) > 0) & (item_index[row] != PAD)
             reasons[row] = np.where(has_reason, known[strength.argmax(axis=0)], PAD)
         return reasons
@@ -184,13 +183,19 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         recent = queries.histories.without_repeats().newest(config.history_length)
         return history_weights(recent, self._weights_of(recent), decay=config.history_decay, n_items=n_items)
 
-    def _every_edge(self) -> sp.csr_array:
+    def _edges_between(self, heads: IndexArray, tails: IndexArray) -> FloatArray:
+        """(M, N) float32 edges from M to N items; two arrivals have none."""
         arrivals = self._arrivals()
-        if not arrivals.shape[0]:
-            return self.graph
-        corner = sp.csr_array((arrivals.shape[0], arrivals.shape[0]), dtype=np.float32)
-        grown = sp.vstack([sp.hstack([self.graph, arrivals.T]), sp.hstack([arrivals, corner])])
-        return sp.csr_array(grown)
+        assert self.graph is not None
+        n_trained = self.graph.shape[0]
+        old_heads, old_tails = heads < n_trained, tails < n_trained
+        edges = np.zeros((len(heads), len(tails)), dtype=np.float32)
+        edges[np.ix_(old_heads, old_tails)] = self.graph[heads[old_heads]][:, tails[old_tails]].toarray()
+        to_old = arrivals[heads[~old_heads] - n_trained][:, tails[old_tails]]
+        edges[np.ix_(~old_heads, old_tails)] = to_old.toarray()
+        from_old = arrivals[tails[~old_tails] - n_trained][:, heads[old_heads]]
+        edges[np.ix_(old_heads, ~old_tails)] = from_old.toarray().T
+        return edges
 
     def _text_edges(self, rows: sp.csr_array, *, drop_self: bool) -> sp.csr_array:
         assert self._lexical is not None
