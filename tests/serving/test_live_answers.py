@@ -92,6 +92,15 @@ def test_a_changed_item_keeps_what_was_not_named(start: Callable[..., TestClient
         client = start()
 
 
+def test_slates_that_wait_to_be_stored_do_not_outlive_their_user(start: Callable[..., TestClient]) -> None:
+    client = start()
+    recommended(client, user_id="u1")
+    recommended(client, user_id="u2")
+    assert client.delete("/v1/users/u1").status_code == 204
+    stored = start().app.state.engine.store.impressions()  # type: ignore[attr-defined]
+    assert [slate.user_id for slate in stored] == ["u2"]
+
+
 def test_a_deleted_item_is_never_recommended_again(start: Callable[..., TestClient]) -> None:
     client = start()
     first = recommended(client, user_id="u1")[0]

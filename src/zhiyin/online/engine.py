@@ -59,7 +59,7 @@ class LiveEngine:
         self.catalogue = LiveCatalogue(pipeline, self.histories)
         self._bring_in()
         self.impressions = ImpressionLog(store, capacity=impression_capacity)
-        self.intake = Intake(store, self.histories, self.catalogue)
+        self.intake = Intake(store, self.histories, self.catalogue, self.impressions)
         self.answering = Answering(
             self.catalogue, self.histories, self.impressions, bundle=bundle, observe=observe
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from concurrent.futures import Future, wait
 
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores.events import EventStore
@@ -30,6 +31,7 @@ class ImpressionLog:
         self._store = store
         self._gather_seconds = gather_seconds
         self._waiting: queue.Queue[Impression] = queue.Queue(capacity)
+        self._handing_over = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._store_forever, name="zhiyin-impressions", daemon=True)
         self._thread.start()
@@ -40,6 +42,15 @@ class ImpressionLog:
             self._waiting.put_nowait(impression)
         except queue.Full:
             self.n_dropped += 1
+
+    def hand_over(self) -> None:
+        """Give the store all that waits, without waiting for the disk.
+
+        Whatever the store is asked for after this call comes after these slates: a user who is removed then
+        leaves none behind.
+        """
+        while self._hand_over_group() is not None:
+            pass
 
     def close(self) -> None:
         """Store what waits."""
@@ -53,13 +64,28 @@ class ImpressionLog:
             self._store_group()
 
     def _store_group(self) -> None:
-        group: list[Impression] = []
-        while len(group) < _GROUP_SIZE and not self._waiting.empty():
-            group.append(self._waiting.get_nowait())
-        if not group:
-            return
-        try:
-            self._store.append_impressions(group).result()
-        except StoreError as error:
-            self.n_dropped += len(group)
-            _LOG.warning("%d shown slates could not be stored: %s", len(group), error.problem)
+        stored = self._hand_over_group()
+        if stored is not None:
+            wait([stored])
+
+    def _hand_over_group(self) -> Future[None] | None:
+        """Ask the store to keep one group; None when nothing waits, or when the store takes no more."""
+        # Taking and handing over are one step, or a group could be under way while its user is removed.
+        with self._handing_over:
+            group: list[Impression] = []
+            while len(group) < _GROUP_SIZE and not self._waiting.empty():
+                group.append(self._waiting.get_nowait())
+            if not group:
+                return None
+            try:
+                stored = self._store.append_impressions(group)
+            except StoreError as error:
+                self._count_lost(len(group), error)
+                return None
+        stored.add_done_callback(lambda done: self._count_lost(len(group), done.exception()))
+        return stored
+
+    def _count_lost(self, n: int, error: BaseException | None) -> None:
+        if error is not None:
+            self.n_dropped += n
+            _LOG.warning("%d shown slates could not be stored: %s", n, error)

@@ -11,6 +11,7 @@ from zhiyin.domain.errors import UnknownItem, UnknownUser
 from zhiyin.online.asked import Accepted
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.histories import LiveHistories
+from zhiyin.online.impressions import ImpressionLog
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Event, StoredItem, StoredUser
 
@@ -22,10 +23,18 @@ class Intake:
         store: Where everything durable goes.
         histories: Reflects events.
         catalogue: Reflects items.
+        impressions: Where shown slates wait.
     """
 
-    def __init__(self, store: EventStore, histories: LiveHistories, catalogue: LiveCatalogue) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        histories: LiveHistories,
+        catalogue: LiveCatalogue,
+        impressions: ImpressionLog,
+    ) -> None:
         self._store = store
+        self._impressions = impressions
         self._histories = histories
         self._catalogue = catalogue
 
@@ -109,6 +118,7 @@ class Intake:
             if not was_stored and not was_live:
                 raise UnknownUser(f"Nobody has the user id {user_id!r}; there was nothing to remove.")
 
+        self._impressions.hand_over()
         stored = self._store.delete_user(user_id, on_durable=lambda _: self._histories.forget(user_id))
         stored.add_done_callback(lambda done: _pass_on(done, result, settle))
         return result
