@@ -95,15 +95,7 @@ def _table(connection: Any, name: str) -> RawTable:
     streamed = connection.execution_options(stream_results=True)
     result = streamed.execute(sqlalchemy.select(sqlalchemy.text("*")).select_from(sqlalchemy.table(name)))
     columns = list(result.keys())
-    chunks = [
-        pl.DataFrame(
-            [
-                column_of(column, values)
-                for column, values in zip(columns, zip(*rows, strict=True), strict=True)
-            ]
-        )
-        for rows in result.partitions(_CHUNK)
-    ]
+    chunks = [_chunk(columns, rows) for rows in result.partitions(_CHUNK)]
     empty = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
     frame = stacked(chunks) if chunks else empty
     return RawTable(name, frame, (Part(f"table {name}", frame.height),))

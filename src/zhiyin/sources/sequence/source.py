@@ -9,9 +9,8 @@ from zhiyin.contracts import (
     CatalogueLanguage,
     ComponentState,
     TrainingData,
-    best_of,
 )
-from zhiyin.domain import Candidates, Catalogue, FloatArray, Queries
+from zhiyin.domain import Catalogue, FloatArray, Queries
 from zhiyin.domain.errors import ConfigError
 from zhiyin.sources.sequence.fitting import fit_sequence
 from zhiyin.sources.sequence.prediction import score_catalogue
@@ -59,10 +58,6 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
         if not trained.facts["has_learned"]:
             return np.full((len(queries), len(trained.item_vectors)), np.nan, dtype=np.float32)
         return score_catalogue(trained.network, trained.item_vectors, queries)
-
-    def propose(self, queries: Queries, n: int) -> Candidates:
-        """Return the ``n`` most likely next items; none for an empty history."""
-        return best_of(self.score_all(queries), n, column=self.name)
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Take in new items by their texts, and as average items where training saw no text."""
