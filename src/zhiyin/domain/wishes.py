@@ -13,7 +13,8 @@ class Wishes:
 
     Attributes:
         allowed: (I,) bool, items that may be shown; None allows all.
-        boost: (I,) float32, added to the score; None adds nothing.
+        boost: (I,) float32, added to the score of what is proposed anyway; it brings in no item that no
+            source proposes (for that there is ``allowed``). None adds nothing.
         diversity: 0 orders by score alone, 1 by difference from what already stands above.
         repeat: Whether items that the user already has may come again.
     """
