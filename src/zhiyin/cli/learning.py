@@ -11,6 +11,7 @@ from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT, command_line, metrics_table
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
+from zhiyin.data.known import TABLES
 from zhiyin.data.reading import read_checked
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.evaluation.evaluation import RunRecord
@@ -39,6 +40,12 @@ def train(
 ) -> None:
     """Train a recipe on the data, evaluate it, and write a bundle with its report."""
     config = recipe_named(recipe, parsed_settings(settings or []))
+    beside = Path(data).is_dir() and out.parent.is_dir() and out.parent.samefile(data)
+    if beside and out.name in TABLES:
+        raise RequestError(
+            f"--out {out} would be read as the table '{out.name}' of the data beside it.",
+            remedy="Choose another name or another folder; nothing was written.",
+        )
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     outcome = train_bundle(dataset, config, out, seed=seed, progress=progress, command=command_line())

@@ -13,7 +13,7 @@ from rich.table import Table
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import MissingExtra, RequestError
 from zhiyin.experiments.reporting import proposers
-from zhiyin.pipeline.bundle import load_bundle
+from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.presentation.reasons import title_of
 
@@ -28,6 +28,8 @@ def recommend(
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item stands there.")] = False,
 ) -> None:
     """Print recommendations for one user."""
+    if any("\ud800" <= sign <= "\udfff" for sign in user):
+        raise RequestError(f"--user {user!a} is not written in UTF-8.", remedy="Set the terminal to UTF-8.")
     pipeline = load_bundle(bundle)
     if user not in pipeline.users:
         ERR.print(
@@ -60,8 +62,21 @@ def run_service(bundle: Path, store: str | None, host: str, port: int) -> None:
         from zhiyin.serving.running import serve as serve_bundle  # noqa: PLC0415 - fastapi is an extra
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "fastapi", "serve") from None
+    read_card(bundle)  # whatever is no bundle is said before its place is made into a path
     url = store or f"sqlite:///{bundle.resolve().parent / (bundle.resolve().name + '.db')}"
     serve_bundle(bundle, store_url=url, host=host, port=port)
+
+
+def _nothing_for(user: str, *, has_history: bool) -> RequestError:
+    if has_history:
+        return RequestError(
+            f"Nothing can be recommended to '{user}': every item that a source proposes is one they had.",
+            remedy='Bring more items, or allow repeats (over HTTP: "repeat": true).',
+        )
+    return RequestError(
+        f"Nothing can be recommended to '{user}': no source serves users without history.",
+        remedy="Add the source 'popularity' to the recipe.",
+    )
 
 
 def show_user(pipeline: Pipeline, user: str, n: int, *, explain: bool) -> None:
@@ -74,10 +89,7 @@ def show_user(pipeline: Pipeline, user: str, n: int, *, explain: bool) -> None:
         OUT.print(f"  had  {escape(title_of(catalogue, item))}", highlight=False)
     slate = pipeline.recommend(queries, n)
     if not slate.is_item.any():
-        raise RequestError(
-            f"Nothing can be recommended to '{user}': no source serves users without history.",
-            remedy="Add the source 'popularity' to the recipe.",
-        )
+        raise _nothing_for(user, has_history=bool(recent))
     table = Table(box=None, pad_edge=False, show_header=False)
     places = np.flatnonzero(slate.is_item[0])
     for place, answer in zip(places, pipeline.explain(queries, slate)[0], strict=True):

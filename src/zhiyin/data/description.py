@@ -192,7 +192,7 @@ def _paths(value: Any, table: str) -> tuple[str, ...]:
 def _encoding(name: str) -> str:
     try:
         "".encode(name)
-    except LookupError:
+    except (LookupError, ValueError):
         raise DataError(
             f"{FILE_NAME}: [files] encoding {name!r} is not known.",
             possible='Often seen are "utf-8", "gb18030", "big5", "shift_jis", "latin-1", "cp1252".',

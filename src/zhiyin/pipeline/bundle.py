@@ -19,7 +19,7 @@ import tomli_w
 from zhiyin import __version__
 from zhiyin.contracts import ComponentState
 from zhiyin.domain import Catalogue, Vocabulary
-from zhiyin.domain.errors import BundleError, ZhiyinError
+from zhiyin.domain.errors import BundleError, ShapeMismatch, ZhiyinError
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
 from zhiyin.pipeline.pipeline import Pipeline
@@ -30,6 +30,7 @@ BUNDLE_FORMAT = 1
 
 _CARD = "bundle.toml"
 _CONTENT_VECTORS = "vectors"
+_KINDS: dict[str, type] = {"files": dict, "pipeline": dict, "training": dict, "event_kinds": list}
 
 
 def save_bundle(
@@ -94,7 +95,10 @@ def load_bundle(folder: Path | str) -> Pipeline:
             f"it lacks {error}.",
             remedy=f"This is Zhiyin {__version__}; train the bundle again with it.",
         ) from None
-    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError, ZhiyinError) as error:
+    except (
+        *(OSError, ValueError, TypeError, IndexError, AttributeError),
+        *(pl.exceptions.PolarsError, ZhiyinError),
+    ) as error:
         raise BundleError(
             f"The bundle {folder} is damaged: {error}", remedy="Train it again, or restore a copy."
         ) from None
@@ -129,6 +133,12 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         raise BundleError(
             f"{path} is damaged: it lacks {', '.join(sorted(missing))}.", remedy="Train the bundle again."
         )
+    for name, kind in _KINDS.items():
+        if not isinstance(card.get(name, kind()), kind):
+            raise BundleError(
+                f"{path} is damaged: '{name}' is no {'table' if kind is dict else 'list'}.",
+                remedy="Train the bundle again.",
+            )
     return card
 
 
@@ -167,7 +177,21 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     pipeline.take_over(catalogue, content, removed=np.asarray(kept["removed"], dtype=np.bool_))
     pipeline.users = Vocabulary(pl.read_parquet(folder / "users.parquet")["user_id"])
     pipeline.histories = histories_of(read_state(folder / "histories"))
+    _refuse_other_sizes(pipeline, catalogue)
     pipeline.event_kinds = event_kinds
+
+
+def _refuse_other_sizes(pipeline: Pipeline, catalogue: Catalogue) -> None:
+    """Raise when the parts are not of one training: files edited by hand, or mixed from two bundles."""
+    n_items, n_removed = len(catalogue.items), len(pipeline.removed)
+    if n_items != n_removed:
+        raise ShapeMismatch(f"items.parquet holds {n_items:,} items; {n_removed:,} were written.")
+    n_users, n_histories = len(pipeline.users), len(pipeline.histories)
+    if n_users != n_histories:
+        raise ShapeMismatch(f"users.parquet holds {n_users:,} users; there are {n_histories:,} histories.")
+    met = pipeline.histories.item_index
+    if met.ndim != 1 or (met.size and not 0 <= met.min() <= met.max() < n_items):
+        raise ShapeMismatch(f"The histories name items outside of the {n_items:,} that there are.")
 
 
 def _card(pipeline: Pipeline, draft: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,10 +103,10 @@ def _whole(raw: RawTable, column: str, series: pl.Series, findings: Findings) ->
 
 def _tidy(raw: RawTable, column: str, ids: Ids, findings: Findings) -> Ids:
     tidy = ids.distinct.str.strip_chars(" \t\r\n\u00a0\u3000\ufeff\u200b")
-    is_nothing = tidy.is_in(_NOTHING).to_numpy()
+    is_nothing = tidy.is_in(_NOTHING).fill_null(value=True).to_numpy()
     if findings.description.action("untidy_name") == "keep":
         tidy = ids.distinct
-    changed = (tidy != ids.distinct).to_numpy() & ~is_nothing
+    changed = (tidy != ids.distinct).fill_null(value=False).to_numpy() & ~is_nothing
     if not is_nothing.any() and not changed.any():
         return ids
     if changed.any():

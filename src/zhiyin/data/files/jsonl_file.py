@@ -72,6 +72,6 @@ def _run(lines: pl.Series) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
 def _object(line: str) -> dict[str, Any] | None:
     try:
         parsed = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter when it is nested without end
         return None
     return parsed if isinstance(parsed, dict) else None
