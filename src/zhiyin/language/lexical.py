@@ -21,7 +21,8 @@ _UNREADABLE = ("item_id", "image", "audio", "price", "domain", "description")
 _TOKEN = r"[[\p{L}\p{N}]--\p{Han}]+|\p{Han}"
 _MOST_PRODUCTS = 4e9
 """Multiplications that finding all neighbours may take; beyond it, the most frequent words are left out."""
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 128
+"""Rows whose neighbours are sorted at once: few, so that they stay near the cache."""
 
 
 class LexicalIndex:
