@@ -234,3 +234,17 @@ def test_a_user_that_is_no_text(zhiyin, bundle):
     code, said = zhiyin("recommend", bundle, "--user", "u\udcff")
     assert code == 1
     assert "not written in UTF-8" in said
+
+
+def test_a_folder_that_is_a_link_to_itself(zhiyin, tmp_path):
+    os.symlink(tmp_path / "data", tmp_path / "data")
+    code, said = zhiyin("check", tmp_path / "data")
+    assert code == 1
+    assert "There is no folder or file" in said
+
+
+def test_a_pipe_is_no_file(zhiyin, tmp_path):
+    os.mkfifo(tmp_path / "interactions.csv")
+    code, said = zhiyin("check", tmp_path)
+    assert code == 1
+    assert "no interactions.csv" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,7 @@ def _raw_tables(location: str | Path, findings: Findings) -> tuple[dict[str, Raw
     place = Path(location)
     folder = place if place.is_dir() else place.parent
     findings.description = read_description(folder) if place.exists() else Description()
-    name = findings.description.name or place.resolve().name.split(".")[0]
+    name = findings.description.name or Path(os.path.realpath(place)).name.split(".")[0]
     if findings.description.database:
         return read_database(findings.description.database), name
     found = locate(place, findings.description)

@@ -68,7 +68,7 @@ def locate(location: Path, description: Description) -> Found:
         if files:
             tables[table] = files
     taken = {path for files in tables.values() for path in files}
-    return Found(tables, tuple(path for path in readable if path not in taken))
+    return Found(tables, tuple(path for path in readable if path not in taken and path.is_file()))
 
 
 def _of_table(folder: Path, table: str, readable: list[Path]) -> tuple[Path, ...]:
