@@ -106,3 +106,13 @@ def test_damage_is_said_in_words(bundle, kind):
     with pytest.raises(Exception, match="(?s)" + message) as caught:
         load_bundle(bundle)
     assert type(caught.value).__module__ == "zhiyin.domain.errors"
+
+
+def test_a_replacement_killed_in_the_middle_leaves_the_old_bundle(trained, bundle):
+    taken_away = bundle.parent / ".bundle.0123abcd.old"
+    bundle.rename(taken_away)
+    assert load_bundle(bundle).config.recipe == "fast"
+    assert not taken_away.exists()
+    bundle.rename(taken_away)
+    save_bundle(trained, bundle)
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]

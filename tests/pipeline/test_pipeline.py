@@ -156,6 +156,9 @@ def test_a_failing_source_is_skipped_and_counted_only_while_serving(pipeline, mo
     slate = pipeline.recommend(asking([0]), 3)
     assert slate.is_item.all()
     assert pipeline.failures == {"item_graph": 1}
+    monkeypatch.setattr(graph, "because", lambda *_: 1 / 0)
+    assert pipeline.explain(asking([0]), slate)[0][0].rank == 1
+    assert pipeline.failures == {"item_graph": 2}
 
 
 def test_a_source_alone_answers_without_the_others(trained):

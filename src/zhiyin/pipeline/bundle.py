@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
@@ -111,6 +112,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     Raises:
         BundleError: when the folder is not a bundle or is from a newer version.
     """
+    _bring_back(Path(folder))
     path = Path(folder) / _CARD
     if not path.is_file():
         what = "is not a bundle: it has no bundle.toml" if Path(folder).is_dir() else "does not exist"
@@ -225,10 +227,22 @@ def _digest(path: Path) -> str:
 
 
 def _move_into_place(draft: Path, folder: Path) -> None:
-    if not folder.exists():
-        draft.rename(folder)
-        return
-    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
-    folder.rename(aside)
+    if folder.exists():
+        folder.rename(folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
     draft.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
+    for replaced in _set_aside(folder):
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    return sorted(
+        folder.parent.glob(f".{glob.escape(folder.name)}.*.old"), key=lambda path: path.stat().st_mtime
+    )
+
+
+def _bring_back(folder: Path) -> None:
+    """Undo a replacement that was killed between taking the old bundle away and putting the new one there."""
+    if not folder.exists() and not folder.is_symlink():
+        aside = _set_aside(folder)
+        if aside:
+            aside[-1].rename(folder)

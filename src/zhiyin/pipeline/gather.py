@@ -40,6 +40,35 @@ def ask(
     return opinions
 
 
+def ask_reasons(
+    sources: Sequence[CandidateSource[Any]],
+    queries: Queries,
+    item_index: IndexArray,
+    failures: dict[str, int] | None,
+) -> dict[str, IndexArray]:
+    """Let every source name what speaks for the items of a slate; failures are treated as in `ask`.
+
+    Args:
+        sources: Who is asked.
+        queries: B queries.
+        item_index: (B, N) int32, the slates.
+        failures: See `ask`.
+
+    Returns:
+        Source name → (B, N) int32 items of the histories, -1 where there is no such reason.
+    """
+    reasons = {}
+    for source in sources:
+        try:
+            reasons[source.name] = source.because(queries, item_index)
+        except Exception:
+            if failures is None:
+                raise
+            failures[source.name] = failures.get(source.name, 0) + 1
+            _log.exception("source %s failed to give reasons and was skipped", source.name)
+    return reasons
+
+
 def union(opinions: Mapping[str, FloatArray], names: Sequence[str], barred: BoolArray, n: int) -> Candidates:
     """Join the ``n`` best allowed items of every source.
 

@@ -29,7 +29,7 @@ from zhiyin.domain import (
 from zhiyin.domain.errors import NotFitted
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.content import Content
-from zhiyin.pipeline.gather import ask, union
+from zhiyin.pipeline.gather import ask, ask_reasons, union
 from zhiyin.pipeline.merge import Merge
 from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.settings import PipelineConfig
@@ -154,7 +154,7 @@ class Pipeline:
         """
         catalogue = self.catalogue_or_raise()
         asked = [source for source in self.sources if source.name not in self.config.merge.fallback]
-        because = {source.name: source.because(queries, slate.item_index) for source in asked}
+        because = ask_reasons(asked, queries, slate.item_index, self._tolerated)
         slates = []
         for row in range(len(slate)):
             places = np.flatnonzero(slate.is_item[row])
@@ -205,6 +205,11 @@ class Pipeline:
         removed[item_index] = True
         self.removed = removed
 
+    @property
+    def _tolerated(self) -> dict[str, int] | None:
+        """Where failures are counted; None where they must be seen."""
+        return self.failures if self.skip_failing_sources else None
+
     def _explained(
         self,
         catalogue: Catalogue,
@@ -241,7 +246,7 @@ class Pipeline:
 
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         barred = barred_items(queries.histories, wishes, removed=self.removed)
-        opinions = ask(self.sources, queries, self.failures if self.skip_failing_sources else None)
+        opinions = ask(self.sources, queries, self._tolerated)
         return union(opinions, self.merge.sources, barred, max(n, self.config.merge.n_candidates))
 
     def _fit_merge(self, training: TrainingData) -> None:
