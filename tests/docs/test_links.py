@@ -9,7 +9,6 @@ from pages import ROOT, documents, name_of
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^(```+).*?^\1$", re.MULTILINE | re.DOTALL)
 
-BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 
 
 def links_of(page: Path) -> list[str]:
@@ -28,8 +27,6 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in links_of(page):
         place, _, anchor = link.partition("#")
         target = (page.parent / place).resolve() if place else page
-        if target == BENCHMARKS and not target.exists():
-            pytest.skip("docs/benchmarks.md is not written yet")
         assert target.exists(), f"{name_of(page)} links to {link}"
         if anchor:
             assert anchor in anchors_of(target), f"{name_of(page)} links to {link}"

@@ -89,7 +89,9 @@ def example_slates(pipeline: Pipeline, split: Split, n: int) -> list[ExampleSlat
     slates = []
     for row, recommendations in enumerate(explained):
         taken = {int(item) for item in examples.targets.row(row)}
-        history = examples.queries.histories.slice(row, row + 1).newest(_SHOWN_HISTORY).item_index
+        history = (
+            examples.queries.histories.slice(row, row + 1).without_repeats().newest(_SHOWN_HISTORY).item_index
+        )
         shown = [
             ShownItem(
                 title_of(catalogue, int(slate.item_index[row, place])),
