@@ -10,7 +10,6 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^(```+).*?^\1$", re.MULTILINE | re.DOTALL)
 
 
-
 def links_of(page: Path) -> list[str]:
     text = _FENCED.sub("", page.read_text("utf-8"))
     return [link for link in _LINK.findall(text) if "://" not in link]
