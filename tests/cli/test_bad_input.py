@@ -14,16 +14,6 @@ import tomli_w
 from safetensors.numpy import load_file, save_file
 
 from zhiyin.cli.main import main
-from zhiyin.data.shop.config import ShopConfig
-from zhiyin.data.shop.shop import simulate_shop
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "shop"
-    simulated = simulate_shop(ShopConfig(n_items=200, n_users=100, n_days=30))
-    simulated.write(folder)
-    return folder
 
 
 @pytest.fixture
@@ -41,18 +31,6 @@ def zhiyin(monkeypatch, capsys):
         return int(ended.value.code or 0), said
 
     return run
-
-
-@pytest.fixture(scope="module")
-def bundle(shop):
-    folder = shop.parent / "bundle"
-    command = ["zhiyin", "train", str(shop), "--recipe", "fast", "--out", str(folder)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert ended.value.code == 0
-    return folder
 
 
 LINES = [f"u{n % 8},i{n % 11},{1_700_000_000 + n * 3600}" for n in range(120)]
