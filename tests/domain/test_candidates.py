@@ -97,3 +97,13 @@ def test_what_does_not_fit_is_refused():
         Candidates(np.zeros((1, 2), np.int64))
     with pytest.raises(ShapeMismatch, match="Did you mean 'score'"):
         of_scores([[1.0]]).column("scor")
+
+
+def test_stacked_parts_share_width_and_columns():
+    first = Candidates(np.array([[1, 2]], dtype=np.int32), {"a": np.array([[5, 4]], dtype=np.float32)})
+    second = Candidates(np.array([[3]], dtype=np.int32), {"b": np.array([[7]], dtype=np.float32)})
+    both = Candidates.stacked([first, second], 2)
+    assert both.item_index.tolist() == [[1, 2], [3, -1]]
+    np.testing.assert_array_equal(both.column("a"), [[5, 4], [np.nan, np.nan]])
+    np.testing.assert_array_equal(both.column("b"), [[np.nan, np.nan], [7, np.nan]])
+    assert Candidates.stacked([first], 1).item_index.tolist() == [[1]]

@@ -89,12 +89,21 @@ class Candidates:
 
     @classmethod
     def stacked(cls, parts: Sequence[Candidates], n: int) -> Candidates:
-        """Put the queries of several parts under each other, each padded or cut to ``n`` places."""
+        """Put the queries of several parts under each other, each padded or cut to ``n`` places.
+
+        A column that only some parts have is NaN elsewhere.
+        """
         if not parts:
             return cls(np.empty((0, n), dtype=np.int32))
         even = [part.padded(n) for part in parts]
-        columns = {name: np.concatenate([part.column(name) for part in even]) for name in even[0].columns}
+        names = dict.fromkeys(name for part in even for name in part.columns)
+        columns = {name: np.concatenate([part._column_or_nan(name) for part in even]) for name in names}
         return cls(np.concatenate([part.item_index for part in even]), columns)
+
+    def _column_or_nan(self, name: str) -> FloatArray:
+        if name in self.columns:
+            return self.columns[name]
+        return np.full(self.item_index.shape, np.nan, dtype=np.float32)
 
     def top(self, n: int, *, by: str) -> Candidates:
         """Return the ``n`` best by a column, best first; padding and NaN last.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from zhiyin.contracts import SCORE, Progress, Recommender, Silent
-from zhiyin.domain import PAD, Candidates, Examples, FloatArray, IndexArray
+from zhiyin.domain import Candidates, Examples, FloatArray, IndexArray
 from zhiyin.evaluation.evaluation import Evaluation, digest_of, targets_seen
 from zhiyin.evaluation.guards import refuse_invalid, refuse_unanswerable
 from zhiyin.evaluation.list_metrics import (
@@ -65,7 +65,7 @@ def evaluate(
         facts=facts,
         values={name: np.concatenate([part.values[name] for part in judged]) for name in judged[0].values},
         ranked=RankedTargets.joined([part.ranked for part in judged]),
-        slates=_joined([part.slates for part in judged]),
+        slates=Candidates.stacked([part.slates for part in judged], settings.longest),
         history_length=examples.queries.histories.lengths,
         queries_digest=digest_of(examples),
         scoring_seconds=sum(part.scoring_seconds for part in judged),
@@ -82,7 +82,7 @@ def _judge(
     seconds = time.perf_counter() - started
     refuse_invalid(answered, chunk.queries, facts.n_items, repeat=settings.repeat)
     ranked = rank_targets(answered.item_index, answered.column(SCORE), chunk.targets)
-    slates = _cut(answered, settings.longest)
+    slates = answered.padded(settings.longest)
     return Evaluation(
         settings=settings,
         facts=facts,
@@ -118,26 +118,3 @@ def _of_slates(slates: IndexArray, facts: CatalogueFacts) -> Mapping[str, PerQue
     elif facts.categories is not None:
         values["diversity"] = diversity_of_categories(slates, facts.categories)
     return values
-
-
-def _cut(slates: Candidates, n: int) -> Candidates:
-    """Return the first ``n`` places, padded where there are fewer."""
-    missing = max(0, n - slates.n_per_query)
-    pad = ((0, 0), (0, missing))
-    items = np.pad(slates.item_index[:, :n], pad, constant_values=PAD)
-    columns = {
-        name: np.pad(column[:, :n], pad, constant_values=np.nan) for name, column in slates.columns.items()
-    }
-    return Candidates(items, columns)
-
-
-def _joined(parts: list[Candidates]) -> Candidates:
-    """Put chunks one after the other; a column that only some chunks have is NaN elsewhere."""
-    names = dict.fromkeys(name for part in parts for name in part.columns)
-    columns = {
-        name: np.concatenate(
-            [part.columns.get(name, np.full(part.item_index.shape, np.nan, np.float32)) for part in parts]
-        )
-        for name in names
-    }
-    return Candidates(np.concatenate([part.item_index for part in parts]), columns)
