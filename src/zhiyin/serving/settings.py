@@ -1,19 +1,68 @@
-"""Settings of the service."""
+"""Settings of the service, and where they come from: a TOML file and the environment."""
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr
 
 from zhiyin.contracts import Config
+from zhiyin.domain.errors import ConfigError, did_you_mean
+
+
+class AccessSettings(Config):
+    """Who may come in, from where and how often."""
+
+    cors_origins: tuple[str, ...] = ()
+    """Web pages that may call the service from a browser, such as https://shop.example; none at first."""
+    docs: bool | None = None
+    """Whether /docs and /openapi.json are shown to everybody. Left out, they are outside production, and ask for
+    an admin key in production; false hides them."""
+    requests_per_second: NonNegativeFloat = 200.0
+    """What one key may ask for, unless the key has its own limit; 0 sets no limit."""
+    burst_seconds: PositiveFloat = Field(default=2.0, le=3_600)
+    """How many seconds' worth of requests a key may spend at once after a pause."""
+    key_cache_seconds: float = Field(default=2.0, ge=0, le=5)
+    """How long a key that was looked up is believed; a revoked key works at most this long."""
+    key_outage_seconds: float = Field(default=300.0, ge=0, le=3_600)
+    """How long a key that was looked up is believed while the database cannot be read."""
+    body_seconds: PositiveFloat = Field(default=20.0, le=600)
+    """How long a request may take to arrive; slower ones are refused with 408. A stream of events may take longer,
+    but never stop for so long."""
+    max_headers: PositiveInt = 100
+    """Most headers of a request; more are refused with 431."""
+    max_header_bytes: PositiveInt = 32_768
+    """Most bytes of all headers of a request together; more are refused with 431."""
+
+
+class PrivacySettings(Config):
+    """What is hidden about the people whose events are kept."""
+
+    secret: SecretStr | None = None
+    """Text of 32 characters or more that nobody can guess. Receipts of erasure and pseudonyms are made with it.
+    Better in the environment, as ZHIYIN_SECRET, than in a file."""
+    previous_secrets: tuple[SecretStr, ...] = ()
+    """Secrets of before; receipts made with them can still be verified."""
+    pseudonymise: bool = False
+    """Whether user ids are replaced by pseudonyms before anything is stored."""
+    personal_fields: tuple[str, ...] = ()
+    """Attributes of users and fields of a context whose values are replaced like user ids; needs pseudonymise."""
 
 
 class ServingSettings(Config):
     """How the service listens and where its limits are."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. The service asks nobody who they are: put a gateway before any other address."""
+    """Address to listen on. Beyond this machine the service answers only requests with a key."""
     port: int = Field(default=8000, ge=0, le=65_535)
     """Port to listen on; 0 takes any free one."""
+    production: bool = False
+    """Whether real people are served: the service then refuses to start with unsafe settings."""
     max_body_bytes: PositiveInt = 8_000_000
     """Longest request body, in bytes; longer ones are refused with 413."""
     n_threads: PositiveInt = 4
@@ -26,3 +75,109 @@ class ServingSettings(Config):
     """How long a stopping service lets running requests finish."""
     log_requests: bool = True
     """Whether every request writes one line of JSON to the standard error stream."""
+    access: AccessSettings = AccessSettings()
+    """Keys, rate limits, browsers."""
+    privacy: PrivacySettings = PrivacySettings()
+    """Pseudonyms and receipts."""
+
+
+PREFIX = "ZHIYIN_"
+_SHORT_NAMES = {"privacy.secret": "ZHIYIN_SECRET"}
+
+
+def environment_names() -> dict[str, str]:
+    """Return the environment variable of each setting → its dotted path.
+
+    The variable is the path in capitals: ``access.cors_origins`` is ``ZHIYIN_ACCESS_CORS_ORIGINS``. Only
+    ``privacy.secret`` has a shorter one, ``ZHIYIN_SECRET``.
+    """
+    return {
+        _SHORT_NAMES.get(path, PREFIX + path.upper().replace(".", "_")): path
+        for path in _paths(ServingSettings, "")
+    }
+
+
+def load_settings(
+    file: str | Path | None = None, environment: Mapping[str, str] = os.environ, **given: Any
+) -> ServingSettings:
+    """Read settings; what is given here goes before the environment, and the environment before the file.
+
+    Args:
+        file: TOML, with the tables ``[access]`` and ``[privacy]``; None reads the environment alone.
+        environment: Variables as `environment_names` lists them; a list is separated by commas, or is JSON.
+        given: Settings of `ServingSettings` by name; None where nothing was given.
+
+    Raises:
+        ConfigError: when the file cannot be read, or a setting is unknown or out of range.
+    """
+    settings = _table_of(Path(file)) if file is not None else {}
+    for path, value in _from_environment(environment).items():
+        *tables, name = path.split(".")
+        table = settings
+        for step in tables:
+            table = table.setdefault(step, {})
+        table[name] = value
+    settings |= {name: value for name, value in given.items() if value is not None}
+    _check_secrets(settings.get("privacy"))
+    loaded: ServingSettings = ServingSettings.parse(settings, where="service")
+    return loaded
+
+
+def _check_secrets(privacy: object) -> None:
+    """Find wrong types here: the general message would show the value."""
+    if not isinstance(privacy, dict):
+        return
+    previous = privacy.get("previous_secrets", [])
+    if not isinstance(privacy.get("secret", ""), str):
+        raise ConfigError("Setting 'service.privacy.secret' is not a text.")
+    if not isinstance(previous, list) or not all(isinstance(secret, str) for secret in previous):
+        raise ConfigError("Setting 'service.privacy.previous_secrets' is not a list of texts.")
+
+
+def _table_of(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings {file} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The settings {file} are not TOML: {error}.") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = environment_names()
+    tables = tuple(f"{PREFIX}{table}_" for table in ("ACCESS", "PRIVACY"))
+    found: dict[str, Any] = {}
+    for name, text in environment.items():
+        if name in known:
+            # Kubernetes sets ZHIYIN_PORT=tcp://10.0.0.7:8000 by itself where a service is called zhiyin.
+            if text and not text.startswith("tcp://"):
+                found[known[name]] = _value(text, known[name])
+        elif name.startswith(tables):
+            raise ConfigError(
+                f"The environment variable {name} is no setting.{did_you_mean(name, known)}",
+                possible=f"The variables are {', '.join(known)}.",
+            )
+    return found
+
+
+def _value(text: str, path: str) -> object:
+    if path.rpartition(".")[2] not in _LISTS:
+        return text
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise ConfigError(f"Setting '{path}' is not a JSON list: check its brackets.") from None
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _paths(config: type[Config], prefix: str) -> Iterator[str]:
+    for name, field in config.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Config):
+            yield from _paths(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+_LISTS = {"cors_origins", "previous_secrets", "personal_fields"}

@@ -1,0 +1,1 @@
+"""Who may do what: keys, rate limits, pseudonyms, receipts, audit."""
