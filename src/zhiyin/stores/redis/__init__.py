@@ -1,0 +1,1 @@
+"""What processes share through Redis: a connection that never hangs, newest positions, rate limits."""
