@@ -1,0 +1,83 @@
+"""From a URL to an index of vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores.vectors.exact import ExactIndex
+from zhiyin.stores.vectors.hnsw import UsearchConfig
+from zhiyin.stores.vectors.index import VectorIndex
+from zhiyin.stores.vectors.usearch import UsearchIndex
+
+_POSSIBLE = (
+    "An index is exact: (in memory), usearch: (in memory) or usearch:///folder, "
+    "postgresql://user:password@host/database, milvus://host:19530 or milvus:///file.db."
+)
+EXACT_BELOW = 100_000
+"""Vectors below which comparing one and all is quick enough; docs/benchmarks.md has the measurement."""
+
+
+def open_index(url: str, *, name: str, dimension: int, tenant: str = "default") -> VectorIndex:
+    """Open, or make, an index.
+
+    Args:
+        url: Which kind and where, such as ``exact:``, ``usearch:?dtype=i8``, ``usearch:///relative/folder``,
+            ``usearch:////absolute/folder``.
+        name: Of the index; several of one tenant may live behind one URL.
+        dimension: D, numbers per vector.
+        tenant: To whom it belongs; tenants do not see each other's vectors.
+
+    Raises:
+        StoreError: when the kind is not known, the store is away, or holds vectors of another dimension.
+        ConfigError: when a setting in the URL is unknown or out of range.
+        MissingExtra: when the package of this kind is not installed.
+    """
+    scheme, colon, rest = url.partition(":")
+    if scheme not in _OPENERS or not colon:
+        raise StoreError(f"The index '{scheme}{colon}' is not known.", possible=_POSSIBLE)
+    if not name or not tenant:
+        raise StoreError("An index needs a name and a tenant; one of them is empty.")
+    if dimension < 1:
+        raise StoreError(f"An index needs vectors of at least 1 number; got {dimension}.")
+    return _OPENERS[scheme](rest, name, dimension, tenant)
+
+
+def suited_index(n_vectors: int) -> str:
+    """Return the URL of the index in memory that suits so many vectors: ``exact:`` or ``usearch:``."""
+    return "exact:" if n_vectors < EXACT_BELOW else "usearch:"
+
+
+def _open_exact(rest: str, name: str, dimension: int, tenant: str) -> VectorIndex:  # noqa: ARG001
+    if rest.strip("/"):
+        raise StoreError(f"An exact index lives in memory and takes no place; got 'exact:{rest}'.")
+    return ExactIndex(dimension)
+
+
+def _open_usearch(rest: str, name: str, dimension: int, tenant: str) -> VectorIndex:
+    place, _, settings = rest.partition("?")
+    config = UsearchConfig.parse(dict(parse_qsl(settings, keep_blank_values=True)))
+    path = unquote(place.removeprefix("///"))
+    if not path:
+        return UsearchIndex(dimension, config)
+    if not place.startswith("///"):
+        raise StoreError(
+            f"'usearch:{place}' names no folder.",
+            possible="A folder is usearch:///folder (relative) or usearch:////folder (absolute).",
+        )
+    return UsearchIndex(dimension, config, folder=Path(path) / _as_file_name(tenant) / _as_file_name(name))
+
+
+def _as_file_name(text: str) -> str:
+    """Return a name no other text has, not even where capitals make no difference."""
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return f"{quote(text, safe='')[:60]}-{digest}"
+
+
+_OPENERS: dict[str, Callable[[str, str, int, str], VectorIndex]] = {
+    "exact": _open_exact,
+    "usearch": _open_usearch,
+}
