@@ -69,9 +69,9 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert found['zhiyin_request_seconds_count{route="/v1/recommend"}'] == 3
     for stage in ("history", "filter", "rank", "explain"):
         assert found[f'zhiyin_stage_seconds_count{{stage="{stage}"}}'] == 1
-    assert found['zhiyin_bundle_info{version="in-memory"}'] == 1
-    assert found["zhiyin_items"] == 31
-    assert found["zhiyin_users"] == 40
+    assert found['zhiyin_bundle_info{tenant="default",version="in-memory"}'] == 1
+    assert found['zhiyin_items{tenant="default"}'] == 31
+    assert found['zhiyin_users{tenant="default"}'] == 40
     assert found["zhiyin_impressions_dropped_total"] == 0
 
 
