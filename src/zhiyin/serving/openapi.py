@@ -8,11 +8,18 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from zhiyin.serving.access.gate import Gate
+from zhiyin.serving.access.scopes import scope_of
 from zhiyin.serving.examples import Examples
 from zhiyin.serving.problems import MEDIA_TYPE, TITLES, Problem
 
 _SAID: Mapping[str, str] = {
     "malformed-json": "The body is not JSON: unexpected end of data: line 1 column 12 (char 11).",
+    "unauthenticated": "The key is not known.",
+    "forbidden": "DELETE /v1/users needs the scope admin.",
+    "request-timeout": "The body did not arrive within 20 seconds.",
+    "rate-limited": "The key 5f0c2a9be1d37740 asks for more than 200 requests a second.",
+    "headers-too-large": "The request has 120 headers of 4000 bytes.",
     "not-found": "There is no route /v1/recomend.",
     "unknown-item": "The catalogue does not hold the item 'B00X'.",
     "unknown-user": "Nobody has the user id 'ann'; there was nothing to remove.",
@@ -26,7 +33,8 @@ _SAID: Mapping[str, str] = {
 }
 """An example of the detail of each kind of problem."""
 
-_WITH_BODY = ("malformed-json", "too-large", "unsupported-media-type")
+_WITH_BODY = ("malformed-json", "request-timeout", "too-large", "unsupported-media-type")
+_WITH_KEY = ("unauthenticated", "forbidden", "rate-limited", "headers-too-large", "store-unavailable")
 _COMPUTED = ("invalid-request", "internal-error", "overloaded")
 _WRITTEN = ("invalid-request", "internal-error", "store-unavailable")
 
@@ -59,7 +67,27 @@ def describe(app: FastAPI, examples: Examples) -> dict[str, Any]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _describe_route(operation, (method.upper(), path), examples)
+    around: list[object] = [middleware.cls for middleware in app.user_middleware]
+    if Gate in around:
+        _describe_access(document)
     return document
+
+
+def _describe_access(document: dict[str, Any]) -> None:
+    """Say how a key is sent, which routes need one, and what comes without."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer zk_…`."},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+    }
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            scope = scope_of(method.upper(), path)
+            if scope is None:
+                continue
+            operation["security"] = [{"bearer": []}, {"key": []}]
+            operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".strip()
+            for kind in _WITH_KEY:
+                _add_error(operation["responses"], kind)
 
 
 def _describe_route(operation: dict[str, Any], route: tuple[str, str], examples: Examples) -> None:

@@ -25,13 +25,18 @@ MAX_ERRORS = 20
 
 TITLES: Mapping[str, tuple[int, str]] = {
     "malformed-json": (400, "The body is not JSON"),
+    "unauthenticated": (401, "The request has no valid key"),
+    "forbidden": (403, "The key lacks the scope for this"),
     "not-found": (404, "There is no such route"),
     "unknown-item": (404, "The catalogue does not hold this item"),
     "unknown-user": (404, "Nobody has this user id"),
     "method-not-allowed": (405, "The route does not take this method"),
+    "request-timeout": (408, "The body did not arrive in time"),
     "too-large": (413, "The body is too long"),
     "unsupported-media-type": (415, "The body is not declared as JSON"),
     "invalid-request": (422, "The request cannot be understood"),
+    "rate-limited": (429, "The key asks too often"),
+    "headers-too-large": (431, "The headers are too long or too many"),
     "internal-error": (500, "The service failed"),
     "store-unavailable": (503, "The store cannot be written to"),
     "overloaded": (503, "Too many requests are waiting"),
