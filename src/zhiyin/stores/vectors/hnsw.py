@@ -84,9 +84,10 @@ class Layout:
 
     A graph of plain inner products is hard to walk: long vectors are everybody's neighbours. So a vector x is
     stored with more numbers that bring its length up to ``length``, as in Bachrach et al. 2014 (Speeding up
-    the Xbox recommender system), section 3; queries hold 0 there, so that products stay those of x. ``length``
-    is not the longest but the 90 % quantile, because a few very long vectors would make all others look
-    alike; longer vectors are stored as they are. Products are right for any ``length``: it only shapes the graph.
+    the Xbox recommender system), section 3; queries hold 0 there, so that products stay those of x.
+    ``length`` is not the longest but the 90 % quantile, because a few very long vectors would make all others
+    look alike; longer vectors are stored as they are. Products are right for any ``length``: it only shapes
+    the graph.
 
     Attributes:
         dtype: ``f32``, ``f16`` or ``i8``.
@@ -100,7 +101,7 @@ class Layout:
 
     @classmethod
     def of(cls, vectors: FloatArray, dtype: str, *, headroom: float = 1.0) -> Layout:
-        """Choose the layout that suits (M, D) vectors, M at least 1, and in ``i8`` larger ones by `headroom`."""
+        """Choose what suits (M, D) vectors, M at least 1; ``i8`` also holds numbers `headroom` times as large."""
         length = float(np.quantile(np.linalg.norm(vectors, axis=1), _QUANTILE))
         largest = headroom * float(np.abs(vectors).max(initial=0.0)) or 1.0
         return cls(dtype, length, largest / _I8_LARGEST if dtype == "i8" else 1.0)
@@ -133,7 +134,7 @@ class Layout:
         """Return the (M, D) vectors of what the graph stores."""
         return written[:, : -self.n_added].astype(np.float32) * np.float32(self.step)
 
-    def _cast(self, values: FloatArray) -> npt.NDArray[Any]:
+    def _cast(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
         if self.dtype != "i8":
             return values
         return np.clip(np.rint(values), -_I8_LARGEST, _I8_LARGEST).astype(np.int8)
