@@ -1,0 +1,1 @@
+"""How live experiments are measured and judged: always-valid intervals, guard-rails, interleaving."""

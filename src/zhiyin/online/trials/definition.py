@@ -1,0 +1,171 @@
+"""What somebody writes down to start an experiment, and how it is kept in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from zhiyin.contracts import Config, Probability
+from zhiyin.domain.errors import ConfigError
+from zhiyin.evaluation.live.question import GuardRail, MeasuringSettings, Question, SuccessMetric
+from zhiyin.stores.records import StoredDocument
+
+KIND = "experiment"
+"""Kind of the documents that hold experiments."""
+
+_MOST_ARMS = 5
+
+
+def _is_plain(name: str) -> str:
+    if not name or any(sign in name for sign in ",/\\") or not name.isprintable() or name != name.strip():
+        raise ValueError("a name has at least one sign, and no comma, slash or control sign")
+    return name
+
+
+Name = Annotated[str, Field(max_length=80), AfterValidator(_is_plain)]
+
+
+class Arm(Config):
+    """One way to answer; an arm with neither bundle nor settings answers as the service does anyway."""
+
+    share: float = Field(gt=0.0, le=1.0)
+    """Share of the users of the experiment; the shares of all arms add up to 1."""
+    bundle: str | None = None
+    """Version of the bundle that answers; without it the active one."""
+    diversity: Probability | None = None
+    """Diversity of its slates where a request does not ask for one."""
+    boost: tuple[dict[str, Any], ...] = ()
+    """Boosts that are added to those of a request: {"filter": …, "by": …}."""
+    pipeline: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the pipeline that differ, such as {"merge": {"weights": …}}."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that differ from an ordinary answer."""
+        return self.model_dump(include={"diversity", "boost", "pipeline"}, exclude_defaults=True)
+
+
+class Trial(Config):
+    """An experiment with living users: its arms, what is to rise and what must not suffer."""
+
+    name: Name
+    """Distinct among experiments; slates carry it."""
+    kind: Literal["ab", "interleaving"] = "ab"
+    """ab shows every user one arm; interleaving mixes the slates of two."""
+    arms: dict[Name, Arm]
+    """Arm → how it answers; 2 to 5, exactly 2 for interleaving."""
+    control: str
+    """The arm that the others are compared with."""
+    share_of_users: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of all users that takes part."""
+    metric: SuccessMetric = "ctr"
+    """What is to rise (or fall, where lower is better)."""
+    guard_rails: tuple[GuardRail, ...] = ()
+    """Metrics that must not become worse by more than a given share."""
+    start: int | None = Field(default=None, ge=0)
+    """UTC seconds from which users are assigned; without it at once."""
+    stop: int | None = Field(default=None, ge=0)
+    """UTC seconds from which nobody is; without it when somebody stops it."""
+    salt: str = ""
+    """Text that decides which user is in which arm; without it the name of the experiment."""
+    measuring: MeasuringSettings = MeasuringSettings()
+    """How slates and events are joined, and when a conclusion may be drawn."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Trial:
+        if not 2 <= len(self.arms) <= _MOST_ARMS:
+            raise ValueError(f"there are {len(self.arms)} arms; an experiment has 2 to {_MOST_ARMS}")
+        if self.kind == "interleaving" and len(self.arms) != 2:
+            raise ValueError(f"there are {len(self.arms)} arms; an interleaving has exactly 2")
+        if self.kind == "interleaving" and self.guard_rails:
+            raise ValueError("an interleaving shows everybody both arms, so it cannot watch guard_rails")
+        if self.control not in self.arms:
+            raise ValueError(f"control is '{self.control}', which is no arm; arms are {', '.join(self.arms)}")
+        total = sum(arm.share for arm in self.arms.values())
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"the shares of the arms add up to {total:g}, not to 1")
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"it stops at {self.stop}, before it starts at {self.start}")
+        watched = [rail.metric for rail in self.guard_rails]
+        if len(set(watched)) < len(watched):
+            raise ValueError(f"a metric is in guard_rails twice: {', '.join(watched)}")
+        return self
+
+
+class StartedTrial(Config):
+    """An experiment as the store keeps it."""
+
+    trial: Trial
+    """What was asked for, with its start filled in."""
+    buckets: tuple[tuple[int, int], ...]
+    """Ranges (from, to) of the 10,000 buckets of users that it holds; ``to`` is not included."""
+    stopped: int | None = None
+    """UTC seconds when somebody stopped it; None while it runs."""
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return self.trial.name
+
+    @property
+    def start(self) -> int:
+        """UTC seconds."""
+        return self.trial.start or 0
+
+    @property
+    def stop(self) -> int | None:
+        """UTC seconds when it stopped, or is to stop; None while nobody said so."""
+        ends = [end for end in (self.stopped, self.trial.stop) if end is not None]
+        return min(ends) if ends else None
+
+    def is_over(self, now: float | None = None) -> bool:
+        """Whether nobody is assigned any more."""
+        stop = self.stop
+        return stop is not None and stop <= (time.time() if now is None else now)
+
+    def question(self) -> Question:
+        """What its report is to answer."""
+        trial = self.trial
+        return Question(
+            name=trial.name,
+            shares={name: arm.share for name, arm in trial.arms.items()},
+            control=trial.control,
+            metric=trial.metric,
+            start=self.start,
+            stop=self.stop,
+            guard_rails=trial.guard_rails,
+            is_interleaving=trial.kind == "interleaving",
+            measuring=trial.measuring,
+        )
+
+
+def parse_trial(settings: Mapping[str, Any]) -> Trial:
+    """Read a definition, from JSON, TOML or a request.
+
+    Raises:
+        ConfigError: when something in it is unknown, missing or does not fit.
+    """
+    trial: Trial = Trial.parse(dict(settings), where=KIND)
+    return trial
+
+
+def read_started(document: StoredDocument) -> StartedTrial | None:
+    """Read a stored experiment; None where the document was removed.
+
+    Raises:
+        ConfigError: when a newer version wrote it.
+    """
+    if document.kind != KIND or document.body is None:
+        return None
+    started: StartedTrial = StartedTrial.parse(dict(document.body), where=f"{KIND}.{document.name}")
+    return started
+
+
+def unknown_trial(name: str, known: list[str]) -> ConfigError:
+    """The error for an experiment that is not there."""
+    return ConfigError(
+        f"There is no experiment '{name}'.", possible=f"Experiments: {', '.join(known) or 'none'}."
+    )

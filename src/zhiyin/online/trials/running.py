@@ -1,0 +1,160 @@
+"""Start, stop and judge experiments; what the command line and the service call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from zhiyin.domain.errors import ConfigError
+from zhiyin.evaluation.live.judging import AnswerCounts, judge
+from zhiyin.evaluation.live.ledger import read_ledger
+from zhiyin.evaluation.live.verdict import TrialReport
+from zhiyin.online.trials.assignment import N_BUCKETS, free_buckets, n_free
+from zhiyin.online.trials.definition import KIND, StartedTrial, Trial, read_started, unknown_trial
+from zhiyin.stores.events import EventStore
+
+
+def started_trials(store: EventStore) -> list[StartedTrial]:
+    """Return every experiment of a store, oldest first, ended ones included."""
+    read = [read_started(document) for document in store.documents(KIND)]
+    return sorted((one for one in read if one is not None), key=lambda one: (one.start, one.name))
+
+
+def started_trial(store: EventStore, name: str) -> StartedTrial:
+    """Return one experiment.
+
+    Raises:
+        ConfigError: when there is none of this name.
+    """
+    known = started_trials(store)
+    found = next((one for one in known if one.name == name), None)
+    if found is None:
+        raise unknown_trial(name, [one.name for one in known])
+    return found
+
+
+def start(store: EventStore, trial: Trial, *, now: int | None = None) -> StartedTrial:
+    """Store an experiment; every process follows from the change log.
+
+    It takes users that no other experiment holds: the first free ones of 10,000 buckets. An experiment of the
+    same name that still runs is changed in place and keeps its users; more may be taken in, but its arms and
+    their shares stay, for users who move from arm to arm would spoil its figures.
+
+    Args:
+        store: Of one tenant.
+        trial: What is asked for.
+        now: UTC seconds; the clock by default.
+
+    Raises:
+        ConfigError: when too few users are free, an arm's bundle is not stored, an ended experiment has this
+            name, or a change of a running one would make its figures worthless.
+    """
+    now = int(time.time()) if now is None else now
+    known = started_trials(store)
+    before = next((one for one in known if one.name == trial.name), None)
+    if before is not None:
+        _refuse_change(before, trial, now)
+    _refuse_unknown_bundles(store, trial)
+    held = [
+        buckets for one in known if one.name != trial.name and not one.is_over(now) for buckets in one.buckets
+    ]
+    begin = before.start if before is not None else trial.start if trial.start is not None else now
+    started = StartedTrial(
+        trial=trial.model_copy(update={"start": begin}),
+        buckets=_buckets(trial, held, () if before is None else before.buckets),
+    )
+    store.put_document(KIND, trial.name, started.model_dump(mode="json")).result()
+    return started
+
+
+def stop(store: EventStore, name: str, *, now: int | None = None) -> StartedTrial:
+    """End an experiment: its users get the ordinary answer again, its report stays.
+
+    Raises:
+        ConfigError: when there is none of this name.
+    """
+    now = int(time.time()) if now is None else now
+    found = started_trial(store, name)
+    if not found.is_over(now):
+        found = found.model_copy(update={"stopped": max(now, found.start)})
+        store.put_document(KIND, name, found.model_dump(mode="json")).result()
+    return found
+
+
+def report(
+    store: EventStore,
+    name: str,
+    *,
+    answers: Mapping[str, AnswerCounts] | None = None,
+    now: int | None = None,
+) -> TrialReport:
+    """Say what an experiment has shown so far; it may be asked as often as one likes.
+
+    Args:
+        store: Of one tenant.
+        name: Of the experiment.
+        answers: Arm → answers and slow ones, for the guard-rail ``slow_answers``.
+        now: UTC seconds; the clock by default.
+
+    Raises:
+        ConfigError: when there is none of this name.
+    """
+    question = started_trial(store, name).question()
+    ledger = read_ledger(store, question, int(time.time()) if now is None else now)
+    return judge(ledger, question, answers)
+
+
+def _buckets(
+    trial: Trial, held: list[tuple[int, int]], own: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Keep what a running experiment has and add what it lacks."""
+    n_wanted = round(trial.share_of_users * N_BUCKETS)
+    n_own = sum(end - begin for begin, end in own)
+    more = free_buckets([*held, *own], n_wanted - n_own)
+    if more is None:
+        n_possible = n_own + n_free([*held, *own])
+        raise ConfigError(
+            f"The experiment '{trial.name}' wants {trial.share_of_users:.4g} of all users; "
+            "other experiments hold them.",
+            possible=f"At most {n_possible / N_BUCKETS:.4g} can take part now.",
+            remedy="Lower share_of_users, or stop another experiment.",
+        )
+    return (*own, *more)
+
+
+def _refuse_change(before: StartedTrial, trial: Trial, now: int) -> None:
+    if before.is_over(now):
+        raise ConfigError(
+            f"An experiment '{trial.name}' has ended; its slates and its report carry that name.",
+            remedy="Give the new one another name.",
+        )
+    has_begun = before.start <= now
+    fixed = ("kind", "control", "metric", "salt", "start", "arms")
+    changed = [
+        name
+        for name in fixed
+        if getattr(trial, name) != getattr(before.trial, name)
+        and not (name == "start" and trial.start is None)
+    ]
+    if trial.share_of_users < before.trial.share_of_users:
+        changed.append("share_of_users")
+    if has_begun and changed:
+        raise ConfigError(
+            f"The experiment '{trial.name}' runs; changing {', '.join(changed)} would make its figures "
+            "worthless.",
+            possible="Taking in more users and changing guard_rails, stop or measuring is possible.",
+            remedy="Stop it and start another one.",
+        )
+
+
+def _refuse_unknown_bundles(store: EventStore, trial: Trial) -> None:
+    wanted = {arm.bundle for arm in trial.arms.values() if arm.bundle is not None}
+    if not wanted:
+        return
+    known = [bundle.version for bundle in store.bundles()]
+    missing = sorted(wanted - set(known))
+    if missing:
+        raise ConfigError(
+            f"The bundle '{missing[0]}' of an arm is not in the store.",
+            possible=f"Stored versions: {', '.join(known) or 'none'}.",
+        )
