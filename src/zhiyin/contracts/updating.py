@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
 from pydantic import PositiveFloat, PositiveInt
 
 from zhiyin.contracts.component import Config, Probability
@@ -46,7 +45,8 @@ class Steps:
         has_before = self.before.lengths > 0
         newest = np.full(len(self), PAD, dtype=np.int32)
         newest[has_before] = self.before.item_index[self.before.offsets[1:][has_before] - 1]
-        return newest == self.item_index
+        same: BoolArray = newest == self.item_index
+        return same
 
     def slice(self, start: int, stop: int) -> Steps:
         """Return steps ``start:stop``."""
@@ -89,7 +89,10 @@ class Steps:
         if not is_earlier.all():
             before = before.where(is_earlier)
         return cls(
-            before.without_repeats(), histories.item_index[positions], histories.event_index[positions], moment
+            before.without_repeats(),
+            histories.item_index[positions],
+            histories.event_index[positions],
+            moment,
         )
 
 
@@ -119,4 +122,4 @@ class Growth:
     """
 
     is_new: BoolArray
-    continuing: Continuing = Continuing()
+    continuing: Continuing = Continuing()  # noqa: RUF009 - frozen

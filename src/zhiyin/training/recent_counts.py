@@ -37,7 +37,10 @@ class RecentCounts:
         return sum(len(keys) for keys, _ in self.runs)
 
     def plus(
-        self, heads: npt.NDArray[np.integer], tails: npt.NDArray[np.integer], weights: npt.NDArray[np.floating]
+        self,
+        heads: npt.NDArray[np.integer],
+        tails: npt.NDArray[np.integer],
+        weights: npt.NDArray[np.floating],
     ) -> RecentCounts:
         """Return these counts with (n,) weights added to (n,) pairs; pairs may repeat."""
         keys = (heads.astype(np.int64) << _SHIFT) | tails.astype(np.int64)

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from zhiyin.contracts.opinions import Edges
 from zhiyin.contracts.updating import Steps, weights_of
-from zhiyin.domain import FloatArray, IndexArray
+from zhiyin.domain import FloatArray, Histories, IndexArray
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.training.recent_counts import Doubles, RecentCounts
 
@@ -62,10 +63,28 @@ class RecentEdges:
 
     def add_to(self, scores: FloatArray, start: sp.csr_array, config: ItemGraphConfig) -> None:
         """Walk the recent edges from (B, I) sparse start weights, and add to (B, I) float32 scores."""
-        place, tails, values = self._scaled(start.indices, config)
         row = np.repeat(np.arange(start.shape[0], dtype=np.int64), np.diff(start.indptr))
-        flat = row[place] * scores.shape[1] + tails
-        np.add.at(scores.reshape(-1), flat, (values * start.data[place]).astype(np.float32))
+        edges = self._walked(row, start.indices, start.data, config)
+        np.add.at(scores.reshape(-1), edges.row * scores.shape[1] + edges.item, edges.weight)
+
+    def walked(self, histories: Histories, weights: FloatArray, config: ItemGraphConfig) -> Edges:
+        """Follow the recent edges from every event of B histories; (T,) weights are what the events count."""
+        return self._walked(histories.row_of_event, histories.item_index, weights, config)
+
+    def _walked(
+        self,
+        row: npt.NDArray[np.int64],
+        heads: npt.NDArray[np.integer],
+        weights: FloatArray,
+        config: ItemGraphConfig,
+    ) -> Edges:
+        place, tails, values = self._scaled(heads, config)
+        values *= weights[place]
+        if (values <= 0).any():
+            # What a weaker repeat takes back from training cannot be taken out of edges already scaled.
+            kept = values > 0
+            place, tails, values = place[kept], tails[kept], values[kept]
+        return Edges(row[place], tails, values.astype(np.float32))
 
     def between(self, heads: IndexArray, tails: IndexArray, config: ItemGraphConfig) -> FloatArray:
         """Return (M, N) float32 scaled edges from M to N items."""
@@ -115,8 +134,8 @@ class RecentEdges:
             RecentCounts.of_run(arrays[f"{name}.keys"], arrays[f"{name}.units"])
             for name in ("recent", "recent_columns")
         )
-        sums = (np.asarray(arrays[name], dtype=np.float32) for name in ("row_sums", "column_sums"))
-        return cls(*sums, counts, of_columns, n_events)
+        rows, columns = (np.asarray(arrays[name], dtype=np.float32) for name in ("row_sums", "column_sums"))
+        return cls(rows, columns, counts, of_columns, n_events)
 
     def _scaled(
         self, heads: npt.NDArray[np.integer], config: ItemGraphConfig
