@@ -33,5 +33,7 @@ class PipelineConfig(Config):
     """Text encoder: 'default', a Hugging Face id, or a folder."""
     sources: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """Source name → its settings."""
+    absorb: bool = True
+    """Sources that can count an event at once do so; without it, counts wait for the next training."""
     merge: MergeConfig = MergeConfig()
     """How the opinions of the sources become one score."""

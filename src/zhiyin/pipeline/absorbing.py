@@ -1,0 +1,34 @@
+"""Events that just happened, handed to every source that learns from them at once."""
+
+from __future__ import annotations
+
+import logging
+
+from zhiyin.contracts import Steps
+from zhiyin.pipeline.pipeline import Pipeline
+
+_LOG = logging.getLogger(__name__)
+
+
+def absorb(pipeline: Pipeline, steps: Steps) -> None:
+    """Let the sources of a pipeline count new events; whoever asks next gets answers that reflect them.
+
+    Call it from one thread, in the order of the log, and not while items are added. A source that fails
+    while serving is skipped and counted, as one that fails to rank.
+
+    Args:
+        pipeline: With ``config.absorb``; otherwise nothing happens.
+        steps: New events; portions make no difference.
+    """
+    if not pipeline.config.absorb or not len(steps):
+        return
+    for source in pipeline.sources:
+        if not source.absorbs_events:
+            continue
+        try:
+            source.absorb(steps)
+        except Exception:
+            if not pipeline.skip_failing_sources:
+                raise
+            _LOG.exception("the source %s could not absorb %d events", source.name, len(steps))
+            pipeline.failures[source.name] = pipeline.failures.get(source.name, 0) + 1
