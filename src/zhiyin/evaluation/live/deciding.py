@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from zhiyin.evaluation.live.figures import percent, signed, with_p
 from zhiyin.evaluation.live.measures import MEASURES
 from zhiyin.evaluation.live.planning import MISMATCH
 from zhiyin.evaluation.live.question import MeasuringSettings
@@ -25,7 +26,7 @@ def decide(report: TrialReport, rules: MeasuringSettings) -> tuple[Decision, str
         return Decision.STOP, (
             f"Stop '{rail.arm}': {rail.metric} is {figure(rail.arm_value)} against "
             f"{figure(rail.control_value)} of the control, worse by more than the "
-            f"{_percent(rail.worst_change)} that were accepted."
+            f"{percent(rail.worst_change)} that were accepted."
         )
     better = [one for one in report.comparisons if _direction(one, rules) > 0]
     if better:
@@ -74,7 +75,7 @@ def _no_winner(report: TrialReport, rules: MeasuringSettings) -> str:
     if worse:
         return f"Keep '{report.control}': {'; '.join(_told(one) for one in worse)}."
     return (
-        f"Keep '{report.control}': no arm can be better on {report.metric} by {_percent(rules.worth_while)}, "
+        f"Keep '{report.control}': no arm can be better on {report.metric} by {percent(rules.worth_while)}, "
         f"which is what would be worth while; {'; '.join(_told(one) for one in report.comparisons)}."
     )
 
@@ -91,7 +92,7 @@ def _undecided(report: TrialReport, rules: MeasuringSettings) -> str:
     if advice is None or not math.isfinite(advice.days) or not advice.days:
         return f"Go on: {told}."
     return (
-        f"Go on: {told}. A change of {_percent(advice.change)} takes about {advice.users_per_arm:,} "
+        f"Go on: {told}. A change of {percent(advice.change)} takes about {advice.users_per_arm:,} "
         f"users an arm, {advice.days:.0f} more days as they come now."
     )
 
@@ -100,15 +101,15 @@ def _told(one: Comparison) -> str:
     if one.metric not in MEASURES:
         wins = "'" + one.arm + "'" if one.difference.value > 0 else "the control"
         return (
-            f"{_percent(0.5 + abs(one.difference.value) / 2)} of the clicks went to items of {wins} "
+            f"{percent(0.5 + abs(one.difference.value) / 2)} of the clicks went to items of {wins} "
             f"(preference {figure(one.difference.value)}, between {figure(one.difference.low)} and "
-            f"{figure(one.difference.high)}; p = {_p(one.p_value)})"
+            f"{figure(one.difference.high)}; {with_p(one.p_value)})"
         )
     change = one.change
     return (
         f"{one.metric} of '{one.arm}' is {figure(one.arm_value)} against {figure(one.control_value)} "
-        f"({_signed(change.value)}, between {_signed(change.low)} and {_signed(change.high)}; "
-        f"p = {_p(one.p_value)})"
+        f"({signed(change.value)}, between {signed(change.low)} and {signed(change.high)}; "
+        f"{with_p(one.p_value)})"
     )
 
 
@@ -119,18 +120,6 @@ def _mismatch(report: TrialReport) -> str:
         for arm in report.arms
     )
     return (
-        f"No conclusion: {found} (p = {_p(report.share_p_value)}). Something loses or moves "
+        f"No conclusion: {found} ({with_p(report.share_p_value)}). Something loses or moves "
         "users of an arm; find it before any figure is believed."
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %" if math.isfinite(share) else "–"
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f} %" if math.isfinite(share) else "–"
-
-
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
