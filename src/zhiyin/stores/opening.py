@@ -1,46 +1,57 @@
-"""From the URL of a store to the store."""
+"""From the URL of a database to the database."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from urllib.parse import unquote
 
 from zhiyin.domain.errors import MissingExtra, StoreError
-from zhiyin.stores.events import EventStore
+from zhiyin.stores.events import Database
 
 
-def open_store(url: str) -> EventStore:
-    """Open, or make, the store behind a URL.
+def open_database(url: str) -> Database:
+    """Open the database behind a URL; SQLite files and tables are made where they are missing.
 
     Args:
-        url: ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
+        url: ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db`` or
+            ``postgresql://user:password@host:5432/database``.
 
     Raises:
-        StoreError: when the URL names no store this version has, or the store cannot be opened.
-        MissingExtra: when SQLAlchemy is not installed.
+        StoreError: when the URL names no database this version knows, or it cannot be opened.
+        MissingExtra: when a package that is needed is not installed.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in _OPENERS or not rest:
         raise StoreError(
-            f"The store '{url}' is not known.",
-            possible="A store is sqlite:///file.db (relative) or sqlite:////folder/file.db (absolute).",
+            f"The store '{_without_secrets(url)}' is not known.",
+            possible="A store is sqlite:///file.db (relative), sqlite:////folder/file.db (absolute) or "
+            "postgresql://user:password@host/database.",
         )
+    if find_spec("sqlalchemy") is None:
+        raise MissingExtra("sqlalchemy", "serve")
+    if find_spec("alembic") is None:
+        raise MissingExtra("alembic", "serve")
     return _OPENERS[scheme](rest)
 
 
-def _open_sqlite(rest: str) -> EventStore:
+def _without_secrets(url: str) -> str:
+    """Return a URL without what may be a password."""
+    return re.sub(r"//[^/]*@", "//…@", url).partition("?")[0]
+
+
+def _open_sqlite(rest: str) -> Database:
     path = unquote(rest.removeprefix("/").partition("?")[0])
     if not path or path == ":memory:":
         raise StoreError(
             "A store in memory would lose every event when the service stops.",
             remedy="Name a file:  sqlite:///zhiyin.db",
         )
-    if find_spec("sqlalchemy") is None:
-        raise MissingExtra("sqlalchemy", "serve")
-    from zhiyin.stores.sqlite import SqliteStore  # noqa: PLC0415
+    from zhiyin.stores.database import SqlDatabase  # noqa: PLC0415
+    from zhiyin.stores.sqlite import SqliteBackend  # noqa: PLC0415
 
-    return SqliteStore(path)
+    return SqlDatabase(SqliteBackend(path))
 
 
-_OPENERS: dict[str, Callable[[str], EventStore]] = {"sqlite": _open_sqlite}
+_OPENERS: dict[str, Callable[[str], Database]] = {"sqlite": _open_sqlite}

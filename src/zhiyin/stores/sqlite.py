@@ -1,40 +1,35 @@
-"""The default store: one SQLite file, durable, without a server."""
+"""The default database: one SQLite file, durable, without a server."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, ClassVar
 
-import polars as pl
 import sqlalchemy as sql
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from zhiyin.domain.errors import StoreError
-from zhiyin.stores import changes, tables
-from zhiyin.stores.events import BATCH_SCHEMA
-from zhiyin.stores.records import Event, Impression, StoreCounts, StoredItem, StoredUser
-from zhiyin.stores.writer import GroupWriter
-
-# Windows has no such locks; there, two services on one file are not noticed.
-fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
+from zhiyin.stores.backend import Backend, filled_columns
+from zhiyin.stores.file_lock import FileLock
+from zhiyin.stores.log import OpenLog
+from zhiyin.stores.migrating import migrate
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another program that holds the file."""
 
+_POOL = {"pool_size": 8, "max_overflow": 56}
+_KEEPS_NUL = "text with a character that UTF-8 does not have"
 
-class SqliteStore:
-    """Keeps everything in one file; fulfils `EventStore`.
 
-    The file is in WAL mode with ``synchronous=FULL``: a commit has reached the disk. One service uses a file
-    at a time, because the live state of a second one would not see what the first one writes.
+class SqliteBackend(Backend):
+    """One file in WAL mode with ``synchronous=FULL``: a commit has reached the disk, readers never wait.
+
+    One process uses a file at a time, held by a lock beside it.
 
     Args:
         path: The file; it is made, with its folder, when it is not there.
@@ -44,164 +39,90 @@ class SqliteStore:
             use by another service, or cannot be written.
     """
 
+    is_shared: ClassVar[bool] = False
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = _lock_file(self.path)
+        self.label = f"The store {self.path}"
+        self._lock = FileLock(self.path)
+        self._must_empty_log = False
         try:
-            self._engine = _engine(self.path)
-            with self._store_errors():
-                _prepare(self._engine, self.path)
-        except BaseException:
-            _unlock(self._lock)
+            self.engine = _engine(self.path)
+            self.writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+            with self.writing.begin() as connection:
+                migrate(connection, str(self.path))
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, Exception):
+                raise self.store_error(error) from None
             raise
-        writing = self._engine.execution_options(begin="BEGIN IMMEDIATE")
-        self._writer = GroupWriter(writing.begin, self._as_store_error)
 
-    def append_events(
-        self, events: Sequence[Event], *, on_durable: Callable[[list[bool]], None] | None = None
-    ) -> Future[list[bool]]:
-        """Add events to the log; see `EventStore`."""
-        return self._writer.submit(lambda connection: changes.append_events(connection, events), on_durable)
+    def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
+        """Read the heads; `BEGIN IMMEDIATE` keeps every other writer out already."""
+        logs = {}
+        for tenant in tenants:
+            found = connection.exec_driver_sql(
+                "SELECT position FROM log_heads WHERE tenant = ?", (tenant,)
+            ).scalar_one_or_none()
+            if found is None:
+                connection.exec_driver_sql(
+                    "INSERT INTO log_heads (tenant, position) VALUES (?, 0)", (tenant,)
+                )
+            logs[tenant] = OpenLog(tenant, found or 0, found or 0)
+        return logs
 
-    def put_item(
-        self,
-        item_id: str,
-        attributes: Mapping[str, Any],
-        *,
-        on_durable: Callable[[StoredItem], None] | None = None,
-    ) -> Future[StoredItem]:
-        """Add or change attributes of an item; see `EventStore`."""
-        return self._writer.submit(
-            lambda connection: changes.put_item(connection, item_id, attributes), on_durable
-        )
-
-    def delete_item(self, item_id: str, *, on_durable: Callable[[bool], None] | None = None) -> Future[bool]:
-        """Mark an item as deleted; see `EventStore`."""
-        return self._writer.submit(lambda connection: changes.delete_item(connection, item_id), on_durable)
-
-    def put_user(
-        self,
-        user_id: str,
-        attributes: Mapping[str, Any],
-        *,
-        on_durable: Callable[[StoredUser], None] | None = None,
-    ) -> Future[StoredUser]:
-        """Add or change attributes of a user; see `EventStore`."""
-        return self._writer.submit(
-            lambda connection: changes.put_user(connection, user_id, attributes), on_durable
-        )
-
-    def delete_user(self, user_id: str, *, on_durable: Callable[[bool], None] | None = None) -> Future[bool]:
-        """Remove a user; see `EventStore`. Its bytes are overwritten, in the log too."""
-
-        def forget(was_known: bool) -> None:
-            if on_durable is not None:
-                on_durable(was_known)
-            self._empty_write_ahead_log()
-
-        return self._writer.submit(lambda connection: changes.delete_user(connection, user_id), forget)
-
-    def append_impressions(self, impressions: Sequence[Impression]) -> Future[None]:
-        """Add shown slates; see `EventStore`."""
-        return self._writer.submit(lambda connection: changes.append_impressions(connection, impressions))
-
-    def event_batches(self, size: int = 200_000) -> Iterator[pl.DataFrame]:
-        """Yield the event log; see `EventStore`."""
-        columns = [tables.events.c[name] for name in BATCH_SCHEMA]
-        last = -1
-        while True:
-            after = sql.select(*columns).where(tables.events.c.sequence > last)
-            rows = self._read(after.order_by(tables.events.c.sequence).limit(size))
-            if not rows:
-                return
-            last = rows[-1][0]
-            yield pl.DataFrame([tuple(row) for row in rows], schema=BATCH_SCHEMA, orient="row")
-
-    def events_of(self, user_id: str) -> list[Event]:
-        """Return one user's events; see `EventStore`."""
-        log = tables.events
-        statement = sql.select(log).where(log.c.user_id == user_id).order_by(log.c.sequence)
-        return [
-            Event(row.event_id, user_id, row.item_id, row.event, row.timestamp, row.value, row.context or {})
-            for row in self._read(statement)
-        ]
-
-    def items(self) -> list[StoredItem]:
-        """Return the items; see `EventStore`."""
-        rows = self._read(sql.select(tables.items).order_by(tables.items.c.sequence))
-        return [StoredItem(row.item_id, row.attributes, row.deleted) for row in rows]
-
-    def users(self) -> list[StoredUser]:
-        """Return the users with attributes; see `EventStore`."""
-        return [StoredUser(row.user_id, row.attributes) for row in self._read(sql.select(tables.users))]
-
-    def deleted_users(self) -> list[str]:
-        """Return the removed users; see `EventStore`."""
-        return [row.user_id for row in self._read(sql.select(tables.deleted_users))]
-
-    def impressions(self) -> list[Impression]:
-        """Return the shown slates; see `EventStore`."""
-        shown = tables.impressions
-        return [
-            Impression(
-                row.request_id,
-                row.user_id,
-                row.timestamp,
-                row.route,
-                row.bundle,
-                tuple(row.item_ids),
-                tuple(row.propensities),
+    def move_heads(self, connection: Connection, logs: Iterable[OpenLog]) -> None:
+        """Write the new positions of logs to their heads."""
+        for log in logs:
+            connection.exec_driver_sql(
+                "UPDATE log_heads SET position = ? WHERE tenant = ?", (log.position, log.tenant)
             )
-            for row in self._read(sql.select(shown).order_by(shown.c.sequence))
-        ]
 
-    def counts(self) -> StoreCounts:
-        """Return how much there is; see `EventStore`."""
-        sizes = [
-            self._read(sql.select(sql.func.count()).select_from(table))[0][0]
-            for table in (tables.events, tables.items, tables.users, tables.impressions)
-        ]
-        return StoreCounts(*sizes)
+    def insert(self, connection: Connection, table: sql.Table, columns: Sequence[Sequence[Any]]) -> int:
+        """Add rows whose key is new; see `Backend`."""
+        rows = list(zip(*columns, strict=True))
+        # The driver counts the rows of all statements together.
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.executemany(_insert_statement(table), rows)
+            return int(cursor.rowcount)
 
-    def check(self) -> None:
-        """Return when the store can be written to; see `EventStore`."""
-        self._writer.submit(_touch).result(timeout=BUSY_SECONDS + 1)
+    def store_error(self, error: Exception) -> Exception:
+        """Turn an error of the database into one that says what to do."""
+        if isinstance(error, UnicodeEncodeError):
+            return _store_error(self.label, _KEEPS_NUL)
+        if isinstance(error, OverflowError):
+            return _store_error(self.label, "a whole number of more than 64 bits")
+        if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
+            return _store_error(self.label, str(getattr(error, "orig", None) or error))
+        return error
+
+    def fails_all(self, error: Exception) -> bool:
+        """Whether an error has nothing to do with what was written."""
+        said = str(error).lower()
+        is_ours = isinstance(error, (SQLAlchemyError, sqlite3.Error))
+        return is_ours and any(word in said for word in ("locked", "readonly", "not a database", "malformed"))
+
+    def after_erasing(self) -> None:
+        """Empty the write-ahead log, where the overwritten pages still stand."""
+        with closing(self.engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
-        """Finish the writes and let go of the file; see `EventStore`."""
-        self._writer.close()
-        self._engine.dispose()
-        _unlock(self._lock)
-
-    def _read(self, statement: sql.Select[Any]) -> Sequence[sql.Row[Any]]:
-        with self._store_errors(), self._engine.connect() as connection:
-            return connection.execute(statement).all()
-
-    def _empty_write_ahead_log(self) -> None:
-        with self._store_errors(), closing(self._engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    @contextmanager
-    def _store_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            raise self._as_store_error(error) from None
-
-    def _as_store_error(self, error: Exception) -> Exception:
-        if not isinstance(error, (SQLAlchemyError, sqlite3.Error)):
-            return error
-        return _store_error(self.path, str(getattr(error, "orig", None) or error))
+        """Let go of the file."""
+        self.engine.dispose()
+        self._lock.release()
 
 
-def _touch(connection: Connection) -> None:
-    """Take the write lock and change nothing that matters."""
-    connection.execute(sql.update(tables.version).values(version=tables.SCHEMA_VERSION))
+@cache
+def _insert_statement(table: sql.Table) -> str:
+    names = [column.name for column in filled_columns(table)]
+    places = ", ".join("?" * len(names))
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places}) ON CONFLICT DO NOTHING"
 
 
 def _engine(path: Path) -> Engine:
     engine = sql.create_engine(
-        sql.URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS}
+        sql.URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_SECONDS}, **_POOL
     )
 
     @event.listens_for(engine, "connect")
@@ -220,58 +141,6 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
-def _prepare(engine: Engine, path: Path) -> None:
-    """Make the tables, or check that those which are there are ours and of a version we can read."""
-    with engine.begin() as connection:
-        names = set(sql.inspect(connection).get_table_names())
-        if names and tables.version.name not in names:
-            raise StoreError(
-                f"{path} is a database of another program; its tables are {', '.join(sorted(names))}.",
-                remedy="Name another file; it is made when it is not there:  --store sqlite:///zhiyin.db",
-            )
-        tables.metadata.create_all(connection)
-        found = connection.execute(sql.select(tables.version.c.version)).scalar_one_or_none()
-        if found is None:
-            connection.execute(sql.insert(tables.version), {"version": tables.SCHEMA_VERSION})
-        elif found > tables.SCHEMA_VERSION:
-            raise StoreError(
-                f"{path} was written by a newer Zhiyin: its tables have version {found}.",
-                possible=f"This Zhiyin reads versions up to {tables.SCHEMA_VERSION}.",
-                remedy="Upgrade Zhiyin, or name another file.",
-            )
-        connection.execute(sql.update(tables.version).values(version=tables.SCHEMA_VERSION))
-
-
-def _lock_file(path: Path) -> IO[bytes] | None:
-    """Hold a lock beside the database for as long as the store is open; the system frees it when we die."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise StoreError(f"{path} is a folder.", remedy="Name a file inside it.")
-        if fcntl is None:
-            return None
-        lock = open(path.with_name(path.name + ".lock"), "ab")  # noqa: SIM115
-    except OSError as error:
-        raise StoreError(
-            f"The store {path} cannot be opened: {error.strerror}.",
-            remedy="Name a file in a folder that this user may write to.",
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StoreError(
-            f"The store {path} is locked: another service is using it.",
-            remedy="Stop the other one, or name another file. Services that share a store need PostgreSQL.",
-        ) from None
-    return lock
-
-
-def _unlock(lock: IO[bytes] | None) -> None:
-    if lock is not None:
-        lock.close()
-
-
 _REMEDIES = {
     "not a database": "Name another file; it is made when it is not there.",
     "malformed": "Restore the file from a copy, or name another file.",
@@ -283,6 +152,6 @@ _REMEDIES = {
 }
 
 
-def _store_error(path: Path, said: str) -> StoreError:
+def _store_error(label: str, said: str) -> StoreError:
     remedy = next((remedy for word, remedy in _REMEDIES.items() if word in said.lower()), "")
-    return StoreError(f"The store {os.fspath(path)} cannot be used: {said}.", remedy=remedy)
+    return StoreError(f"{label} cannot be used: {said}.", remedy=remedy)

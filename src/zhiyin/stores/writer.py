@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection
-
 from zhiyin.domain.errors import StoreError
+from zhiyin.stores.changes import Change, Made
 
 T = TypeVar("T")
 
 GROUP_SIZE = 256
 """Writes that share one transaction at most; bounds how long the first of them waits for the last."""
 
-Transaction = Callable[[], AbstractContextManager[Connection]]
+GROUP_ROWS = 20_000
+"""Rows after which a group is closed, for the same reason."""
+
+Commit = Callable[[Sequence[Change[Any]]], list[Made[Any]]]
 
 
-@dataclass(eq=False)
+class EveryWriteFails(Exception):
+    """The database is away or refuses all: trying each change of a group by itself would help nobody."""
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+        super().__init__(str(reason))
+
+
+@dataclass(eq=False, slots=True)
 class _Write(Generic[T]):
     """One change, and who waits for it."""
 
-    change: Callable[[Connection], T]
-    on_durable: Callable[[T], None] | None
+    change: Change[T]
+    on_durable: Callable[[T, int], None] | None
     future: Future[T] = field(default_factory=Future)
-    result: Any = None
-    error: Exception | None = None
 
-    def announce(self) -> None:
+    def announce(self, made: Made[T]) -> None:
         """Tell whoever keeps a live copy, then whoever waits."""
         try:
-            if self.error is None and self.on_durable is not None:
-                self.on_durable(self.result)
+            if self.on_durable is not None:
+                self.on_durable(made.result, made.position)
         except Exception as error:
-            self.error = error
-        if self.error is None:
-            self.future.set_result(self.result)
+            self.future.set_exception(error)
         else:
-            self.future.set_exception(self.error)
+            self.future.set_result(made.result)
 
 
 class GroupWriter:
@@ -52,22 +57,19 @@ class GroupWriter:
     while the disk is busy.
 
     Args:
-        transaction: Opens a transaction that commits durably when left without an error.
-        as_store_error: Turns an error of the database into one that says what to do.
+        commit: Makes changes in one durable transaction, all or none; its errors are raised by the futures.
     """
 
-    def __init__(self, transaction: Transaction, as_store_error: Callable[[Exception], Exception]) -> None:
-        self._transaction = transaction
-        self._as_store_error = as_store_error
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
         self._waiting: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._accepting = threading.Lock()
         self._closed = False
+        self._n_in_hand = 0
         self._thread = threading.Thread(target=self._write_forever, name="zhiyin-store", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, change: Callable[[Connection], T], on_durable: Callable[[T], None] | None = None
-    ) -> Future[T]:
+    def submit(self, change: Change[T], on_durable: Callable[[T, int], None] | None = None) -> Future[T]:
         """Queue a change; the future is done when it is durable."""
         write = _Write(change, on_durable)
         with self._accepting:
@@ -75,6 +77,10 @@ class GroupWriter:
                 raise StoreError("The store is closed.", remedy="Open it again, or start the service again.")
             self._waiting.put(write)
         return write.future
+
+    def depth(self) -> int:
+        """Return how many changes wait or are being committed."""
+        return self._waiting.qsize() + self._n_in_hand
 
     def close(self) -> None:
         """Write what was handed over, then end the thread."""
@@ -86,37 +92,40 @@ class GroupWriter:
 
     def _write_forever(self) -> None:
         for group in self._groups():
-            self._commit([write for write in group if write.future.set_running_or_notify_cancel()])
+            self._write([write for write in group if write.future.set_running_or_notify_cancel()])
+            self._n_in_hand = 0
 
     def _groups(self) -> Iterator[list[_Write[Any]]]:
         while True:
             write = self._waiting.get()
             group: list[_Write[Any]] = []
+            n_rows = 0
             while write is not None:
                 group.append(write)
-                if len(group) == GROUP_SIZE or self._waiting.empty():
+                n_rows += write.change.n_rows
+                self._n_in_hand = len(group)
+                if len(group) == GROUP_SIZE or n_rows >= GROUP_ROWS or self._waiting.empty():
                     break
                 write = self._waiting.get()
             yield group
             if write is None:
                 return
 
-    def _commit(self, group: list[_Write[Any]]) -> None:
-        if len(group) > 1 and self._commit_together(group) is not None:
+    def _write(self, group: list[_Write[Any]]) -> None:
+        if not group:
+            return
+        try:
+            done = self._commit([write.change for write in group])
+        except EveryWriteFails as error:
+            for write in group:
+                write.future.set_exception(error.reason)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].future.set_exception(error)
+                return
             # One of them spoils the transaction of all; alone, each gets its own answer.
             for write in group:
-                write.error = self._commit_together([write])
-        elif len(group) == 1:
-            group[0].error = self._commit_together(group)
-        for write in group:
-            write.announce()
-
-    def _commit_together(self, group: list[_Write[Any]]) -> Exception | None:
-        """Make the changes in one transaction, all or none; return what went wrong."""
-        try:
-            with self._transaction() as connection:
-                for write in group:
-                    write.result = write.change(connection)
-        except Exception as error:
-            return self._as_store_error(error)
-        return None
+                self._write([write])
+        else:
+            for write, made in zip(group, done, strict=True):
+                write.announce(made)

@@ -1,0 +1,70 @@
+"""What SQLite and PostgreSQL do differently, as one promise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import sqlalchemy as sql
+from sqlalchemy import Connection, Engine
+
+from zhiyin.stores.log import OpenLog
+
+
+class Backend(ABC):
+    """One kind of database: its engine, its fast statements, its errors.
+
+    Attributes:
+        is_shared: Whether several processes may use the database at once.
+        label: The database in words for messages; never holds a password.
+        engine: Connections for reading; a transaction sees what was committed.
+        writing: The same connections; a transaction keeps other writers out as far as needed.
+    """
+
+    is_shared: ClassVar[bool]
+    label: str
+    engine: Engine
+    writing: Engine
+
+    @abstractmethod
+    def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
+        """Lock the heads of the tenants in the given order until the transaction ends, and read them."""
+
+    @abstractmethod
+    def move_heads(self, connection: Connection, logs: Iterable[OpenLog]) -> None:
+        """Write the new positions of logs to their heads."""
+
+    @abstractmethod
+    def insert(self, connection: Connection, table: sql.Table, columns: Sequence[Sequence[Any]]) -> int:
+        """Add rows in the given order, without those whose key is there already.
+
+        Args:
+            connection: In a transaction.
+            table: Its columns but ``sequence`` are filled; JSON is given as text.
+            columns: For each of them the values of all rows.
+
+        Returns:
+            How many rows were new.
+        """
+
+    @abstractmethod
+    def store_error(self, error: Exception) -> Exception:
+        """Turn an error of the database into one that says what to do; others come back as they are."""
+
+    @abstractmethod
+    def fails_all(self, error: Exception) -> bool:
+        """Whether an error has nothing to do with what was written, so that all writes meet it."""
+
+    @abstractmethod
+    def after_erasing(self) -> None:
+        """Make sure that erased bytes are gone, where the database leaves that to its user."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections and files."""
+
+
+def filled_columns(table: sql.Table) -> list[sql.Column[Any]]:
+    """Return the columns that `Backend.insert` fills, in their order."""
+    return [column for column in table.columns if column.name != "sequence"]

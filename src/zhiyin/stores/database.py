@@ -1,0 +1,153 @@
+"""All tenants behind one SQL database, with one writer for the whole process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Waited
+from typing import Any, TypeVar
+
+import sqlalchemy as sql
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores import tables
+from zhiyin.stores.access import SqlAccess
+from zhiyin.stores.backend import Backend
+from zhiyin.stores.changes import Change, Made, UnloggedChange
+from zhiyin.stores.committing import make_all
+from zhiyin.stores.events import DEFAULT_TENANT, AccessStore
+from zhiyin.stores.sql_store import SqlStore
+from zhiyin.stores.writer import EveryWriteFails, GroupWriter
+
+T = TypeVar("T")
+
+CHECK_SECONDS = 10.0
+"""After how long `SqlDatabase.check` gives up."""
+
+
+class SqlDatabase:
+    """Fulfils `Database` on SQLite and on PostgreSQL; open it with `zhiyin.stores.opening.open_database`.
+
+    Args:
+        backend: The database itself; closed together with this.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.is_shared = backend.is_shared
+        self.access: AccessStore = SqlAccess(self)
+        self._writer = GroupWriter(self._commit)
+        self._stores: dict[str, SqlStore] = {}
+        self._making = threading.Lock()
+
+    def store(self, tenant: str = DEFAULT_TENANT) -> SqlStore:
+        """Return the store of one tenant; see `Database`."""
+        with self._making:
+            if tenant not in self._stores:
+                self._stores[tenant] = SqlStore(tenant, self)
+            return self._stores[tenant]
+
+    def tenants(self) -> list[str]:
+        """Return the tenants that have anything stored, by name; see `Database`."""
+        heads = tables.log_heads.c
+        unlogged = [
+            sql.exists().where(table.c.tenant == heads.tenant)
+            for table in (tables.impressions, tables.bundles)
+        ]
+        statement = (
+            sql.select(heads.tenant).where(sql.or_(heads.position > 0, *unlogged)).order_by(heads.tenant)
+        )
+        return [row.tenant for row in self.read(statement)]
+
+    def queue_depth(self) -> int:
+        """Return how many writes wait to become durable; see `Database`."""
+        return self._writer.depth()
+
+    def check(self) -> None:
+        """Return when the database can be written to; see `Database`."""
+        try:
+            self.submit(_Touch()).result(timeout=CHECK_SECONDS)
+        except Waited:
+            raise StoreError(
+                f"{self.backend.label} has not finished a write within {CHECK_SECONDS:.0f} seconds.",
+                remedy="See whether it is overloaded, or whether its disk is.",
+            ) from None
+
+    def close(self) -> None:
+        """Finish the writes, then let go; see `Database`."""
+        self._writer.close()
+        self.backend.close()
+
+    def submit(self, change: Change[T], on_durable: Callable[[T, int], None] | None = None) -> Future[T]:
+        """Queue a change; the future is done when it is durable."""
+        return self._writer.submit(change, on_durable)
+
+    def write_apart(self, change: Change[T]) -> T:
+        """Make a long change without holding up the others, where the database allows two writers."""
+        if not self.is_shared:
+            return self.submit(change).result()
+        try:
+            made: Made[T] = self._commit([change])[0]
+        except EveryWriteFails as error:
+            raise error.reason from None
+        return made.result
+
+    def read(self, statement: sql.Executable) -> Sequence[sql.Row[Any]]:
+        """Run one reading statement."""
+        return self.reading(lambda connection: connection.execute(statement).all())
+
+    def reading(self, read: Callable[[Connection], T]) -> T:
+        """Run several reading statements on one connection."""
+        try:
+            with self.backend.engine.connect() as connection:
+                return read(connection)
+        except Exception as error:
+            raise self._told(error) from None
+
+    def _commit(self, changes: Sequence[Change[Any]]) -> list[Made[Any]]:
+        """Make changes in one durable transaction, all or none."""
+        made, error = self._try(changes)
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            # The connection was dead, and a transaction that never came to its commit has left no trace.
+            made, error = self._try(changes)
+        if error is not None:
+            told = self._told(error)
+            raise EveryWriteFails(told) if self.backend.fails_all(error) else told from None
+        return made
+
+    def _try(self, changes: Sequence[Change[Any]]) -> tuple[list[Made[Any]], Exception | None]:
+        """Make changes once; an error before the commit is returned, one of the commit is raised."""
+        try:
+            connection = self.backend.writing.connect()
+        except Exception as error:
+            return [], error
+        with connection:
+            try:
+                connection.begin()
+                made = make_all(connection, self.backend, changes)
+            except Exception as error:
+                return [], error
+            self._finish(connection, changes)
+        return made, None
+
+    def _finish(self, connection: Connection, changes: Sequence[Change[Any]]) -> None:
+        try:
+            connection.commit()
+            if any(change.erases for change in changes):
+                self.backend.after_erasing()
+        except Exception as error:
+            # Perhaps it was committed, and only the answer was lost: trying again is left to who sent it.
+            raise EveryWriteFails(self._told(error)) from None
+
+    def _told(self, error: Exception) -> Exception:
+        return self.backend.store_error(error)
+
+
+class _Touch(UnloggedChange):
+    """Writes, and changes nothing that matters."""
+
+    def make_in(self, connection: Connection) -> None:
+        connection.execute(sql.update(tables.version).values(version=tables.SCHEMA_VERSION))

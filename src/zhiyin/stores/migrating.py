@@ -1,0 +1,96 @@
+"""Bring the tables of a database to the version this Zhiyin works with."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import sqlalchemy as sql
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores import tables
+
+VERSION_TABLE = "zhiyin_revision"
+"""Where the newest migration that was run is written down."""
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+# Alembic's operations find their connection in a place that is one for the whole process.
+_ONE_AT_A_TIME = threading.Lock()
+
+_NEWEST = f"{tables.SCHEMA_VERSION:04}"
+
+
+def migrate(connection: Connection, label: str) -> None:
+    """Run the migrations that are missing, inside the transaction of the connection.
+
+    Args:
+        connection: In a transaction that nobody else writes beside.
+        label: The database in words, without a password.
+
+    Raises:
+        StoreError: when the tables are another program's or of a newer Zhiyin.
+    """
+    names = set(sql.inspect(connection).get_table_names())
+    if VERSION_TABLE in names:
+        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one_or_none()
+    elif tables.version.name in names:
+        found = _from_before_migrations(connection, label)
+    else:
+        _refuse_strangers(connection, names, label)
+        found = None
+    if found is not None and found > _NEWEST:
+        raise _newer(label, found)
+    if found != _NEWEST:
+        move_to(connection, _NEWEST)
+
+
+def move_to(connection: Connection, revision: str) -> None:
+    """Migrate up or down to a revision, ``base`` for none at all."""
+    scripts = ScriptDirectory(str(_SCRIPTS))
+
+    def steps(now: tuple[str, ...] | str, _context: MigrationContext) -> list[RevisionStep]:
+        has = max(now) if now else "0000"
+        wants = "0000" if revision == "base" else revision
+        if wants >= has:
+            return scripts._upgrade_revs(revision, now)  # type: ignore[arg-type]
+        return scripts._downgrade_revs(revision, now)  # type: ignore[arg-type]
+
+    with _ONE_AT_A_TIME, EnvironmentContext(Config(), scripts, fn=steps) as environment:
+        environment.configure(connection=connection, target_metadata=None, version_table=VERSION_TABLE)
+        environment.run_migrations()
+
+
+def _from_before_migrations(connection: Connection, label: str) -> str:
+    """Write down that a store from before there were migrations has version 1."""
+    version = connection.execute(sql.select(tables.version.c.version)).scalar_one_or_none()
+    if version != 1:
+        raise _newer(label, str(version))
+    scripts = ScriptDirectory(str(_SCRIPTS))
+    with _ONE_AT_A_TIME, EnvironmentContext(Config(), scripts) as environment:
+        environment.configure(connection=connection, version_table=VERSION_TABLE)
+        environment.get_context().stamp(scripts, "0001")
+    return "0001"
+
+
+def _refuse_strangers(connection: Connection, names: set[str], label: str) -> None:
+    """Refuse a database in which tables of another program would be in the way."""
+    in_the_way = names if connection.dialect.name == "sqlite" else names & set(tables.metadata.tables)
+    if in_the_way:
+        raise StoreError(
+            f"{label} is a database of another program; its tables are {', '.join(sorted(in_the_way))}.",
+            remedy="Name another one for Zhiyin alone:  --store sqlite:///zhiyin.db",
+        )
+
+
+def _newer(label: str, found: str) -> StoreError:
+    return StoreError(
+        f"{label} was written by a newer Zhiyin: its tables have version {found.lstrip('0')}.",
+        possible=f"This Zhiyin reads versions up to {tables.SCHEMA_VERSION}.",
+        remedy="Upgrade Zhiyin, or name another database.",
+    )
