@@ -1,0 +1,1 @@
+"""Alerts on the service's own metrics: thresholds and anomalies, told to a webhook."""
