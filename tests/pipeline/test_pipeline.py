@@ -149,7 +149,7 @@ def test_users_are_known_by_their_ids(trained):
 
 def test_a_failing_source_is_skipped_and_counted_only_while_serving(pipeline, monkeypatch):
     graph = next(source for source in pipeline.sources if source.name == "item_graph")
-    monkeypatch.setattr(graph, "score_all", lambda _: 1 / 0)
+    monkeypatch.setattr(graph, "ask", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pipeline.recommend(asking([0]), 3)
     pipeline.skip_failing_sources = True

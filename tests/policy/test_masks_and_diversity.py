@@ -13,9 +13,9 @@ def test_removed_forbidden_and_owned_items_are_barred():
     histories = Histories.of_items([np.array([0, 4, 99]), np.array([], dtype=np.int32)])
     removed = np.array([False, True, False, False, False])
     allowed = np.array([True, True, False, True, True])
-    barred = barred_items(histories, Wishes(allowed=allowed), removed=removed)
+    barred = barred_items(histories, Wishes(allowed=allowed), removed=removed).dense()
     assert barred.tolist() == [[True, True, True, False, True], [False, True, True, False, False]]
-    again = barred_items(histories, Wishes(repeat=True), removed=removed)
+    again = barred_items(histories, Wishes(repeat=True), removed=removed).dense()
     assert again.tolist() == [removed.tolist()] * 2
 
 

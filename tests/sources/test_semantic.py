@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-import pytest
 
 from zhiyin.domain import Catalogue, Histories, Queries
-from zhiyin.sources import semantic
 from zhiyin.sources.semantic import SemanticNeighbours
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.toy_language import HashedWords, ToyLanguage
@@ -73,15 +71,6 @@ def test_no_words_no_opinion():
     assert np.isnan(scores[:, [0, 5]]).all()
     assert np.isnan(scores[[1, 3]]).all()
     np.testing.assert_allclose(scores[2], scores[0])  # what has no words says nothing
-
-
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch):
-    world = topics()
-    source = fitted(SemanticNeighbours(), world)
-    whole = source.propose(world.queries, 5)
-    monkeypatch.setattr(semantic, "_SCORES_AT_ONCE", 100)
-    chunked = source.propose(world.queries, 5)
-    np.testing.assert_array_equal(chunked.item_index, whole.item_index)
 
 
 class Loud(ToyLanguage):

@@ -2,10 +2,12 @@
 
 from zhiyin.contracts.component import Component, Config, Probability, Setting, settings_of
 from zhiyin.contracts.language import CatalogueLanguage, TextEncoder
-from zhiyin.contracts.scores import best_of, scores_at
+from zhiyin.contracts.opinions import DenseOpinion, Edges, Opinion, SparseOpinion
+from zhiyin.contracts.scores import best_of, best_positions, scores_at
 from zhiyin.contracts.source import CandidateSource
 from zhiyin.contracts.stages import SCORE, PolicyStep, Recommender
 from zhiyin.contracts.training import ComponentState, TrainingData
+from zhiyin.contracts.updating import Continuing, Growth, Steps
 from zhiyin.domain.progress import Progress, Silent
 
 __all__ = [
@@ -15,15 +17,23 @@ __all__ = [
     "Component",
     "ComponentState",
     "Config",
+    "Continuing",
+    "DenseOpinion",
+    "Edges",
+    "Growth",
+    "Opinion",
     "PolicyStep",
     "Probability",
     "Progress",
     "Recommender",
     "Setting",
     "Silent",
+    "SparseOpinion",
+    "Steps",
     "TextEncoder",
     "TrainingData",
     "best_of",
+    "best_positions",
     "scores_at",
     "settings_of",
 ]

@@ -1,6 +1,7 @@
 """The nouns: standard library, numpy and polars only."""
 
 from zhiyin.domain.arrays import PAD, BoolArray, FloatArray, IndexArray, LongArray, Ragged
+from zhiyin.domain.barred import Barred
 from zhiyin.domain.candidates import Candidates
 from zhiyin.domain.catalogue import Catalogue
 from zhiyin.domain.errors import ZhiyinError
@@ -14,6 +15,7 @@ from zhiyin.domain.wishes import Wishes
 __all__ = [
     "NO_TIMESTAMP",
     "PAD",
+    "Barred",
     "BoolArray",
     "Candidates",
     "Catalogue",

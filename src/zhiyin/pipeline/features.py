@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from zhiyin.domain import FloatArray
+from zhiyin.contracts.scores import descending
+from zhiyin.domain import BoolArray, FloatArray
 
 FEATURES = ("standing", "place", "share")
 """Names of the features `comparable` makes of each source's scores, in their order."""
 
 _STANDING_LIMIT = 8.0
-_SHARE_FLOOR = 1e-4
+_SHARE_FLOOR = np.float32(1e-4)
 
 
 def comparable(scores: FloatArray) -> FloatArray:
@@ -23,29 +24,46 @@ def comparable(scores: FloatArray) -> FloatArray:
       from the lowest, holds; so a clear favourite stays one.
 
     Args:
-        scores: (B, N) float32, NaN where the source has no opinion.
+        scores: (…, N) float32, NaN where the source has no opinion.
 
     Returns:
-        (B, N, 3) float32.
+        (…, N, 3) float32.
     """
+    return np.stack(features_of(scores), axis=-1)
+
+
+def features_of(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the features of `comparable` one by one, each (…, N) float32."""
     has_score = ~np.isnan(scores)
-    n_scores = np.maximum(has_score.sum(axis=1, keepdims=True), 1)
-    filled = np.where(has_score, scores, 0.0)
-    mean = filled.sum(axis=1, keepdims=True) / n_scores
-    centred = np.where(has_score, scores - mean, 0.0)
-    deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n_scores)
+    n_scores = np.maximum(np.count_nonzero(has_score, axis=-1), 1).astype(np.float32)[..., None]
+    mean = np.where(has_score, scores, _ZERO).sum(axis=-1, keepdims=True) / n_scores
+    centred = np.where(has_score, scores - mean, _ZERO)
+    deviation = np.sqrt(np.einsum("...n,...n->...", centred, centred)[..., None] / n_scores)
     standing = centred / np.maximum(deviation, 1e-9)
     # Never above 0, because the mean is taken out; where nothing may be shown there is nothing to take it of.
-    lowest = np.where(has_score, standing, 0.0).min(axis=1, keepdims=True, initial=0.0)
-    standing = np.clip(np.where(has_score, standing, lowest - 0.5), -_STANDING_LIMIT, _STANDING_LIMIT)
-    above = np.where(has_score, standing - lowest, 0.0)
-    part = above / np.maximum(above.sum(axis=1, keepdims=True), 1e-9)
-    share = np.log(part + _SHARE_FLOOR) - np.log(_SHARE_FLOOR)
-    return np.stack([standing, _places(scores, has_score), share], axis=-1).astype(np.float32)
+    lowest = standing.min(axis=-1, keepdims=True, initial=0.0)
+    above = np.where(has_score, standing - lowest, _ZERO)
+    total = np.maximum(above.sum(axis=-1, keepdims=True), 1e-9)
+    above /= total
+    above += _SHARE_FLOOR
+    share = np.log(above, out=above)
+    share -= np.log(_SHARE_FLOOR)
+    standing = np.where(has_score, standing, lowest - np.float32(0.5))
+    np.clip(standing, -_STANDING_LIMIT, _STANDING_LIMIT, out=standing)
+    return standing, _places(scores, has_score), share
 
 
-def _places(scores: FloatArray, has_score: np.ndarray) -> FloatArray:
-    order = np.argsort(np.where(has_score, -scores, np.inf), axis=1, kind="stable")
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(1, scores.shape[1] + 1)[None, :], axis=1)
-    return np.where(has_score, 1.0 / np.log2(rank + 1.0), 0.0).astype(np.float32)
+def _places(scores: FloatArray, has_score: BoolArray) -> FloatArray:
+    """Return the discount of each score's rank; of equal scores the earlier one comes first."""
+    shape, n = scores.shape, scores.shape[-1]
+    keys = np.where(has_score, descending(scores), _NOTHING) << 32
+    keys |= np.arange(n)
+    keys.sort(axis=-1)
+    position = (keys & 0xFFFFFFFF).reshape(-1, n) + np.arange(keys.size // max(n, 1))[:, None] * n
+    places = np.empty(keys.size, dtype=np.float32)
+    places[position] = 1.0 / np.log2(np.arange(2, n + 2, dtype=np.float64))
+    return np.where(has_score, places.reshape(shape), _ZERO)
+
+
+_ZERO = np.float32(0.0)
+_NOTHING = np.int64(np.iinfo(np.int32).max)

@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
-from zhiyin.contracts import CandidateSource, best_of, scores_at
-from zhiyin.domain import PAD, BoolArray, Candidates, FloatArray, IndexArray, Queries
+from zhiyin.contracts import CandidateSource, Opinion
+from zhiyin.domain import PAD, Barred, Candidates, IndexArray, Queries
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-def ask(
-    sources: Sequence[CandidateSource[Any]], queries: Queries, failures: dict[str, int] | None
-) -> dict[str, FloatArray]:
-    """Let every source score the catalogue.
+def candidates_of(
+    sources: Sequence[CandidateSource[Any]],
+    queries: Queries,
+    n: int,
+    barred: Barred,
+    failures: dict[str, int] | None,
+) -> Candidates:
+    """Join the ``n`` best allowed items of every source.
 
     Args:
-        sources: Who is asked.
+        sources: Who is asked; each reads the histories once.
         queries: B queries.
+        n: Proposals of each source.
+        barred: What may not be shown.
         failures: Where failures are counted by source name; a failing source is then skipped. None lets
             the error through, as training and evaluation want it.
 
     Returns:
-        Source name → (B, I) float32; without the sources that failed.
+        (B, N) candidates, each item once, in the order of the item index; one column a source, with the
+        source's score for every candidate, whoever proposed it. NaN throughout for a source that failed.
     """
-    opinions = {}
+    opinions: dict[str, Opinion] = {}
+    proposals = [np.empty((len(queries), 0), dtype=np.int32)]
     for source in sources:
-        try:
-            opinions[source.name] = source.score_all(queries)
-        except Exception:
-            if failures is None:
-                raise
-            failures[source.name] = failures.get(source.name, 0) + 1
-            _log.exception("source %s failed and was skipped", source.name)
-    return opinions
+        asked = _unless_it_fails(source.name, failures, partial(_asked, source, queries, n, barred))
+        if asked is not None:
+            opinions[source.name], proposed = asked
+            proposals.append(proposed)
+    item_index = _each_once(np.concatenate(proposals, axis=1))
+    columns = {}
+    for source in sources:
+        column = None
+        if source.name in opinions:
+            opinion = opinions[source.name]
+            column = _unless_it_fails(source.name, failures, partial(opinion.at, item_index))
+        if column is None:
+            column = np.full(item_index.shape, np.nan, dtype=np.float32)
+        columns[source.name] = column
+    return Candidates(item_index, columns)
 
 
 def ask_reasons(
@@ -46,67 +63,52 @@ def ask_reasons(
     item_index: IndexArray,
     failures: dict[str, int] | None,
 ) -> dict[str, IndexArray]:
-    """Let every source name what speaks for the items of a slate; failures are treated as in `ask`.
+    """Let every source name what speaks for the items of a slate.
 
     Args:
         sources: Who is asked.
         queries: B queries.
         item_index: (B, N) int32, the slates.
-        failures: See `ask`.
+        failures: See `candidates_of`.
 
     Returns:
         Source name → (B, N) int32 items of the histories, -1 where there is no such reason.
     """
     reasons = {}
     for source in sources:
-        try:
-            reasons[source.name] = source.because(queries, item_index)
-        except Exception:
-            if failures is None:
-                raise
-            failures[source.name] = failures.get(source.name, 0) + 1
-            _log.exception("source %s failed to give reasons and was skipped", source.name)
+        reason = _unless_it_fails(source.name, failures, partial(source.because, queries, item_index))
+        if reason is not None:
+            reasons[source.name] = reason
     return reasons
 
 
-def union(opinions: Mapping[str, FloatArray], names: Sequence[str], barred: BoolArray, n: int) -> Candidates:
-    """Join the ``n`` best allowed items of every source.
-
-    Args:
-        opinions: Source name → (B, I) float32.
-        names: Every source of the pipeline; one that has no opinions gets a column of NaN.
-        barred: (B, I) bool, items that may not be shown.
-        n: Proposals of each source.
-
-    Returns:
-        (B, N) candidates, each item once, in the order of the item index; one column a source, with the
-        source's score for every candidate, whoever proposed it.
-    """
-    proposals = []
-    for scores in opinions.values():
-        width = scores.shape[1]
-        allowed = np.where(barred[:, :width], np.float32(np.nan), scores)
-        proposals.append(best_of(allowed, n, column=SOURCE_SCORE).item_index)
-    item_index = _each_once(np.concatenate(proposals, axis=1)) if proposals else _nothing(len(barred))
-    unheard = np.full(item_index.shape, np.nan, dtype=np.float32)
-    columns = {name: scores_at(opinions[name], item_index) if name in opinions else unheard for name in names}
-    return Candidates(item_index, columns)
+def _asked(
+    source: CandidateSource[Any], queries: Queries, n: int, barred: Barred
+) -> tuple[Opinion, IndexArray]:
+    opinion = source.ask(queries)
+    return opinion, opinion.best(n, barred)
 
 
-SOURCE_SCORE = "source_score"
-
-
-def _nothing(n_queries: int) -> IndexArray:
-    return np.full((n_queries, 0), PAD, dtype=np.int32)
+def _unless_it_fails(name: str, failures: dict[str, int] | None, answer: Callable[[], T]) -> T | None:
+    """Return an answer; None where it failed and failures are counted."""
+    try:
+        return answer()
+    except Exception:
+        if failures is None:
+            raise
+        failures[name] = failures.get(name, 0) + 1
+        _log.exception("source %s failed and was skipped", name)
+        return None
 
 
 def _each_once(item_index: IndexArray) -> IndexArray:
     """Sort each row, drop doubles, and push the padding to the end."""
-    last = np.iinfo(np.int32).max
-    ordered = np.sort(np.where(item_index == PAD, last, item_index), axis=1)
-    doubled = np.zeros_like(ordered, dtype=np.bool_)
-    doubled[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    packed = np.sort(np.where(doubled, last, ordered), axis=1)
-    width = int((packed != last).sum(axis=1).max(initial=0))
-    packed = packed[:, :width]
-    return np.where(packed == last, PAD, packed).astype(np.int32)
+    ordered = np.sort(item_index.view(np.uint32), axis=1)  # -1 is the largest
+    is_double = ordered[:, 1:] == ordered[:, :-1]
+    ordered[:, 1:][is_double] = _LAST
+    ordered.sort(axis=1)
+    width = int((ordered != _LAST).sum(axis=1).max(initial=0))
+    return ordered[:, :width].view(np.int32)
+
+
+_LAST = np.uint32(PAD & 0xFFFFFFFF)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zhiyin.contracts import SCORE, ComponentState
 from zhiyin.domain import Candidates, FloatArray
-from zhiyin.pipeline.features import FEATURES, comparable
+from zhiyin.pipeline.features import FEATURES, comparable, features_of
 from zhiyin.pipeline.fitting import LEAST_WEIGHT, MergeProblem, climb, fit_likelihood
 
 
@@ -64,14 +64,14 @@ class Merge:
 
     def apply(self, candidates: Candidates) -> Candidates:
         """Return the candidates with ``score`` and, for each source, ``<source>:part``, what it added."""
-        total = np.zeros(candidates.item_index.shape, dtype=np.float32)
-        columns = dict(candidates.columns)
-        for weights, source in zip(self.weights, self.sources, strict=True):
-            part = (comparable(candidates.column(source)) @ weights).astype(np.float32)
-            columns[f"{source}:part"] = part
-            total += part
-        columns[SCORE] = np.where(candidates.is_item, total, np.float32(np.nan))
-        return Candidates(candidates.item_index, columns)
+        item_index, columns = candidates.item_index, dict(candidates.columns)
+        scores = np.stack([candidates.column(source) for source in self.sources])
+        parts = np.zeros_like(scores)
+        for weights, feature in zip(self.weights.T, features_of(scores), strict=True):
+            parts += weights[:, None, None] * feature
+        columns |= {f"{source}:part": part for source, part in zip(self.sources, parts, strict=True)}
+        columns[SCORE] = np.where(candidates.is_item, parts.sum(axis=0), np.float32(np.nan))
+        return Candidates(item_index, columns)
 
     def state(self) -> ComponentState:
         """Return the weights."""

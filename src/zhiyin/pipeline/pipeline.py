@@ -29,7 +29,7 @@ from zhiyin.domain import (
 from zhiyin.domain.errors import NotFitted
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.content import Content
-from zhiyin.pipeline.gather import ask, ask_reasons, union
+from zhiyin.pipeline.gather import ask_reasons, candidates_of
 from zhiyin.pipeline.merge import Merge
 from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.settings import PipelineConfig
@@ -127,7 +127,8 @@ class Pipeline:
             (B, n) candidates with ``score``; each source's own score under its name, and what it added
             under ``<source>:part``. Padding where fewer items may be shown.
         """
-        chunks = queries.chunks(self._queries_at_once(len(self.catalogue_or_raise())))
+        at_once = self._queries_at_once(len(self.catalogue_or_raise()))
+        chunks = queries.chunks(at_once) if len(queries) > at_once else [queries]
         return Candidates.stacked([self._slate(part, n, wishes) for part in chunks], n)
 
     def similar(self, item_index: IndexArray, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
@@ -140,7 +141,7 @@ class Pipeline:
         the language model.
         """
         scores = self.content.match(texts, self.language.encoder if self.reads_text else None)
-        barred = barred_items(Histories.empty(len(texts)), wishes, removed=self.removed)
+        barred = barred_items(Histories.empty(len(texts)), wishes, removed=self.removed).dense()
         if wishes.boost is not None:
             scores = scores + wishes.boost
         return best_of(np.where(barred, np.float32(np.nan), scores), n, column=SCORE)
@@ -246,8 +247,8 @@ class Pipeline:
 
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         barred = barred_items(queries.histories, wishes, removed=self.removed)
-        opinions = ask(self.sources, queries, self._tolerated)
-        return union(opinions, self.merge.sources, barred, max(n, self.config.merge.n_candidates))
+        n_proposed = max(n, self.config.merge.n_candidates)
+        return candidates_of(self.sources, queries, n_proposed, barred, self._tolerated)
 
     def _fit_merge(self, training: TrainingData) -> None:
         assert training.validation is not None
@@ -261,7 +262,8 @@ class Pipeline:
         self.merge.fit(Candidates.stacked(parts, width), targets, penalty=self.config.merge.penalty)
 
     def _queries_at_once(self, n_items: int) -> int:
-        return max(1, min(_QUERIES_AT_ONCE, _SCORES_AT_ONCE // max(n_items * len(self.sources), 1)))
+        n_dense = sum(source.is_dense for source in self.sources)
+        return max(1, min(_QUERIES_AT_ONCE, _SCORES_AT_ONCE // max(n_items * n_dense, 1)))
 
     def take_over(self, catalogue: Catalogue, content: Content, *, removed: BoolArray) -> None:
         """Use a catalogue that sources restored from a bundle were trained on."""

@@ -14,6 +14,8 @@ from zhiyin.contracts import (
     CandidateSource,
     ComponentState,
     Config,
+    Edges,
+    Opinion,
     Probability,
     TrainingData,
 )
@@ -77,6 +79,20 @@ class ItemNeighbours(CandidateSource[ItemNeighboursConfig]):
         assert self._likeness is not None
         scores = self._walk(queries, self._likeness, self._decay)
         return np.where(scores > 0, scores, np.float32(np.nan))
+
+    def ask(self, queries: Queries) -> Opinion:
+        """Walk from the history to its neighbours, without looking at the rest of the catalogue."""
+        self._require(self._likeness)
+        assert self._likeness is not None
+        recent = queries.histories.newest(self.config.history_length)
+        weights = np.float32(self._decay) ** recent.age_of_event.astype(np.float32)
+        edges = Edges.walked(recent, weights, self._likeness)
+        return edges.opinion(len(recent), self._likeness.shape[1])
+
+    @property
+    def is_dense(self) -> bool:
+        """Only what is reached from the history has a score."""
+        return False
 
     def state(self) -> ComponentState:
         """Return the pruned likenesses and the decay."""

@@ -7,7 +7,6 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
-import scipy.sparse as sp
 from pydantic import PositiveInt
 
 from zhiyin.contracts import (
@@ -15,17 +14,18 @@ from zhiyin.contracts import (
     CatalogueLanguage,
     ComponentState,
     Config,
+    DenseOpinion,
+    Opinion,
     Probability,
     TrainingData,
-    best_of,
 )
 from zhiyin.domain import (
     PAD,
     BoolArray,
-    Candidates,
     Catalogue,
     Examples,
     FloatArray,
+    Histories,
     IndexArray,
     LongArray,
     Queries,
@@ -40,8 +40,7 @@ STRENGTHS_TRIED = (0.0, 0.5, 1.0)
 _ITEMS_PER_DIMENSION = 4
 """With fewer items than this for each dimension, whitening would only push all items apart."""
 _EXAMPLES_TO_CHOOSE_ON = 2000
-_SCORES_AT_ONCE = 16_000_000
-"""Query-item pairs scored at once while proposing: 64 MB."""
+_LEAST_WEIGHT = 1e-30
 
 
 class SemanticNeighboursConfig(Config):
@@ -101,11 +100,11 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Return (B, I) float32, -1 to 1; NaN where there are no words to compare."""
-        self._require(self._vectors)
-        assert self._vectors is not None
-        scores = self._mean_cosines(queries, self._vectors, self._decay)
-        scores[:, self._without_words] = np.nan
-        return scores
+        return self._dense(queries).all()
+
+    def ask(self, queries: Queries) -> Opinion:
+        """Read the histories once, and hold a cosine for every item."""
+        return self._dense(queries)
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history whose text is closest, older ones counting less."""
@@ -123,19 +122,6 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
                 is_close = (closeness.max(axis=0) > 0) & (item_index[row] != PAD)
                 reasons[row] = np.where(is_close, known[closeness.argmax(axis=0)], PAD)
         return reasons
-
-    def propose(self, queries: Queries, n: int) -> Candidates:
-        """Return the items whose text is closest; the queries are scored in chunks of bounded memory."""
-        self._require(self._vectors)
-        assert self._vectors is not None
-        size = max(1, _SCORES_AT_ONCE // max(1, len(self._vectors)))
-        parts = [best_of(self.score_all(chunk), n, column=self.name) for chunk in queries.chunks(size)]
-        if not parts:
-            return best_of(self.score_all(queries), n, column=self.name)
-        return Candidates(
-            np.concatenate([part.item_index for part in parts]),
-            {self.name: np.concatenate([part.column(self.name) for part in parts])},
-        )
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Read the texts of new items; they are compared like all others from now on."""
@@ -163,6 +149,14 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         self._decay = float(state.facts["history_decay"])
         self._strength = float(state.facts["whitening"])
 
+    def _dense(self, queries: Queries) -> DenseOpinion:
+        self._require(self._vectors)
+        assert self._vectors is not None
+        scores = self._mean_cosines(queries, self._vectors, self._decay)
+        if len(self._without_words):
+            scores[:, self._without_words] = -np.inf
+        return DenseOpinion(scores)
+
     def _take(self, vectors: FloatArray) -> None:
         self._vectors = vectors
         self._without_words = np.flatnonzero(~_has_words(vectors))
@@ -184,22 +178,36 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         return int(np.argmax(measured))
 
     def _mean_cosines(self, queries: Queries, vectors: FloatArray, decay: float) -> FloatArray:
-        """(B, I) float32; rows of NaN where the history has no words."""
+        """(B, I) float32; rows of minus infinity where the history has no words."""
         recent = queries.histories.newest(self.config.history_length)
-        known = recent.item_index < len(vectors)
-        known[known] = _has_words(vectors[recent.item_index[known]])
-        weights = np.float32(decay) ** recent.age_of_event[known].astype(np.float32)
-        places = (recent.row_of_event[known], recent.item_index[known])
-        read = sp.csr_array((weights, places), shape=(len(recent), len(vectors)))
-        total = np.asarray(read.sum(axis=1), dtype=np.float32)[:, None]
-        mean = np.divide(
-            read @ vectors,
-            total,
-            out=np.full((len(recent), vectors.shape[1]), np.nan, np.float32),
-            where=total > 0,
-        )
+        mean, is_silent = mean_vectors(recent, vectors, decay)
         scores: FloatArray = mean @ vectors.T
+        if is_silent.any():
+            scores[is_silent] = -np.inf
         return scores
+
+
+def mean_vectors(histories: Histories, vectors: FloatArray, decay: float) -> tuple[FloatArray, BoolArray]:
+    """Return the decayed mean vector of each history, (B, D) float32, and (B,) bool: it has no words at all.
+
+    Args:
+        histories: B histories.
+        vectors: (I, D) float32; rows of zeros have no words, and do not count.
+        decay: What each step back is multiplied by.
+    """
+    item, row = histories.item_index, histories.row_of_event
+    weights = np.float32(decay) ** histories.age_of_event.astype(np.float32)
+    is_known = item < len(vectors)
+    if not is_known.all():
+        item, row, weights = item[is_known], row[is_known], weights[is_known]
+    read = vectors[item]
+    weights = weights * _has_words(read)
+    weight_of_row = np.zeros((len(histories), len(item)), dtype=np.float32)
+    weight_of_row[row, np.arange(len(item))] = weights
+    total = weight_of_row.sum(axis=1)
+    mean = weight_of_row @ read
+    mean /= np.maximum(total, _LEAST_WEIGHT)[:, None]
+    return mean, total <= 0
 
 
 def _has_words(vectors: FloatArray) -> BoolArray:

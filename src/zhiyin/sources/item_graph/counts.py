@@ -58,11 +58,17 @@ def history_weights(
     histories: Histories, event_weights: FloatArray, *, decay: float, n_items: int
 ) -> sp.csr_array:
     """Return (B, I) float32 weights of history items: 1 for the newest, then ``decay`` to its age."""
-    ages: LongArray = histories.age_of_event
-    weights = event_weights * np.power(np.float32(decay), ages.astype(np.float32))
+    weights = aged_weights(histories, event_weights, decay=decay)
     known = histories.item_index < n_items
     places = (histories.row_of_event[known], histories.item_index[known])
     return sp.csr_array((weights[known], places), shape=(len(histories), n_items), dtype=np.float32)
+
+
+def aged_weights(histories: Histories, event_weights: FloatArray, *, decay: float) -> FloatArray:
+    """Return (T,) float32 weights of events: their own, times ``decay`` to their age."""
+    ages: LongArray = histories.age_of_event
+    weights: FloatArray = event_weights * np.power(np.float32(decay), ages.astype(np.float32))
+    return weights
 
 
 def _inverse_power(sums: FloatArray, exponent: float) -> FloatArray:

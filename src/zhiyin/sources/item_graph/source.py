@@ -12,12 +12,22 @@ from zhiyin.contracts import (
     CandidateSource,
     CatalogueLanguage,
     ComponentState,
+    Edges,
+    Opinion,
+    Steps,
     TrainingData,
 )
 from zhiyin.domain import PAD, Catalogue, FloatArray, Histories, IndexArray, Queries, Vocabulary
 from zhiyin.language.lexical import LexicalIndex, sparse_from_parts, sparse_parts
+from zhiyin.sources.item_graph.absorbing import EVENTS_BETWEEN_FOLDS, RecentEdges
 from zhiyin.sources.item_graph.choosing import choose_settings
-from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, history_weights, scaled
+from zhiyin.sources.item_graph.counts import (
+    aged_weights,
+    decayed_sum,
+    follower_counts,
+    history_weights,
+    scaled,
+)
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
@@ -30,17 +40,21 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     An edge a → b is a decayed count of b following a, scaled by powers of the row and column sums, plus a
     power of the cosine of their words. With history h (newest first) and edges M, the score of b is
     ``Σ_i history_decay**i × M[h_i, b]``. Nothing is trained by gradients; the decays, exponents and the
-    weight of text are chosen on validation. An item nobody has touched is reached through its words.
+    weight of text are chosen on validation. An item nobody has touched is reached through its words. Events
+    after training add edges at once, see `zhiyin.sources.item_graph.absorbing`.
     """
 
     name = "item_graph"
     config_class = ItemGraphConfig
     serves_new_items = True
+    absorbs_events = True
 
     def __init__(self, config: ItemGraphConfig | None = None, **settings: object) -> None:
         super().__init__(config, **settings)
         self.graph: sp.csr_array | None = None
         self.arrivals: sp.csr_array | None = None
+        self.recent: RecentEdges | None = None
+        self._to_arrivals: tuple[sp.csr_array, sp.csr_array] | None = None
         self._chosen: ItemGraphConfig = self.config
         self._lexical: LexicalIndex | None = None
         self._event_weights = np.ones(1, dtype=np.float32)
@@ -86,7 +100,9 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
                 )
 
             self._chosen = choose_settings(self.config, quality, training.progress)
-        self.graph, self.arrivals = graph_of(self._chosen), None
+        chosen = self._chosen
+        self.graph, self.arrivals = graph_of(chosen), None
+        self.recent = RecentEdges.beside(decayed(chosen.window, chosen.decay, chosen.backward))
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item by the edges that lead to it from the history; no opinion where none does."""
@@ -98,7 +114,30 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         if arrivals.shape[0]:
             scores += (start[:, n_trained:] @ arrivals).toarray()
             scores = np.hstack([scores, (start[:, :n_trained] @ arrivals.T).toarray()])
+        if self.recent is not None:
+            self.recent.add_to(scores, start, self._chosen)
         return np.where(scores > 0, scores, np.float32(np.nan))
+
+    def ask(self, queries: Queries) -> Opinion:
+        """Walk the edges from the history, without looking at the rest of the catalogue."""
+        arrivals, n_items = self._arrivals(), len(self)
+        assert self.graph is not None
+        n_trained = self.graph.shape[0]
+        recent = queries.histories.without_repeats().newest(self._chosen.history_length)
+        weights = aged_weights(recent, self._weights_of(recent), decay=self._chosen.history_decay)
+        edges = Edges.walked(recent, weights, self.graph)
+        if arrivals.shape[0]:
+            edges = edges.joined(Edges.walked(recent, weights, arrivals, first_item=n_trained))
+            back = Edges.walked(recent, weights, self._edges_to_arrivals())
+            edges = edges.joined(Edges(back.row, back.item + n_trained, back.weight))
+        if self.recent is not None and len(self.recent.counts):
+            edges = edges.joined(self.recent.walked(recent, weights, self._chosen))
+        return edges.opinion(len(recent), n_items)
+
+    @property
+    def is_dense(self) -> bool:
+        """Only what is reached from the history has a score."""
+        return False
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history with the strongest decayed edge to each item."""
@@ -135,6 +174,19 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         edges.data = np.float32(weight) * edges.data**self._chosen.text_exponent
         self.arrivals = sp.csr_array(sp.vstack([arrivals, edges], format="csr"), dtype=np.float32)
 
+    def absorb(self, steps: Steps) -> None:
+        """Add the edges of new events, O(window) an event; from time to time fold them into the graph."""
+        self._require(self.graph)
+        assert self.graph is not None
+        assert self.recent is not None
+        steps = steps.on_items(len(self))
+        while len(steps):
+            n = min(len(steps), EVENTS_BETWEEN_FOLDS - self.recent.n_events)
+            recent = self.recent.plus(steps.slice(0, n), self._event_weights, self._chosen)
+            if recent.n_events == EVENTS_BETWEEN_FOLDS:
+                self.graph, recent = recent.folded(self.graph, self._chosen)
+            self.recent, steps = recent, steps.slice(n, len(steps))
+
     def state(self) -> ComponentState:
         """Return the graph, the words of the catalogue and the settings that were chosen."""
         self._require(self.graph)
@@ -143,11 +195,13 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
             "event_weights": self._event_weights,
             "idf": self._lexical.idf,
         }
+        arrays |= self.recent.arrays() if self.recent is not None else {}
         arrays |= {f"graph.{name}": part for name, part in sparse_parts(self.graph).items()}
         arrays |= {f"arrivals.{name}": part for name, part in sparse_parts(self._arrivals()).items()}
         arrays |= {f"lexical.{name}": part for name, part in sparse_parts(self._lexical.matrix).items()}
         facts = {
             "chosen": self._chosen.model_dump(),
+            "n_absorbed": self.recent.n_events if self.recent is not None else 0,
             "columns": list(self._lexical.columns),
             "words": self._lexical.vocabulary.ids.to_list(),
         }
@@ -159,6 +213,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         self._chosen = ItemGraphConfig.parse(facts["chosen"], where=self.name)
         self.graph = sparse_from_parts(arrays, "graph.")
         self.arrivals = sparse_from_parts(arrays, "arrivals.")
+        self.recent = RecentEdges.of_arrays(arrays, n_events=int(facts["n_absorbed"]))
         self._event_weights = np.asarray(arrays["event_weights"], dtype=np.float32)
         self._lexical = LexicalIndex.from_parts(
             facts["columns"],
@@ -183,6 +238,13 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         recent = queries.histories.without_repeats().newest(config.history_length)
         return history_weights(recent, self._weights_of(recent), decay=config.history_decay, n_items=n_items)
 
+    def _edges_to_arrivals(self) -> sp.csr_array:
+        """Edges from trained items to those that came after training: the text edges the other way round."""
+        arrivals = self._arrivals()
+        if self._to_arrivals is None or self._to_arrivals[0] is not arrivals:
+            self._to_arrivals = arrivals, sp.csr_array(arrivals.T)
+        return self._to_arrivals[1]
+
     def _edges_between(self, heads: IndexArray, tails: IndexArray) -> FloatArray:
         """(M, N) float32 edges from M to N items; two arrivals have none."""
         arrivals = self._arrivals()
@@ -195,7 +257,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         edges[np.ix_(~old_heads, old_tails)] = to_old.toarray()
         from_old = arrivals[tails[~old_tails] - n_trained][:, heads[old_heads]]
         edges[np.ix_(old_heads, ~old_tails)] = from_old.toarray().T
-        return edges
+        return edges if self.recent is None else edges + self.recent.between(heads, tails, self._chosen)
 
     def _text_edges(self, rows: sp.csr_array, *, drop_self: bool) -> sp.csr_array:
         assert self._lexical is not None

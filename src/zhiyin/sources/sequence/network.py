@@ -53,6 +53,21 @@ class Block(nn.Module):
         summed: Tensor = events + self.dropout(self.narrow(self.dropout(wide)))
         return summed
 
+    def newest(self, events: Tensor, packing: Packing) -> Tensor:
+        """Return (B, D), what `forward` gives for the newest event of each sequence, and nothing else."""
+        normed = self.before_attention(events)
+        dimension, newest = events.shape[1], packing.newest
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        query = functional.linear(normed[newest], weight[:dimension], bias[:dimension])
+        key_value = functional.linear(normed, weight[dimension:], bias[dimension:])
+        heads = packing.rows(key_value).view(packing.n_rows, packing.longest, 2, self.n_heads, -1)
+        key, value = heads.permute(2, 0, 3, 1, 4)
+        query = query.view(packing.n_rows, self.n_heads, 1, -1)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=packing.mask)
+        states = events[newest] + self.mix(seen.reshape(packing.n_rows, dimension))
+        summed: Tensor = states + self.narrow(functional.gelu(self.widen(self.before_feed_forward(states))))
+        return summed
+
     def _attend(self, events: Tensor, packing: Packing) -> Tensor:
         projected = self.query_key_value(events)
         kind = projected.dtype
@@ -94,6 +109,19 @@ class SequenceNetwork(nn.Module):
         for block in self.blocks:
             states = block(states, packing)
         hidden: Tensor = self.last_norm(states)
+        return hidden
+
+    def newest(self, events: Tensor, packing: Packing) -> Tensor:
+        """Return the (B, D) hidden state after the newest event of each sequence, for answering only.
+
+        The same numbers as `forward` without dropout, but the last block looks at the newest events alone.
+        """
+        states = events + self.places[packing.place]
+        *blocks, last = self.blocks.children()
+        for block in blocks:
+            states = block(states, packing)
+        assert isinstance(last, Block)
+        hidden: Tensor = self.last_norm(last.newest(states, packing))
         return hidden
 
 

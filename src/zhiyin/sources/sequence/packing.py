@@ -49,6 +49,15 @@ class Packing:
         moved = (part.to(device) for part in (self.cell, self.place, self.newest))
         return Packing(self.n_rows, self.longest, *moved)
 
+    @property
+    def mask(self) -> Tensor | None:
+        """(B, 1, 1, L) bool, True where there is an event; None where the rows are full."""
+        if len(self.place) == self.n_rows * self.longest:
+            return None
+        last = self.place[self.newest]
+        places = torch.arange(self.longest, device=last.device)
+        return (places <= last[:, None])[:, None, None, :]
+
     def rows(self, flat: Tensor) -> Tensor:
         """Unfold (N, D) into (B, L, D), zeros after the end of a sequence."""
         rows = flat.new_zeros(self.n_rows * self.longest, flat.shape[1])

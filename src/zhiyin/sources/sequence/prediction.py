@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zhiyin.domain import FloatArray, Histories, Queries
+from zhiyin.domain import FloatArray, Histories, LongArray, Queries
 from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
 
@@ -31,25 +31,48 @@ def score_catalogue(network: SequenceNetwork, item_vectors: Tensor, queries: Que
         queries: B queries.
 
     Returns:
-        (B, I) float32, logits; NaN for histories without any known item.
+        (B, I) float32, logits; minus infinity for histories without any known item.
     """
-    scores = np.full((len(queries), len(item_vectors)), np.nan, dtype=np.float32)
-    histories = readable(queries.histories, len(item_vectors), network.max_length)
-    rows = np.flatnonzero(histories.lengths > 0)
-    # Histories of like length side by side leave little to pad.
-    rows = rows[np.argsort(histories.lengths[rows], kind="stable")]
-    at_once = max(1, EVENTS_AT_ONCE // max(int(histories.lengths.max(initial=1)), 1))
-    for start in range(0, len(rows), at_once):
-        part = rows[start : start + at_once]
-        scores[part] = (
-            (_last_hidden(network, item_vectors, histories.take(part)) @ item_vectors.T).cpu().numpy()
-        )
+    rows, hidden = last_states(network, item_vectors, queries)
+    if len(rows) == len(queries):
+        everything: FloatArray = (hidden @ item_vectors.T).cpu().numpy()
+        return everything
+    scores = np.full((len(queries), len(item_vectors)), -np.inf, dtype=np.float32)
+    scores[rows] = (hidden @ item_vectors.T).cpu().numpy()
     return scores
 
 
-def _last_hidden(network: SequenceNetwork, item_vectors: Tensor, histories: Histories) -> Tensor:
-    """Return the (B, D) state after the newest event of each history."""
-    packing = Packing.of(histories.lengths).to(item_vectors.device)
-    events = torch.from_numpy(histories.item_index.astype(np.int64)).to(item_vectors.device)
-    hidden: Tensor = network(item_vectors[events], packing)
-    return hidden[packing.newest]
+@torch.inference_mode()
+def last_states(network: SequenceNetwork, item_vectors: Tensor, queries: Queries) -> tuple[LongArray, Tensor]:
+    """Read the histories.
+
+    Returns:
+        (R,) int64 rising, the queries with any known item, and (R, D) float32, the hidden state after the
+        newest event of each.
+    """
+    histories = readable(queries.histories, len(item_vectors), network.max_length)
+    lengths = histories.lengths
+    rows = np.flatnonzero(lengths > 0)
+    longest = int(lengths.max(initial=1))
+    if len(rows) * longest <= EVENTS_AT_ONCE:
+        return rows, _last_hidden(network, item_vectors, histories, lengths[rows])
+    # Histories of like length side by side leave little to pad.
+    order = np.argsort(lengths[rows], kind="stable")
+    at_once = max(1, EVENTS_AT_ONCE // longest)
+    hidden = item_vectors.new_empty(len(rows), item_vectors.shape[1])
+    for start in range(0, len(rows), at_once):
+        part = order[start : start + at_once]
+        some = histories.take(rows[part])
+        hidden[torch.from_numpy(part)] = _last_hidden(network, item_vectors, some, some.lengths)
+    return rows, hidden
+
+
+def _last_hidden(
+    network: SequenceNetwork, item_vectors: Tensor, histories: Histories, lengths: LongArray
+) -> Tensor:
+    """Return the (R, D) states after the newest events; (R,) lengths ≥ 1, the empty histories left out."""
+    if not len(lengths):
+        return item_vectors.new_empty(0, item_vectors.shape[1])
+    packing = Packing.of(lengths).to(item_vectors.device)
+    events = torch.from_numpy(histories.item_index).to(item_vectors.device)
+    return network.newest(item_vectors.index_select(0, events), packing)

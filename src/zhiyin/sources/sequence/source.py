@@ -8,6 +8,8 @@ from zhiyin.contracts import (
     CandidateSource,
     CatalogueLanguage,
     ComponentState,
+    DenseOpinion,
+    Opinion,
     TrainingData,
 )
 from zhiyin.domain import Catalogue, FloatArray, Queries
@@ -54,10 +56,11 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item as the next event, (B, I) float32 logits; NaN for empty histories."""
-        trained = self._ready()
-        if not trained.facts["has_learned"]:
-            return np.full((len(queries), len(trained.item_vectors)), np.nan, dtype=np.float32)
-        return score_catalogue(trained.network, trained.item_vectors, queries)
+        return self._dense(queries).all()
+
+    def ask(self, queries: Queries) -> Opinion:
+        """Read the histories once, and hold a logit for every item."""
+        return self._dense(queries)
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Take in new items by their texts, and as average items where training saw no text."""
@@ -73,6 +76,13 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
     def restore(self, state: ComponentState) -> None:
         """Take over a saved transformer."""
         self.trained = TrainedSequence.from_state(state)
+
+    def _dense(self, queries: Queries) -> DenseOpinion:
+        trained = self._ready()
+        if not trained.facts["has_learned"]:
+            silence = np.full((len(queries), len(trained.item_vectors)), -np.inf, dtype=np.float32)
+            return DenseOpinion(silence)
+        return DenseOpinion(score_catalogue(trained.network, trained.item_vectors, queries))
 
     def _ready(self) -> TrainedSequence:
         self._require(self.trained)
