@@ -215,6 +215,8 @@ def _client(url: str, shown_url: str, connect_seconds: float, answer_seconds: fl
         "retry": Retry(NoBackoff(), 0),  # the breaker decides when to try again
         "max_connections": 1_000,
         "decode_responses": True,
+        "encoding_errors": "surrogateescape",  # a broken text of one message must not hide the others
+        "protocol": 2,
     }
     if url.startswith("unix"):
         del options["socket_connect_timeout"]
