@@ -1,0 +1,148 @@
+"""Rate limits per key, and the headers that tell about them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhiyin.serving.access.rates import RateLimits
+from zhiyin.serving.access.scopes import Principal
+from zhiyin.serving.problems import Refused
+from zhiyin.serving.settings import AccessSettings
+from zhiyin.stores.redis.limits import Decision, LocalRateLimiter
+
+
+class Time:
+    now = 0.0
+
+
+def principal(key_id: str = "k", own: float | None = None) -> Principal:
+    return Principal(key_id, "tea", frozenset({"recommend"}), own)
+
+
+def limits(time: Time, per_second: float = 10, burst_seconds: float = 2) -> RateLimits:
+    settings = AccessSettings(requests_per_second=per_second, burst_seconds=burst_seconds)
+    return RateLimits(LocalRateLimiter(lambda: time.now), settings)
+
+
+async def n_allowed(limits: RateLimits, who: Principal, n: int, cost: float = 1.0) -> int:
+    allowed = 0
+    for _ in range(n):
+        with contextlib.suppress(Refused):
+            await limits.take(who, cost)
+            allowed += 1
+    return allowed
+
+
+def test_a_burst_and_then_the_rate() -> None:
+    async def test() -> None:
+        time = Time()
+        asked = limits(time)
+        assert await n_allowed(asked, principal(), 50) == 20
+        time.now += 1
+        assert await n_allowed(asked, principal(), 50) == 10
+        time.now += 100
+        assert await n_allowed(asked, principal(), 50) == 20
+
+    asyncio.run(test())
+
+
+def test_each_key_has_a_bucket_and_perhaps_a_limit_of_its_own() -> None:
+    async def test() -> None:
+        asked = limits(Time())
+        assert await n_allowed(asked, principal("a"), 50) == 20
+        assert await n_allowed(asked, principal("b"), 50) == 20
+        assert await n_allowed(asked, principal("c", own=3), 50) == 6
+        assert await n_allowed(asked, principal("d", own=0.1), 50) == 1
+        assert await n_allowed(asked, principal(""), 50) == 50  # nobody has a key yet
+
+    asyncio.run(test())
+
+
+def test_no_limit_unless_the_key_has_one() -> None:
+    async def test() -> None:
+        asked = limits(Time(), per_second=0)
+        assert await asked.take(principal()) == []
+        assert await n_allowed(asked, principal("own", own=2), 50) == 4
+
+    asyncio.run(test())
+
+
+def test_events_cost_a_hundredth() -> None:
+    async def test() -> None:
+        asked = limits(Time())
+        await asked.take(principal())
+        await asked.take_events(principal(), 1_500)
+        assert await n_allowed(asked, principal(), 50) == 4
+
+    asyncio.run(test())
+
+
+def test_what_costs_more_than_a_full_bucket_is_allowed_when_it_is_full() -> None:
+    async def test() -> None:
+        time = Time()
+        asked = limits(time)
+        await asked.take_events(principal(), 10_000)
+        assert await n_allowed(asked, principal(), 1) == 0
+        time.now += 2
+        await asked.take_events(principal(), 10_000)
+
+    asyncio.run(test())
+
+
+def test_the_headers_tell_what_is_left() -> None:
+    async def test() -> None:
+        time = Time()
+        asked = limits(time)
+        assert dict(await asked.take(principal())) == {
+            b"ratelimit-policy": b'"key";q=20;w=2',
+            b"ratelimit": b'"key";r=19;t=1',
+            b"ratelimit-limit": b"20",
+            b"ratelimit-remaining": b"19",
+            b"ratelimit-reset": b"1",
+        }
+        await n_allowed(asked, principal(), 50)
+        with pytest.raises(Refused) as refused:
+            await asked.take(principal(), 15)
+        assert refused.value.kind == "rate-limited"
+        assert refused.value.headers["Retry-After"] == "2"
+        assert refused.value.headers["ratelimit-remaining"] == "0"
+        time.now += 2  # whoever waits as told gets in
+        await asked.take(principal(), 15)
+
+    asyncio.run(test())
+
+
+@given(st.floats(0.01, 1e6), st.floats(0.001, 3600), st.lists(st.floats(0, 200), min_size=1, max_size=20))
+def test_whoever_waits_as_told_gets_in(rate: float, burst_seconds: float, costs: list[float]) -> None:
+    async def test() -> None:
+        time = Time()
+        asked = limits(time, rate, burst_seconds)
+        for cost in costs:
+            try:
+                await asked.take(principal(), cost)
+            except Refused as refused:
+                time.now += int(refused.headers["Retry-After"]) * (1 + 1e-9)
+                await asked.take(principal(), cost)
+
+    asyncio.run(test())
+
+
+def test_a_limiter_that_waits_is_asked_in_a_thread() -> None:
+    asked_in: list[threading.Thread] = []
+
+    class Remote:
+        def take(self, key: str, cost: float, *, per_second: float, burst: float) -> Decision:
+            asked_in.append(threading.current_thread())
+            assert (key, cost, per_second, burst) == ("k", 1.0, 10.0, 20.0)
+            return Decision(True, 0.0, 19.0)
+
+    settings = AccessSettings(requests_per_second=10, burst_seconds=2)
+    asyncio.run(RateLimits(Remote(), settings, waits=True).take(principal()))
+    asyncio.run(RateLimits(Remote(), settings).take(principal()))
+    assert [thread is threading.main_thread() for thread in asked_in] == [False, True]
