@@ -1,4 +1,4 @@
-"""Settings of the graph in which usearch finds neighbours, and how vectors are laid out for it."""
+"""Settings of a graph in which neighbours are found, and how vectors are laid out for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from zhiyin.domain.arrays import FloatArray
 from zhiyin.domain.errors import ConfigError, did_you_mean
 
 _BOUNDS = {
-    "connectivity": (2, 512),
-    "expansion_add": (1, 10_000),
-    "expansion_search": (1, 10_000),
-    "threads": (0, 1024),
+    "connectivity": (2, 100),
+    "expansion_add": (4, 1_000),
+    "expansion_search": (1, 1_000),
+    "threads": (0, 1_024),
 }
 _DTYPES = ("f32", "f16", "i8")
 _QUANTILE = 0.9
@@ -25,16 +25,13 @@ _I8_LARGEST = 127
 
 
 @dataclass(frozen=True)
-class UsearchConfig:
-    """Settings of a `UsearchIndex`.
+class HnswConfig:
+    """Settings of a graph of neighbours, wherever it is kept.
 
     Attributes:
-        connectivity: Neighbours kept per vector in the graph (M); twice as many on its ground level.
-        expansion_add: Candidates looked at while a vector is added (efConstruction).
-        expansion_search: Candidates looked at in a search (efSearch); at least k are.
-        dtype: How vectors are stored: ``f32``, ``f16`` (half) or ``i8`` (a quarter of the memory, rounded to
-            127 steps).
-        threads: Used by one call for many vectors; 0 takes all cores.
+        connectivity: Neighbours kept per vector (M); twice as many on the ground level of the graph.
+        expansion_add: Candidates looked at while a vector is added (efConstruction), at least twice M.
+        expansion_search: Candidates looked at in a search (efSearch); at least k are, as far as the kind can.
 
     Raises:
         ConfigError: when a setting is out of range.
@@ -43,18 +40,34 @@ class UsearchConfig:
     connectivity: int = 24
     expansion_add: int = 200
     expansion_search: int = 400
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self) if field.name in _BOUNDS):
+            low, high = _BOUNDS[name]
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"Setting '{name}' must be {low} to {high}; got {getattr(self, name)}.")
+        if self.expansion_add < 2 * self.connectivity:
+            raise ConfigError("Setting 'expansion_add' must be at least twice 'connectivity'.")
+
+
+@dataclass(frozen=True)
+class UsearchConfig(HnswConfig):
+    """Settings of a `UsearchIndex`: those of its graph, and these.
+
+    Attributes:
+        dtype: How vectors are stored: ``f32``, ``f16`` (half) or ``i8`` (a quarter of the memory, rounded to
+            127 steps).
+        threads: Used by one call for many vectors; 0 takes all cores.
+    """
+
     dtype: str = "f16"
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(
-                    f"usearch.{name} must be between {low} and {high}; got {getattr(self, name)}."
-                )
+        super().__post_init__()
         if self.dtype not in _DTYPES:
             raise ConfigError(
-                f"usearch.dtype cannot be '{self.dtype}'.", possible=f"It is one of: {', '.join(_DTYPES)}."
+                f"Setting 'dtype' cannot be '{self.dtype}'.", possible=f"It is one of: {', '.join(_DTYPES)}."
             )
 
     @classmethod
@@ -101,7 +114,7 @@ class Layout:
 
     @classmethod
     def of(cls, vectors: FloatArray, dtype: str, *, headroom: float = 1.0) -> Layout:
-        """Choose what suits (M, D) vectors, M at least 1; ``i8`` also holds numbers `headroom` times as large."""
+        """Choose what suits (M, D) vectors, M at least 1; ``i8`` holds numbers `headroom` times as large."""
         length = float(np.quantile(np.linalg.norm(vectors, axis=1), _QUANTILE))
         largest = headroom * float(np.abs(vectors).max(initial=0.0)) or 1.0
         return cls(dtype, length, largest / _I8_LARGEST if dtype == "i8" else 1.0)
@@ -137,4 +150,5 @@ class Layout:
     def _cast(self, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
         if self.dtype != "i8":
             return values
-        return np.clip(np.rint(values), -_I8_LARGEST, _I8_LARGEST).astype(np.int8)
+        rounded: npt.NDArray[Any] = np.clip(np.rint(values), -_I8_LARGEST, _I8_LARGEST).astype(np.int8)
+        return rounded

@@ -11,6 +11,8 @@ from zhiyin.domain.errors import StoreError
 from zhiyin.stores.vectors.exact import ExactIndex
 from zhiyin.stores.vectors.hnsw import UsearchConfig
 from zhiyin.stores.vectors.index import VectorIndex
+from zhiyin.stores.vectors.milvus import MilvusIndex
+from zhiyin.stores.vectors.pgvector import PgvectorIndex
 from zhiyin.stores.vectors.usearch import UsearchIndex
 
 _POSSIBLE = (
@@ -71,6 +73,14 @@ def _open_usearch(rest: str, name: str, dimension: int, tenant: str) -> VectorIn
     return UsearchIndex(dimension, config, folder=Path(path) / _as_file_name(tenant) / _as_file_name(name))
 
 
+def _open_pgvector(rest: str, name: str, dimension: int, tenant: str) -> VectorIndex:
+    return PgvectorIndex(f"postgresql:{rest}", name, dimension, tenant)
+
+
+def _open_milvus(rest: str, name: str, dimension: int, tenant: str) -> VectorIndex:
+    return MilvusIndex(f"milvus:{rest}", name, dimension, tenant)
+
+
 def _as_file_name(text: str) -> str:
     """Return a name no other text has, not even where capitals make no difference."""
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
@@ -80,4 +90,7 @@ def _as_file_name(text: str) -> str:
 _OPENERS: dict[str, Callable[[str, str, int, str], VectorIndex]] = {
     "exact": _open_exact,
     "usearch": _open_usearch,
+    "postgresql": _open_pgvector,
+    "postgresql+psycopg": _open_pgvector,
+    "milvus": _open_milvus,
 }
