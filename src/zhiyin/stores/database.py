@@ -100,12 +100,20 @@ class SqlDatabase:
         return self.reading(lambda connection: connection.execute(statement).all())
 
     def reading(self, read: Callable[[Connection], T]) -> T:
-        """Run several reading statements on one connection."""
+        """Run several reading statements on one connection; once more when the connection was dead."""
         try:
-            with self.backend.engine.connect() as connection:
-                return read(connection)
+            try:
+                return self._read_once(read)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                return self._read_once(read)
         except Exception as error:
             raise self._told(error) from None
+
+    def _read_once(self, read: Callable[[Connection], T]) -> T:
+        with self.backend.engine.connect() as connection:
+            return read(connection)
 
     def _commit(self, changes: Sequence[Change[Any]]) -> list[Made[Any]]:
         """Make changes in one durable transaction, all or none."""

@@ -54,4 +54,17 @@ def _open_sqlite(rest: str) -> Database:
     return SqlDatabase(SqliteBackend(path))
 
 
-_OPENERS: dict[str, Callable[[str], Database]] = {"sqlite": _open_sqlite}
+def _open_postgres(rest: str) -> Database:
+    if find_spec("psycopg") is None:
+        raise MissingExtra("psycopg", "postgres")
+    from zhiyin.stores.database import SqlDatabase  # noqa: PLC0415
+    from zhiyin.stores.postgres import PostgresBackend  # noqa: PLC0415
+
+    return SqlDatabase(PostgresBackend(f"postgresql://{rest}"))
+
+
+_OPENERS: dict[str, Callable[[str], Database]] = {
+    "sqlite": _open_sqlite,
+    "postgresql": _open_postgres,
+    "postgres": _open_postgres,
+}

@@ -1,0 +1,215 @@
+"""PostgreSQL: one database for several service processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import psycopg
+import sqlalchemy as sql
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores.backend import Backend, filled_columns
+from zhiyin.stores.log import OpenLog
+from zhiyin.stores.migrating import migrate
+
+CONNECT_SECONDS = 5
+"""How long opening a connection may take."""
+
+STATEMENT_SECONDS = 30
+"""How long one statement may take before the server gives it up."""
+
+LOCK_SECONDS = 10
+"""How long a write waits for the writes of other processes."""
+
+SILENT_SECONDS = 10
+"""After how long a network that swallows everything counts as broken."""
+
+_MIGRATION_LOCK = 0x7A686979696E  # "zhiyin"
+
+_POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 10, "pool_use_lifo": True}
+_NETWORK: dict[str, Any] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "tcp_user_timeout": SILENT_SECONDS * 1000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "application_name": "zhiyin",
+}
+
+
+class PostgresBackend(Backend):
+    """A database of a PostgreSQL server, with ``synchronous_commit`` on.
+
+    A write locks the row with the head of its tenant's change log until it is committed. So the writers of one
+    tenant follow one another, in whatever processes they are: positions have no gaps and become visible in
+    their order.
+
+    Args:
+        url: ``postgresql://user:password@host:5432/database``; ``?host=/folder`` for a Unix socket.
+
+    Raises:
+        StoreError: when the server cannot be reached, refuses, or the tables are of a newer version.
+    """
+
+    is_shared: ClassVar[bool] = True
+
+    def __init__(self, url: str) -> None:
+        parsed = sql.make_url(url).set(drivername="postgresql+psycopg")
+        place = parsed.host or parsed.query.get("host") or "localhost"
+        self.label = f"The PostgreSQL database '{parsed.database}' at {place}"
+        self.writing = _engine(parsed)
+        # A statement that only reads needs no transaction around it, which would be two more journeys.
+        self.engine = self.writing.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with self.writing.begin() as connection:
+                # Processes that start together wait here for the one that makes the tables.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+                migrate(connection, self.label)
+        except Exception as error:
+            self.engine.dispose()
+            raise self.store_error(error) from None
+
+    def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
+        """Lock the heads of the tenants until the transaction ends, and read them."""
+        found = _lock_heads(connection, tenants)
+        if len(found) < len(tenants):
+            missing = [tenant for tenant in tenants if tenant not in found]
+            connection.exec_driver_sql(
+                "INSERT INTO log_heads (tenant, position) SELECT unnest(%s::text[]), 0 ON CONFLICT DO NOTHING",
+                (missing,),
+            )
+            found = _lock_heads(connection, tenants)
+        return {tenant: OpenLog(tenant, position, position) for tenant, position in found.items()}
+
+    def move_heads(self, connection: Connection, logs: Iterable[OpenLog]) -> None:
+        """Write the new positions of logs to their heads."""
+        for log in logs:
+            connection.exec_driver_sql(
+                "UPDATE log_heads SET position = %s WHERE tenant = %s", (log.position, log.tenant)
+            )
+
+    def insert(self, connection: Connection, table: sql.Table, columns: Sequence[Sequence[Any]]) -> int:
+        """Add rows whose key is new, in one statement; see `Backend`."""
+        return connection.exec_driver_sql(_insert_statement(table), tuple(columns), _KEEP_COUNT).rowcount
+
+    def store_error(self, error: Exception) -> Exception:
+        """Turn an error of the database into one that says what to do."""
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        if isinstance(cause, UnicodeEncodeError):
+            return StoreError(f"{self.label} cannot store text with a character that UTF-8 does not have.")
+        if not isinstance(cause, (psycopg.Error, SQLAlchemyError)):
+            return cause if isinstance(cause, Exception) else error
+        said = str(cause).strip()
+        first = said.splitlines()[0].removeprefix("connection failed: ").rstrip(".") if said else "no answer"
+        remedy = _remedy(getattr(cause, "sqlstate", None) or "", said)
+        return StoreError(f"{self.label} cannot be used: {first}.", remedy=remedy)
+
+    def fails_all(self, error: Exception) -> bool:
+        """Whether an error has nothing to do with what was written."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        data = (psycopg.DataError, psycopg.IntegrityError)
+        return isinstance(cause, (psycopg.Error, SQLAlchemyError)) and not isinstance(cause, data)
+
+    def after_erasing(self) -> None:
+        """Do nothing: the server overwrites the space of removed rows when it vacuums the tables."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.engine.dispose()
+
+
+_KEEP_COUNT = {"preserve_rowcount": True}
+
+
+def _lock_heads(connection: Connection, tenants: Sequence[str]) -> dict[str, int]:
+    statement = "SELECT tenant, position FROM log_heads WHERE tenant = ANY(%s) ORDER BY tenant FOR UPDATE"
+    return {tenant: position for tenant, position in connection.exec_driver_sql(statement, (list(tenants),))}
+
+
+@cache
+def _insert_statement(table: sql.Table) -> str:
+    """Return a statement that takes one array for each column."""
+    columns = filled_columns(table)
+    names = ", ".join(column.name for column in columns)
+    values = ", ".join(f"{column.name}::json" if _is_json(column) else column.name for column in columns)
+    arrays = ", ".join(f"%s::{_array_type(column)}[]" for column in columns)
+    return (
+        f"INSERT INTO {table.name} ({names}) "
+        f"SELECT {values} FROM unnest({arrays}) AS rows ({names}) ON CONFLICT DO NOTHING"
+    )
+
+
+def _is_json(column: sql.Column[Any]) -> bool:
+    return isinstance(column.type, sql.JSON)
+
+
+def _array_type(column: sql.Column[Any]) -> str:
+    kinds = {sql.BigInteger: "bigint", sql.Float: "double precision"}
+    return next((name for kind, name in kinds.items() if isinstance(column.type, kind)), "text")
+
+
+def _engine(url: sql.URL) -> Engine:
+    try:
+        engine = sql.create_engine(url, connect_args=_NETWORK, **_POOL)
+    except (SQLAlchemyError, ValueError) as error:
+        raise StoreError(
+            f"The URL of the PostgreSQL database cannot be read: {error}.",
+            possible="It looks like postgresql://user:password@host:5432/database.",
+        ) from None
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: psycopg.Connection[Any], _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false), "
+                "current_setting('synchronous_commit')",
+                (f"{STATEMENT_SECONDS}s", f"{LOCK_SECONDS}s"),
+            )
+            if cursor.fetchone()[2] == "off":  # type: ignore[index]
+                # An acknowledged event would be lost when the server is killed.
+                cursor.execute("SET synchronous_commit = on")
+        connection.commit()
+
+    return engine
+
+
+_REMEDIES_BY_STATE = {
+    "28P01": "Check the user and the password in the URL.",
+    "28000": "Check the user in the URL, and whether pg_hba.conf lets it in from here.",
+    "3D000": "Create it:  createdb -O USER DATABASE",
+    "42501": "Give this user the right to create and write tables in the database.",
+    "53100": "Free some space on the disk of the server; nothing of this write was stored.",
+    "53300": "Raise max_connections of the server, or run fewer processes.",
+    "25006": "It is a standby or set to read-only; name the primary.",
+    "55P03": "Another process holds the change log; see pg_stat_activity for what it does.",
+    "57014": "The server is overloaded, or something holds a lock; see pg_stat_activity.",
+    "57P01": "The server is going down; send it again when it is back.",
+    "57P03": "The server is starting or going down; send it again in a moment.",
+}
+_REMEDIES_BY_WORD = {
+    "password authentication failed": _REMEDIES_BY_STATE["28P01"],
+    "no password supplied": "Put the password into the URL:  postgresql://user:password@host/database",
+    "does not exist": "Check user and database in the URL; create the database:  createdb -O USER DATABASE",
+    "no pg_hba.conf entry": _REMEDIES_BY_STATE["28000"],
+    "resolve host": "Check the host in the URL.",
+    "starting up": _REMEDIES_BY_STATE["57P03"],
+    "shutting down": _REMEDIES_BY_STATE["57P03"],
+    "too many": _REMEDIES_BY_STATE["53300"],
+}
+_AWAY = (
+    "Check that the server runs and that host and port in the URL are right; send it again when it is back."
+)
+
+
+def _remedy(state: str, said: str) -> str:
+    if state in _REMEDIES_BY_STATE:
+        return _REMEDIES_BY_STATE[state]
+    by_word = (remedy for word, remedy in _REMEDIES_BY_WORD.items() if word in said)
+    is_away = not state or state.startswith(("08", "57"))
+    return next(by_word, _AWAY if is_away else "")
