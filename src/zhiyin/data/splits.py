@@ -48,7 +48,7 @@ def leave_last_out(dataset: Dataset, *, repeat: bool = False) -> Split:
             and what the user did with it later is in nobody's history.
     """
     histories = dataset.histories
-    can_be_target = np.ones(histories.n_events, dtype=np.bool_) if repeat else _first_meetings(histories)
+    can_be_target = np.ones(histories.n_events, dtype=np.bool_) if repeat else first_meetings(histories)
     positions = np.flatnonzero(can_be_target)
     per_user = np.bincount(histories.row_of_event[positions], minlength=len(histories))
     held = np.flatnonzero(per_user >= 3)
@@ -65,7 +65,7 @@ def leave_last_out(dataset: Dataset, *, repeat: bool = False) -> Split:
     )
 
 
-def _first_meetings(histories: Histories) -> npt.NDArray[np.bool_]:
+def first_meetings(histories: Histories) -> npt.NDArray[np.bool_]:
     """Mark the first event of each user with each item."""
     if not histories.n_events:
         return np.zeros(0, dtype=np.bool_)
@@ -156,7 +156,7 @@ def by_user(
     Nothing of these users is in training, so their queries have user index -1. Only users who met at least
     two items are held back.
     """
-    positions = np.flatnonzero(_first_meetings(dataset.histories))
+    positions = np.flatnonzero(first_meetings(dataset.histories))
     per_user = np.bincount(dataset.histories.row_of_event[positions], minlength=dataset.n_users)
     users = _drawn(per_user >= 2, (validation_share, test_share), seed)
     ends = np.cumsum(per_user)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -157,11 +158,20 @@ def train(
         "protocol": split.name,
         "seed": seed,
         "fit_seconds": round(trained.fit_seconds, 2),
+        **reading_facts(dataset),
     }
     pages = {"metrics.json": evaluation.to_json(run), "report.html": page}
     save_bundle(trained.pipeline, out, facts=facts, report=pages)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return Outcome(trained.pipeline, evaluation, alone)
+
+
+def reading_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return how the events of a dataset are read, so that a bundle can be trained on with further events."""
+    facts: dict[str, Any] = {"event_weights": [float(weight) for weight in dataset.event_weights]}
+    if dataset.positive_value is not None:
+        facts["positive_value"] = float(dataset.positive_value)
+    return facts
 
 
 def load_trained(bundle: Path, dataset: Dataset, protocol: str, *, repeat: bool = False) -> Trained:

@@ -1,0 +1,1 @@
+"""A bundle that learns on: refreshed from the log, judged by the newest events, published, watched."""

@@ -1,0 +1,102 @@
+"""From a bundle and the log to the next bundle."""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zhiyin.contracts import Growth, Progress, Silent, TrainingData
+from zhiyin.experiments.refreshing.gathering import Grown
+from zhiyin.experiments.refreshing.holding import Held
+from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, RefreshConfig
+from zhiyin.experiments.training import fit_pipeline
+from zhiyin.pipeline.absorbing import absorb
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
+from zhiyin.pipeline.refreshing import refreshed
+
+
+@dataclass(frozen=True, eq=False)
+class Refreshed:
+    """A candidate for the place of the bundle in use.
+
+    Attributes:
+        pipeline: Trained on ``held.split.train``.
+        grown: Everything there was.
+        held: What of it was held back.
+        seconds: What training took.
+    """
+
+    pipeline: Pipeline
+    grown: Grown
+    held: Held
+    seconds: float
+
+
+def refresh(
+    grown: Grown,
+    held: Held,
+    config: RefreshConfig | None = None,
+    *,
+    progress: Progress | None = None,
+    checkpoints: Path | None = None,
+) -> Refreshed:
+    """Train the next pipeline; neither the bundle in use nor its pipeline is touched.
+
+    Args:
+        grown: Everything there is to learn from.
+        held: What of it is held back.
+        config: Settings.
+        progress: Who listens.
+        checkpoints: Where long training keeps its last good state.
+
+    Raises:
+        TrainingError: when the loss is not a number.
+        ConfigError: when the recipe is not known.
+    """
+    config = config or RefreshConfig()
+    progress = progress or Silent()
+    started = time.perf_counter()
+    if config.recipe == INCREMENTAL:
+        validation = held.split.validation
+        training = TrainingData(
+            held.split.train,
+            grown.pipeline.language,
+            validation if len(validation) else None,
+            config.seed,
+            progress,
+            checkpoints,
+        )
+        growth = Growth(held.is_new, config.continuing)
+        after = refreshed(grown.pipeline, training, growth, fewest_to_weigh=config.fewest_to_weigh)
+    else:
+        chosen = grown.pipeline.config if config.recipe == FULL else recipe(config.recipe)
+        after = fit_pipeline(
+            chosen, held.split, seed=config.seed, progress=progress, checkpoints=checkpoints
+        ).pipeline
+        after.remove_items(np.flatnonzero(grown.pipeline.removed).astype(np.int32))
+    return Refreshed(after, grown, held, time.perf_counter() - started)
+
+
+def in_use(grown: Grown, held: Held) -> Pipeline:
+    """Return what serves now, as the newest events met it: the bundle, with everything before absorbed."""
+    serving = copy(grown.pipeline)
+    serving.sources = [copy(source) for source in grown.pipeline.sources]
+    absorb(serving, held.taught)
+    return serving
+
+
+def completed(candidate: Refreshed) -> Pipeline:
+    """Return the candidate with what was held back: remembered by histories, counted by sources that can.
+
+    What learns by gradients meets those events in the next round, when they are old.
+    """
+    pipeline = copy(candidate.pipeline)
+    pipeline.sources = [copy(source) for source in candidate.pipeline.sources]
+    absorb(pipeline, candidate.held.kept_back)
+    pipeline.remember(candidate.grown.dataset)
+    return pipeline

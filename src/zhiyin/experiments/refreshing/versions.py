@@ -1,0 +1,109 @@
+"""Bundles in the store: published, activated, rolled back, cleared away."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.pipeline.bundle import load_bundle, read_card
+from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import StoredBundle
+
+REFUSED = "refused"
+"""Fact of a stored bundle that the gate did not let through: why."""
+_REFUSED_KEPT = 1
+
+
+def version_of(folder: Path) -> str:
+    """Return a short name of what a bundle holds: the digest of its card, which holds those of its files."""
+    return hashlib.sha256((folder / "bundle.toml").read_bytes()).hexdigest()[:12]
+
+
+def publish(
+    store: EventStore, folder: Path, *, activate: bool = False, facts: dict[str, Any] | None = None
+) -> str:
+    """Put a bundle into the store, whole or not at all.
+
+    Args:
+        store: Of the tenant.
+        folder: The bundle; it is read once to be sure that it can be.
+        activate: Make it the one to serve; every service process swaps as soon as it sees the change log.
+        facts: Kept beside it, with what its card says of its training.
+
+    Returns:
+        Its version.
+
+    Raises:
+        BundleError: when the folder is no bundle, or damaged.
+        StoreError: when it cannot be stored.
+    """
+    load_bundle(folder)
+    training = read_card(folder).get("training", {})
+    version = version_of(folder)
+    told = {name: value for name, value in training.items() if isinstance(value, (str, int, float, dict))}
+    store.put_bundle(version, folder, position=int(training.get("position", 0)), facts=told | (facts or {}))
+    if activate:
+        store.activate_bundle(version).result()
+    return version
+
+
+def active(store: EventStore) -> StoredBundle | None:
+    """Return the version to serve; None before the first was activated."""
+    return next((bundle for bundle in store.bundles() if bundle.is_active), None)
+
+
+def rollback(store: EventStore, to: str | None = None) -> str:
+    """Make an earlier version the one to serve.
+
+    Args:
+        store: Of the tenant.
+        to: Which one; the newest published before the one in use when None.
+
+    Returns:
+        The version that is served now.
+
+    Raises:
+        StoreError: when there is no such version, or none before.
+    """
+    bundles = [bundle for bundle in store.bundles() if REFUSED not in bundle.facts]
+    current = next((place for place, bundle in enumerate(bundles) if bundle.is_active), len(bundles))
+    if to is None:
+        if current == 0 or not bundles:
+            raise StoreError(
+                "There is no version before the one in use.",
+                possible=_listed(bundles),
+                remedy="Name one:  zhiyin rollback --to VERSION",
+            )
+        to = bundles[current - 1].version
+    if to not in {bundle.version for bundle in store.bundles()}:
+        raise StoreError(f"There is no version '{to}'.", possible=_listed(store.bundles()))
+    store.activate_bundle(to).result()
+    return to
+
+
+def clear_away(store: EventStore, keep: int) -> list[str]:
+    """Drop old versions: of the published ones all but the newest ``keep``, of the refused all but the newest.
+
+    The version in use stays, however old it is, and counts as one of those kept.
+
+    Returns:
+        What was dropped, oldest first.
+    """
+    published = [bundle for bundle in store.bundles() if REFUSED not in bundle.facts]
+    refused = [bundle for bundle in store.bundles() if REFUSED in bundle.facts]
+    spare = [bundle for bundle in published if not bundle.is_active]
+    n_spare = max(keep - (len(published) - len(spare)), 0)
+    old = spare[: max(len(spare) - n_spare, 0)]
+    old += [bundle for bundle in refused[: max(len(refused) - _REFUSED_KEPT, 0)] if not bundle.is_active]
+    for bundle in old:
+        store.drop_bundle(bundle.version)
+    return [bundle.version for bundle in old]
+
+
+def _listed(bundles: list[StoredBundle]) -> str:
+    if not bundles:
+        return "The store holds no bundle; put one there:  zhiyin publish BUNDLE --store URL --activate"
+    told = (f"{b.version}{' (in use)' if b.is_active else ''}" for b in bundles)
+    return f"The versions are, oldest first: {', '.join(told)}."

@@ -1,0 +1,33 @@
+"""A pipeline that goes on learning."""
+
+from __future__ import annotations
+
+from zhiyin.contracts import Growth, TrainingData
+from zhiyin.pipeline.pipeline import Pipeline
+
+
+def refreshed(
+    pipeline: Pipeline, training: TrainingData, growth: Growth, *, fewest_to_weigh: int
+) -> Pipeline:
+    """Return a pipeline that has learned from data that grew; the one it is made of stays as it was.
+
+    Each source is refreshed with the settings that were chosen for it. The weights of the merge are fitted
+    again where there are enough validation examples, and kept otherwise.
+
+    Args:
+        pipeline: Trained, knowing every item of the catalogue of ``training``.
+        training: Everything, old and new.
+        growth: What of it is new.
+        fewest_to_weigh: Validation examples from which on the merge is fitted again.
+    """
+    after = Pipeline(pipeline.config, pipeline.language)
+    after.take_over(training.dataset.catalogue, pipeline.content, removed=pipeline.removed.copy())
+    after.remember(training.dataset)
+    after.sources = [source.refreshed(training, growth) for source in pipeline.sources]
+    after.merge.restore(pipeline.merge.state())
+    after.merge.weights = after.merge.weights.copy()
+    enough = training.validation is not None and len(training.validation) >= max(fewest_to_weigh, 1)
+    if enough and after.merge.learns:
+        with training.progress.stage("merge: fitting weights"):
+            after._fit_merge(training)
+    return after
