@@ -355,6 +355,8 @@ def test_every_way_to_write_a_guarded_path_is_guarded(door: Door, keys: ApiKeys)
         # Under a prefix the router sees the rest of the path, and so does the gate.
         assert (await door.ask("DELETE /api/v1/users/ann", root_path="/api")).status == 401
         assert (await door.ask("DELETE /v1/users/ann", root_path="/api")).status == 401
+        # Whatever the prefix is called, no path that reads like a guarded one is open.
+        assert (await door.ask("POST /v1/receipts/verify", root_path="/v1")).status == 401
 
     run(test)
 

@@ -68,7 +68,7 @@ class Gate:
         if scope["type"] != "http":
             await self._not_http(scope, receive, send)
             return
-        path = _path(scope)
+        path = path_of(scope)
         sent: _Sent | None = None
         try:
             sent = _read(scope, self._settings.max_headers, self._settings.max_header_bytes)
@@ -83,7 +83,8 @@ class Gate:
         await self._app(scope, receive, _with_headers(send, headers) if headers else send)
 
     async def _let_in(self, scope: Scope, sent: _Sent, path: str) -> Headers:
-        needed = scope_of(scope["method"], path)
+        # A short cut behind the gate may go by the whole path, so whichever of the two needs a scope counts.
+        needed = scope_of(scope["method"], path) or scope_of(scope["method"], scope["path"])
         if needed is None:
             if area_of(path) not in DESCRIPTION_AREAS:
                 return []
@@ -204,7 +205,7 @@ def _is_local_name(host: str) -> bool:
     return not name or ("." not in name and ":" not in name) or is_loopback(name)
 
 
-def _path(scope: Scope) -> str:
+def path_of(scope: Scope) -> str:
     """Return the path that the router will match: without the prefix under which the app is mounted."""
     path, prefix = scope["path"], scope.get("root_path", "")
     if prefix and path.startswith(prefix) and (path == prefix or path[len(prefix)] == "/"):
