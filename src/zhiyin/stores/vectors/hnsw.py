@@ -18,7 +18,7 @@ _BOUNDS = {
     "threads": (0, 1_024),
 }
 _DTYPES = ("f32", "f16", "i8")
-_QUANTILE = 0.9
+_QUANTILE = 0.95
 """Of the lengths of the vectors: how long all vectors are made for the building of the graph."""
 _PORTIONS = {"f32": 1, "f16": 1, "i8": 8}
 _I8_LARGEST = 127
@@ -98,7 +98,7 @@ class Layout:
     A graph of plain inner products is hard to walk: long vectors are everybody's neighbours. So a vector x is
     stored with more numbers that bring its length up to ``length``, as in Bachrach et al. 2014 (Speeding up
     the Xbox recommender system), section 3; queries hold 0 there, so that products stay those of x.
-    ``length`` is not the longest but the 90 % quantile, because a few very long vectors would make all others
+    ``length`` is not the longest but the 95 % quantile, because a few very long vectors would make all others
     look alike; longer vectors are stored as they are. Products are right for any ``length``: it only shapes
     the graph.
 

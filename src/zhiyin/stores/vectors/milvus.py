@@ -141,7 +141,7 @@ class MilvusIndex:
         self._client.load_collection(self._collection)
 
     def _layout_there(self) -> Layout | None:
-        """Read the layout off the vectors stored: nine in ten have its length."""
+        """Read the layout off the vectors stored: nineteen of twenty have its length."""
         rows = self._client.query(self._collection, filter="key >= 0", output_fields=["vector"], limit=100)
         if not rows:
             return None
