@@ -22,6 +22,18 @@ def open_database(url: str) -> Database:
         StoreError: when the URL names no database this version knows, or it cannot be opened.
         MissingExtra: when a package that is needed is not installed.
     """
+    return _opened(url, is_guest=False)
+
+
+def open_beside(url: str) -> Database:
+    """Open a database for its keys and audit log alone, also while a service uses its file.
+
+    See `open_database`; of what comes back only ``access`` may be used.
+    """
+    return _opened(url, is_guest=True)
+
+
+def _opened(url: str, *, is_guest: bool) -> Database:
     scheme, _, rest = url.partition("://")
     if scheme not in _OPENERS or not rest:
         raise StoreError(
@@ -33,7 +45,7 @@ def open_database(url: str) -> Database:
         raise MissingExtra("sqlalchemy", "serve")
     if find_spec("alembic") is None:
         raise MissingExtra("alembic", "serve")
-    return _OPENERS[scheme](rest)
+    return _OPENERS[scheme](rest, is_guest)
 
 
 def _without_secrets(url: str) -> str:
@@ -41,7 +53,7 @@ def _without_secrets(url: str) -> str:
     return re.sub(r"//[^/]*@", "//…@", url).partition("?")[0]
 
 
-def _open_sqlite(rest: str) -> Database:
+def _open_sqlite(rest: str, is_guest: bool) -> Database:
     path = unquote(rest.removeprefix("/").partition("?")[0])
     if not path or path == ":memory:":
         raise StoreError(
@@ -51,10 +63,10 @@ def _open_sqlite(rest: str) -> Database:
     from zhiyin.stores.database import SqlDatabase  # noqa: PLC0415
     from zhiyin.stores.sqlite import SqliteBackend  # noqa: PLC0415
 
-    return SqlDatabase(SqliteBackend(path))
+    return SqlDatabase(SqliteBackend(path, is_guest=is_guest))
 
 
-def _open_postgres(rest: str) -> Database:
+def _open_postgres(rest: str, _: bool) -> Database:
     if find_spec("psycopg") is None:
         raise MissingExtra("psycopg", "postgres")
     from zhiyin.stores.database import SqlDatabase  # noqa: PLC0415
@@ -63,7 +75,7 @@ def _open_postgres(rest: str) -> Database:
     return SqlDatabase(PostgresBackend(f"postgresql://{rest}"))
 
 
-_OPENERS: dict[str, Callable[[str], Database]] = {
+_OPENERS: dict[str, Callable[[str, bool], Database]] = {
     "sqlite": _open_sqlite,
     "postgresql": _open_postgres,
     "postgres": _open_postgres,

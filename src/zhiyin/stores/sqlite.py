@@ -23,16 +23,18 @@ BUSY_SECONDS = 5.0
 """How long a write waits for another program that holds the file."""
 
 _POOL = {"pool_size": 8, "max_overflow": 56}
-_KEEPS_NUL = "text with a character that UTF-8 does not have"
 
 
 class SqliteBackend(Backend):
     """One file in WAL mode with ``synchronous=FULL``: a commit has reached the disk, readers never wait.
 
-    One process uses a file at a time, held by a lock beside it.
+    One process uses a file at a time, held by a lock beside it. A guest may come while another process holds
+    it, and then touches keys and audit log alone: they have no positions, so that nobody else's live state
+    can fall behind.
 
     Args:
         path: The file; it is made, with its folder, when it is not there.
+        is_guest: Whether to open the file although another process holds the lock.
 
     Raises:
         StoreError: when the file is not a database, is another program's, comes from a newer version, is in
@@ -41,10 +43,10 @@ class SqliteBackend(Backend):
 
     is_shared: ClassVar[bool] = False
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, is_guest: bool = False) -> None:
         self.path = Path(path)
         self.label = f"The store {self.path}"
-        self._lock = FileLock(self.path)
+        self._lock = None if is_guest else FileLock(self.path)
         self._must_empty_log = False
         try:
             self.engine = _engine(self.path)
@@ -52,7 +54,7 @@ class SqliteBackend(Backend):
             with self.writing.begin() as connection:
                 migrate(connection, str(self.path))
         except BaseException as error:
-            self._lock.release()
+            self._let_go()
             if isinstance(error, Exception):
                 raise self.store_error(error) from None
             raise
@@ -88,12 +90,11 @@ class SqliteBackend(Backend):
 
     def store_error(self, error: Exception) -> Exception:
         """Turn an error of the database into one that says what to do."""
-        if isinstance(error, UnicodeEncodeError):
-            return _store_error(self.label, _KEEPS_NUL)
-        if isinstance(error, OverflowError):
-            return _store_error(self.label, "a whole number of more than 64 bits")
+        cause = getattr(error, "orig", None) or error
+        if unheld := self.cannot_hold(cause):
+            return unheld
         if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
-            return _store_error(self.label, str(getattr(error, "orig", None) or error))
+            return _store_error(self.label, str(cause))
         return error
 
     def fails_all(self, error: Exception) -> bool:
@@ -110,7 +111,11 @@ class SqliteBackend(Backend):
     def close(self) -> None:
         """Let go of the file."""
         self.engine.dispose()
-        self._lock.release()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
 
 @cache

@@ -1,0 +1,196 @@
+"""Commands that make, renew and take back API keys, and show the audit log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from zhiyin.cli.terminal import ERR, OUT
+from zhiyin.domain.errors import MissingExtra, StoreError
+from zhiyin.serving.access.keys import GRACE_SECONDS, Allowance, ApiKeys, NewKey, state
+from zhiyin.stores.events import DEFAULT_TENANT
+from zhiyin.stores.opening import open_beside, open_database
+from zhiyin.stores.records import StoredKey
+
+if TYPE_CHECKING:
+    from zhiyin.serving.access.audit import AuditLog
+    from zhiyin.stores.events import AccessStore
+
+keys = typer.Typer(
+    help="Make, list, renew and take back the keys with which programs call the service.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+Store = Annotated[
+    str,
+    typer.Option(
+        envvar="ZHIYIN_STORE",
+        help="The store the service uses, such as sqlite:///events.db or postgresql://….",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+KeyId = Annotated[str, typer.Argument(help="What stands between zk_ and the secret.")]
+_DAY, _HOUR = 86_400, 3_600
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for, such as 'shop backend'.")],
+    store: Store,
+    scope: Annotated[
+        list[str], typer.Option(help="What it may do: ingest, recommend or admin; name several one by one.")
+    ],
+    tenant: Annotated[str, typer.Option(help="Whose data it opens.")] = DEFAULT_TENANT,
+    expires_days: Annotated[
+        float | None, typer.Option(help="Days after which it is refused; never otherwise.")
+    ] = None,
+    requests_per_second: Annotated[
+        float | None, typer.Option(help="A limit of its own; that of the service otherwise.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it, this once."""
+    lifetime = None if expires_days is None else int(expires_days * _DAY)
+    allowance = Allowance(tuple(scope), tenant, lifetime, requests_per_second)
+    with _access(store, may_make=True) as (access, audit), audit.noted(_deed(tenant, "key.create", name)):
+        new = ApiKeys(access).create(name, allowance)
+    _show_new(new, as_json=as_json)
+
+
+@keys.command("list")
+def list_keys(
+    store: Store,
+    tenant: Annotated[str | None, typer.Option(help="Only the keys of one tenant.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the keys, oldest first; never the secrets, which nobody keeps."""
+    with _access(store) as (access, _):
+        found = ApiKeys(access).listed(tenant)
+    if as_json:
+        print(json.dumps([_told(key) for key in found], ensure_ascii=False))
+        return
+    if not found:
+        OUT.print("There are no keys. Make one:  zhiyin keys create NAME --scope SCOPE --store URL")
+        return
+    table = Table("id", "name", "tenant", "scopes", "created", "is", "a second", box=None, pad_edge=False)
+    for key in found:
+        limit = "" if key.requests_per_second is None else f"{key.requests_per_second:g}"
+        scopes = ", ".join(key.scopes)
+        table.add_row(
+            key.key_id, escape(key.name), key.tenant, scopes, _date(key.created), _state(key), limit
+        )
+    OUT.print(table)
+
+
+@keys.command()
+def rotate(
+    key_id: KeyId,
+    store: Store,
+    grace_hours: Annotated[
+        float, typer.Option(min=0, help="How long the old key goes on working.")
+    ] = GRACE_SECONDS / _HOUR,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key like another, print it, this once, and let the other one end soon."""
+    with _access(store) as (access, audit), audit.noted(_deed_on(access, "key.rotate", key_id)):
+        new = ApiKeys(access).rotate(key_id, grace_seconds=int(grace_hours * _HOUR))
+    _show_new(new, as_json=as_json)
+    ERR.print(f"The key {key_id} goes on working for {grace_hours:g} hours at most.", highlight=False)
+
+
+@keys.command()
+def revoke(key_id: KeyId, store: Store, as_json: AsJson = False) -> None:
+    """Take a key back; every process of the service refuses it within seconds."""
+    with _access(store) as (access, audit), audit.noted(_deed_on(access, "key.revoke", key_id)):
+        key = ApiKeys(access).revoke(key_id)
+    if as_json:
+        print(json.dumps(_told(key), ensure_ascii=False))
+    else:
+        OUT.print(f"The key {key.key_id} ({escape(key.name)}) is revoked.", highlight=False)
+
+
+def audit(
+    store: Store,
+    tenant: Annotated[str | None, typer.Option(help="Only what concerns one tenant.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, max=100_000, help="How many entries.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what with power: keys, erasures, exports, bundles, experiments, refusals. Newest first."""
+    with _access(store) as (access, _):
+        entries = access.audit(tenant, limit=n)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in entries], ensure_ascii=False))
+        return
+    table = Table("when", "tenant", "who", "did", "to", "outcome", "request", box=None, pad_edge=False)
+    for entry in entries:
+        row = (entry.tenant, entry.actor, entry.action, entry.subject, entry.outcome, entry.request_id)
+        table.add_row(_date(entry.timestamp), *(escape(cell) for cell in row))
+    OUT.print(table)
+
+
+@contextmanager
+def _access(store: str, *, may_make: bool = False) -> Iterator[tuple[AccessStore, AuditLog]]:
+    """Open the keys and the audit log of a store; only a command that makes something makes a new file."""
+    try:
+        from zhiyin.serving.access.audit import AuditLog  # noqa: PLC0415 - the web framework is an extra
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "fastapi", "serve") from None
+    path = Path(unquote(store.removeprefix("sqlite:///").partition("?")[0]))
+    is_missing = store.startswith("sqlite:///") and not path.is_file()
+    if is_missing and not may_make:
+        raise StoreError(
+            f"There is no store {path}.",
+            remedy="Name the one that the service uses; `zhiyin keys create` makes a new one.",
+        )
+    database = open_database(store) if is_missing else open_beside(store)
+    try:
+        yield database.access, AuditLog(database.access)
+    finally:
+        database.close()
+
+
+def _deed(tenant: str, action: str, subject: str) -> Any:
+    from zhiyin.serving.access.audit import CLI, Deed  # noqa: PLC0415 - the web framework is an extra
+
+    return Deed(tenant, CLI, action, subject)
+
+
+def _deed_on(access: AccessStore, action: str, key_id: str) -> Any:
+    key = access.key(key_id)
+    return _deed(key.tenant if key else "", action, key_id)
+
+
+def _show_new(new: NewKey, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**_told(new.stored), "key": new.text}, ensure_ascii=False))
+        return
+    print(new.text)
+    ERR.print("Keep it now: only a hash is stored, and nobody can show it again.", style="yellow")
+
+
+def _told(key: StoredKey) -> dict[str, Any]:
+    """Return what may be shown of a key; not even its hash."""
+    told = {name: value for name, value in asdict(key).items() if name != "digest"}
+    return {**told, "state": state(key, time.time())}
+
+
+def _state(key: StoredKey) -> str:
+    is_now = state(key, time.time())
+    if is_now == "valid":
+        return "valid" if key.expires is None else f"valid until {_date(key.expires)}"
+    return f"[dim]{is_now}[/dim]"
+
+
+def _date(timestamp: int) -> str:
+    return dt.datetime.fromtimestamp(timestamp, dt.UTC).strftime("%Y-%m-%d %H:%M")
