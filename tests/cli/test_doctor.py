@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from zhiyin.cli.main import main
@@ -178,13 +179,17 @@ def test_postgres_is_looked_at(postgres_url: str) -> None:
     found = by_name(look_at_store(postgres_url))
     assert found["store"].mark is Mark.GOOD
     assert found["store"].found.startswith("PostgreSQL")
-    assert found["schema"].mark is Mark.ABSENT
+    assert (found["schema"].mark, found["durability"].mark) == (Mark.GOOD, Mark.GOOD)
     assert found["store clock"].mark is Mark.GOOD
     assert found["store disk"].found.startswith("a durable write takes")
     assert "synchronous_commit" in found["durability"].found
     assert found["pgvector"].mark in (Mark.GOOD, Mark.ABSENT)
-    open_database(postgres_url).close()
-    assert by_name(look_at_store(postgres_url))["schema"].mark is Mark.GOOD
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP TABLE zhiyin_revision")
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    found = by_name(look_at_store(postgres_url))
+    assert (found["schema"].mark, found["durability"].mark) == (Mark.ABSENT, Mark.BAD)
 
 
 def test_a_postgres_that_is_gone_is_said_without_its_password() -> None:
