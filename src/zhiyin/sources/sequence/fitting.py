@@ -63,9 +63,9 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         torch.manual_seed(training.seed)
         whitened = torch.from_numpy(whitening(texts)) if whitening and texts is not None else None
         items = ItemVectors(whitened, dataset.n_items, shape.dimension)
-        learner = _learner(config, items, SequenceNetwork(shape, dropout), dataset.item_counts)
+        learner = learner_of(config, items, SequenceNetwork(shape, dropout), dataset.item_counts)
     learner.to(fabric.device)
-    plan = _plan(config, training, name, learner, windows)
+    plan = training_plan(config, training, name, learner, windows)
     if windows.epoch(1):
         curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
     else:
@@ -81,7 +81,7 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         **device_facts(fabric),
     }
     learner = learner.cpu().eval()
-    vectors, arrivals = _finished(shape, learner, whitening, texts, dataset.item_counts > 0)
+    vectors, arrivals = finished(shape, learner, whitening, texts, dataset.item_counts > 0)
     return TrainedSequence(shape, learner.network, vectors, arrivals, facts)
 
 
@@ -96,7 +96,7 @@ def target_weights(dataset: Dataset, histories: Histories) -> FloatArray:
     return np.asarray(weights / max(float(weights.max(initial=0.0)), 1e-9), dtype=np.float32)
 
 
-def _plan(
+def training_plan(
     config: SequenceTransformerConfig,
     training: TrainingData,
     name: str,
@@ -124,7 +124,7 @@ def _plan(
     )
 
 
-def _learner(
+def learner_of(
     config: SequenceTransformerConfig, items: ItemVectors, network: SequenceNetwork, counts: LongArray
 ) -> SequenceLearner:
     n_items, n_negatives = len(counts), config.n_negatives
@@ -146,7 +146,7 @@ def _quality(learner: SequenceLearner, validation: Examples | None, seed: int) -
     return quality
 
 
-def _finished(
+def finished(
     shape: Shape,
     learner: SequenceLearner,
     whitening: Whitening | None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 
 from zhiyin.contracts import (
@@ -9,6 +11,7 @@ from zhiyin.contracts import (
     CatalogueLanguage,
     ComponentState,
     DenseOpinion,
+    Growth,
     Opinion,
     TrainingData,
 )
@@ -16,6 +19,7 @@ from zhiyin.domain import Catalogue, FloatArray, Queries
 from zhiyin.domain.errors import ConfigError
 from zhiyin.sources.sequence.fitting import fit_sequence
 from zhiyin.sources.sequence.prediction import score_catalogue
+from zhiyin.sources.sequence.refreshing import continue_sequence
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.trained import TrainedSequence
 
@@ -68,6 +72,16 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
         arrivals = trained.arrivals
         vectors = arrivals.read(language.vectors(new)) if arrivals.reads_text else arrivals.average(len(new))
         self.trained = trained.with_items(vectors)
+
+    def refreshed(self, training: TrainingData, growth: Growth) -> Self:
+        """Go on from the weights, on what is new and a replayed sample of what is old.
+
+        Raises:
+            TrainingError: when the loss is not a number.
+        """
+        again = type(self)(self.config)
+        again.trained = continue_sequence(self.config, self._ready(), training, growth, self.name)
+        return again
 
     def state(self) -> ComponentState:
         """Return network, item vectors and what reads new texts; the facts hold the learning curve."""

@@ -1,0 +1,164 @@
+"""A trained transformer that goes on from its weights, on what is new and a sample of what is old."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from zhiyin.contracts import Growth, TrainingData
+from zhiyin.domain import BoolArray, FloatArray, Histories, LongArray
+from zhiyin.sources.sequence.fitting import finished, fit_sequence, learner_of, target_weights, training_plan
+from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork
+from zhiyin.sources.sequence.settings import SequenceTransformerConfig
+from zhiyin.sources.sequence.text import Whitening, has_text
+from zhiyin.sources.sequence.trained import TrainedSequence
+from zhiyin.sources.sequence.windows import ShiftingWindows
+from zhiyin.training.devices import device_facts, open_fabric
+from zhiyin.training.loop import train
+
+MOST_REPLAYED = 0.9
+WARMUP_STEPS = 20
+"""The optimiser starts without memory, the weights do not: a short warm-up is enough."""
+FEWEST_BATCHES = 16
+
+
+def continue_sequence(
+    config: SequenceTransformerConfig,
+    trained: TrainedSequence,
+    training: TrainingData,
+    growth: Growth,
+    name: str,
+) -> TrainedSequence:
+    """Train further from the weights that are there.
+
+    An item that arrived since begins with the vector it was served by, made of its text; one that nobody
+    has touched yet gets such a vector again at the end.
+
+    Args:
+        config: Of the source.
+        trained: Knows every item of the training data, those that arrived since included.
+        training: Everything, old and new.
+        growth: What is new, and how to go on.
+        name: What progress and checkpoints call it.
+
+    Raises:
+        TrainingError: when the loss is not a number.
+    """
+    if not trained.facts["has_learned"]:
+        return fit_sequence(config, training, name)
+    histories = to_learn_from(
+        training.dataset.histories,
+        growth.is_new,
+        max_length=trained.shape.max_length,
+        replay_share=growth.continuing.replay_share,
+        seed=training.seed,
+    )
+    n_inputs = int(np.maximum(histories.lengths - 1, 0).sum())
+    if not n_inputs:
+        return trained
+    going_on = _going_on(config, growth)
+    tokens = max(1, min(config.training.tokens_per_batch, -(-n_inputs // FEWEST_BATCHES)))
+    weights = target_weights(training.dataset, histories)
+    windows = ShiftingWindows(histories, weights, trained.shape.max_length, tokens, training.seed)
+    texts = training.language.vectors(training.dataset.catalogue) if trained.arrivals.reads_text else None
+    whitening = None if texts is None else Whitening.of(texts)
+    fabric = open_fabric(going_on.training)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        network = SequenceNetwork(trained.shape, float(trained.facts["dropout"]))
+        network.load_state_dict(trained.network.state_dict())
+        items = taken_apart(trained, texts, whitening)
+        learner = learner_of(going_on, items, network, training.dataset.item_counts)
+    learner.to(fabric.device)
+    plan = training_plan(going_on, training, name, learner, windows)
+    curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
+    facts: dict[str, Any] = {
+        **trained.facts,
+        "learning_curve": curve.facts(),
+        "training_seconds": curve.seconds,
+        "events_learned_from": histories.n_events,
+        **device_facts(fabric),
+    }
+    is_touched = training.dataset.item_counts > 0
+    learner = learner.cpu().eval()
+    vectors, arrivals = finished(trained.shape, learner, whitening, texts, is_touched)
+    return TrainedSequence(trained.shape, learner.network, vectors, arrivals, facts)
+
+
+def taken_apart(
+    trained: TrainedSequence, texts: FloatArray | None, whitening: Whitening | None
+) -> ItemVectors:
+    """Split finished item vectors into ID vectors and projected texts, such that their sums stay the same.
+
+    The texts may be whitened another way than before, because the catalogue grew: the projection P of plain
+    texts stays, and the weight W behind a whitening matrix M is what solves M Wᵀ = P.
+    """
+    vectors = trained.item_vectors
+    if texts is None or whitening is None:
+        items = ItemVectors(None, len(vectors), trained.shape.dimension)
+        of_id = vectors
+    else:
+        whitened = whitening(texts)
+        weight = np.linalg.lstsq(
+            whitening.matrix.astype(np.float64), trained.arrivals.projection.astype(np.float64), rcond=None
+        )[0].T.astype(np.float32)
+        items = ItemVectors(torch.from_numpy(whitened), len(vectors), trained.shape.dimension)
+        assert items.projection is not None
+        items.projection.weight.data = torch.from_numpy(np.ascontiguousarray(weight))
+        of_id = vectors - torch.from_numpy(whitened @ weight.T)
+    items.of_id.data = of_id.clone()
+    return items
+
+
+def to_learn_from(
+    histories: Histories, is_new: BoolArray, *, max_length: int, replay_share: float, seed: int
+) -> Histories:
+    """Choose what to train on: who did something new, with what led up to it, and some old histories.
+
+    Args:
+        histories: Everything.
+        is_new: (T,) bool, aligned with its flat events.
+        max_length: Events before the first new one of a history that come along.
+        replay_share: Share of events from histories without anything new, as far as there are so many.
+        seed: Of the sample.
+    """
+    marked = replace(histories, timestamp=is_new.astype(np.int64)).without_repeats()
+    row_of_new = marked.row_of_event[marked.timestamp > 0]
+    first_new = np.flatnonzero(marked.timestamp > 0)[np.unique(row_of_new, return_index=True)[1]]
+    rows = np.unique(row_of_new)
+    starts = np.maximum(marked.offsets[:-1][rows], first_new - max_length)
+    lengths = marked.offsets[1:][rows] - starts
+    others = np.setdiff1d(np.flatnonzero(marked.lengths > 1), rows)
+    replayed = _sample(others, marked.lengths, _replay_budget(int(lengths.sum()), replay_share), seed)
+    starts = np.concatenate([starts, marked.offsets[:-1][replayed]])
+    lengths = np.concatenate([lengths, marked.lengths[replayed]])
+    whole = histories.without_repeats()
+    return whole.runs(starts, lengths)
+
+
+def _replay_budget(n_new: int, share: float) -> float:
+    share = min(share, MOST_REPLAYED)
+    return n_new * share / (1.0 - share)
+
+
+def _sample(rows: LongArray, lengths: LongArray, budget: float, seed: int) -> LongArray:
+    """Draw rows until their lengths add up to the budget."""
+    drawn = np.random.default_rng(seed).permutation(rows)
+    before = np.cumsum(lengths[drawn]) - lengths[drawn]
+    return drawn[before < budget]
+
+
+def _going_on(config: SequenceTransformerConfig, growth: Growth) -> SequenceTransformerConfig:
+    epochs, settings = growth.continuing.epochs, config.training
+    changed = settings.model_copy(
+        update={
+            "max_epochs": epochs,
+            "epochs_without_validation": epochs,
+            "learning_rate": settings.learning_rate * growth.continuing.learning_rate_share,
+            "warmup_steps": min(settings.warmup_steps, WARMUP_STEPS),
+        }
+    )
+    return config.model_copy(update={"training": changed})
