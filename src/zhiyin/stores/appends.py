@@ -119,8 +119,8 @@ def _with_known_ones(
     """Find out which events were new, and close the gaps of changes that brought nothing new."""
     events = tables.events.c
     mine = (events.tenant == log.tenant) & (events.position > log.position)
-    stored = connection.execute(sql.select(events.position, events.event_id).where(mine)).tuples()
-    new_ones = Counter(stored.all())
+    stored = connection.execute(sql.select(events.position, events.event_id).where(mine))
+    new_ones = Counter((row.position, row.event_id) for row in stored)
     answers = []
     for change, place in zip(changes, places, strict=True):
         is_new = []
@@ -170,5 +170,5 @@ def _erased_at(connection: Connection, tenant: str, user_ids: set[str]) -> dict[
     for start in range(0, len(asked), _ASKED_AT_ONCE):
         among = erased.user_id.in_(asked[start : start + _ASKED_AT_ONCE])
         statement = sql.select(erased.user_id, erased.timestamp).where(erased.tenant == tenant, among)
-        found.update(connection.execute(statement).tuples().all())
+        found.update({row.user_id: row.timestamp for row in connection.execute(statement)})
     return found

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sql
 from sqlalchemy import Connection, Engine
 
+from zhiyin.domain.errors import StoreError
 from zhiyin.stores.log import OpenLog
 
 
@@ -51,6 +52,19 @@ class Backend(ABC):
     @abstractmethod
     def store_error(self, error: Exception) -> Exception:
         """Turn an error of the database into one that says what to do; others come back as they are."""
+
+    def cannot_hold(self, cause: object) -> StoreError | None:
+        """Return the error for a value that no database can hold, None for other causes."""
+        if isinstance(cause, UnicodeEncodeError):
+            return StoreError(f"{self.label} cannot hold text with a character that UTF-8 does not have.")
+        if isinstance(cause, OverflowError):
+            return StoreError(f"{self.label} cannot hold a whole number of more than 64 bits.")
+        if isinstance(cause, TypeError) and "JSON" in str(cause):
+            return StoreError(
+                f"{self.label} cannot hold this value: {cause}.",
+                possible="JSON holds texts, numbers, true, false, null, lists, and objects of these.",
+            )
+        return None
 
     @abstractmethod
     def fails_all(self, error: Exception) -> bool:

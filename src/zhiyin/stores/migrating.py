@@ -23,8 +23,6 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 # Alembic's operations find their connection in a place that is one for the whole process.
 _ONE_AT_A_TIME = threading.Lock()
 
-_NEWEST = f"{tables.SCHEMA_VERSION:04}"
-
 
 def migrate(connection: Connection, label: str) -> None:
     """Run the migrations that are missing, inside the transaction of the connection.
@@ -37,17 +35,21 @@ def migrate(connection: Connection, label: str) -> None:
         StoreError: when the tables are another program's or of a newer Zhiyin.
     """
     names = set(sql.inspect(connection).get_table_names())
-    if VERSION_TABLE in names:
-        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar_one_or_none()
-    elif tables.version.name in names:
-        found = _from_before_migrations(connection, label)
-    else:
+    if tables.version.name not in names:
         _refuse_strangers(connection, names, label)
-        found = None
-    if found is not None and found > _NEWEST:
-        raise _newer(label, found)
-    if found != _NEWEST:
-        move_to(connection, _NEWEST)
+        version = 0
+    else:
+        version = connection.execute(sql.select(tables.version.c.version)).scalar_one()
+    if version > tables.SCHEMA_VERSION:
+        raise StoreError(
+            f"{label} was written by a newer Zhiyin: its tables have version {version}.",
+            possible=f"This Zhiyin reads versions up to {tables.SCHEMA_VERSION}.",
+            remedy="Upgrade Zhiyin, or name another database.",
+        )
+    if version and VERSION_TABLE not in names:
+        _write_down(connection, f"{version:04}")
+    if version < tables.SCHEMA_VERSION:
+        move_to(connection, f"{tables.SCHEMA_VERSION:04}")
 
 
 def move_to(connection: Connection, revision: str) -> None:
@@ -66,16 +68,12 @@ def move_to(connection: Connection, revision: str) -> None:
         environment.run_migrations()
 
 
-def _from_before_migrations(connection: Connection, label: str) -> str:
-    """Write down that a store from before there were migrations has version 1."""
-    version = connection.execute(sql.select(tables.version.c.version)).scalar_one_or_none()
-    if version != 1:
-        raise _newer(label, str(version))
+def _write_down(connection: Connection, revision: str) -> None:
+    """Write down the version of a store that was made before there were migrations."""
     scripts = ScriptDirectory(str(_SCRIPTS))
     with _ONE_AT_A_TIME, EnvironmentContext(Config(), scripts) as environment:
         environment.configure(connection=connection, version_table=VERSION_TABLE)
-        environment.get_context().stamp(scripts, "0001")
-    return "0001"
+        environment.get_context().stamp(scripts, revision)
 
 
 def _refuse_strangers(connection: Connection, names: set[str], label: str) -> None:
@@ -86,11 +84,3 @@ def _refuse_strangers(connection: Connection, names: set[str], label: str) -> No
             f"{label} is a database of another program; its tables are {', '.join(sorted(in_the_way))}.",
             remedy="Name another one for Zhiyin alone:  --store sqlite:///zhiyin.db",
         )
-
-
-def _newer(label: str, found: str) -> StoreError:
-    return StoreError(
-        f"{label} was written by a newer Zhiyin: its tables have version {found.lstrip('0')}.",
-        possible=f"This Zhiyin reads versions up to {tables.SCHEMA_VERSION}.",
-        remedy="Upgrade Zhiyin, or name another database.",
-    )

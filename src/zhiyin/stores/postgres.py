@@ -44,9 +44,9 @@ _NETWORK: dict[str, Any] = {
 class PostgresBackend(Backend):
     """A database of a PostgreSQL server, with ``synchronous_commit`` on.
 
-    A write locks the row with the head of its tenant's change log until it is committed. So the writers of one
-    tenant follow one another, in whatever processes they are: positions have no gaps and become visible in
-    their order.
+    A write locks the row with the head of its tenant's change log until it is committed. So the writers of
+    one tenant follow one another, in whatever processes they are: positions have no gaps and become visible
+    in their order.
 
     Args:
         url: ``postgresql://user:password@host:5432/database``; ``?host=/folder`` for a Unix socket.
@@ -81,7 +81,8 @@ class PostgresBackend(Backend):
         if len(found) < len(tenants):
             missing = [tenant for tenant in tenants if tenant not in found]
             connection.exec_driver_sql(
-                "INSERT INTO log_heads (tenant, position) SELECT unnest(%s::text[]), 0 ON CONFLICT DO NOTHING",
+                "INSERT INTO log_heads (tenant, position) "
+                "SELECT unnest(%s::text[]), 0 ON CONFLICT DO NOTHING",
                 (missing,),
             )
             found = _lock_heads(connection, tenants)
@@ -100,11 +101,11 @@ class PostgresBackend(Backend):
 
     def store_error(self, error: Exception) -> Exception:
         """Turn an error of the database into one that says what to do."""
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        if isinstance(cause, UnicodeEncodeError):
-            return StoreError(f"{self.label} cannot store text with a character that UTF-8 does not have.")
-        if not isinstance(cause, (psycopg.Error, SQLAlchemyError)):
-            return cause if isinstance(cause, Exception) else error
+        cause = getattr(error, "orig", None) or error
+        if unheld := self.cannot_hold(cause):
+            return unheld
+        if not isinstance(error, (psycopg.Error, SQLAlchemyError)):
+            return error
         said = str(cause).strip()
         first = said.splitlines()[0].removeprefix("connection failed: ").rstrip(".") if said else "no answer"
         remedy = _remedy(getattr(cause, "sqlstate", None) or "", said)
@@ -129,7 +130,7 @@ _KEEP_COUNT = {"preserve_rowcount": True}
 
 def _lock_heads(connection: Connection, tenants: Sequence[str]) -> dict[str, int]:
     statement = "SELECT tenant, position FROM log_heads WHERE tenant = ANY(%s) ORDER BY tenant FOR UPDATE"
-    return {tenant: position for tenant, position in connection.exec_driver_sql(statement, (list(tenants),))}
+    return {row.tenant: row.position for row in connection.exec_driver_sql(statement, (list(tenants),))}
 
 
 @cache

@@ -59,11 +59,11 @@ def _events_between(connection: Connection, tenant: str, after: int, upto: int, 
     mine = sql.select(*_BATCH_COLUMNS).where(_LOG.tenant == tenant)
     ordered = mine.order_by(_LOG.position, _LOG.sequence)
     first = ordered.where(_LOG.position > after, _LOG.position <= upto).limit(limit)
-    rows = list(connection.execute(first).tuples())
+    rows = list(connection.execute(first))
     if len(rows) == limit:
         last, sequence = rows[-1][:2]
         rest = ordered.where(_LOG.position == last, _LOG.sequence > sequence)
-        rows.extend(connection.execute(rest).tuples())
+        rows.extend(connection.execute(rest))
     return rows
 
 
