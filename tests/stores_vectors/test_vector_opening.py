@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import fields
 from importlib import util
 from pathlib import Path
 
@@ -192,3 +193,10 @@ def test_the_exact_index_equals_a_dictionary(steps: list[tuple[bool, set[int]]])
     found = index.search(query, 15)[0][0].tolist()
     assert len(index) == len(right)
     assert found == best + [-1] * (15 - len(best))
+
+
+def test_the_guide_names_every_setting_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs/guide/vectors.md").read_text("utf-8")
+    for setting in fields(UsearchConfig):
+        assert f"| `{setting.name}` | {setting.default} |" in page
+    assert f"fewer than {EXACT_BELOW:,} vectors" in page
