@@ -18,6 +18,7 @@ from zhiyin.cli.inspecting import check, recipes
 from zhiyin.cli.keys import audit, keys
 from zhiyin.cli.learning import evaluate, train
 from zhiyin.cli.serving import recommend, serve
+from zhiyin.cli.trials import experiments
 from zhiyin.domain.errors import ZhiyinError
 
 _SHOW_TRACEBACK = "ZHIYIN_TRACEBACK"
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (demo, check, train, evaluate, recommend, serve, recipes, doctor):
     app.command()(command)
+app.add_typer(experiments, name="experiments")
 app.command()(audit)
 app.add_typer(keys, name="keys")
 

@@ -98,7 +98,7 @@ def report(
         found = judge_trial(events, name)
     if html is not None:
         write_page(found, html)
-    print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else render_text(found), end="")
+    print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else render_text(found).rstrip())
 
 
 @contextmanager

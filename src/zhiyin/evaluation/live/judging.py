@@ -197,7 +197,7 @@ class _Judge:
             return ()
         n_arms = len(self.ledger.arms)
         return tuple(
-            self._compare(measure, _against(arm, n_arms), self.ledger.arms[arm], 1)
+            _without_past(self._compare(measure, _against(arm, n_arms), self.ledger.arms[arm], 1))
             for measure in MEASURES.values()
             if measure is not self.measure
             for arm in range(1, n_arms)
@@ -236,6 +236,10 @@ class _Judge:
         days = (self.ledger.look_times[-1] - self.question.start) / _DAY
         rate = n_users / days if days > 0 else np.nan
         return Advice(self.rules.worth_while, needed, float(max(needed - n_users, 0.0) / rate))
+
+
+def _without_past(one: Comparison) -> Comparison:
+    return replace(one, looks=one.looks[-1:])
 
 
 def _against(arm: int, n_arms: int) -> Array:

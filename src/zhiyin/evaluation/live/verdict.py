@@ -137,7 +137,7 @@ class TrialReport:
         arms: The control first; one line for both arms of an interleaving.
         comparisons: Of the success metric, one an arm.
         guard_rails: One a guard-rail and arm.
-        others: Other metrics, to look at; their intervals are not corrected for being many.
+        others: Other metrics, to look at, their newest look alone; not corrected for being many.
         share_p_value: How likely shares this far from the promised ones are by chance.
         n_moved: Users who saw more than one arm.
         advice: How long it takes to find what is worth while; None where that cannot be said.

@@ -148,7 +148,13 @@ def parse_trial(settings: Mapping[str, Any]) -> Trial:
     Raises:
         ConfigError: when something in it is unknown, missing or does not fit.
     """
-    trial: Trial = Trial.parse(dict(settings), where=KIND)
+    try:
+        trial: Trial = Trial.parse(dict(settings), where=KIND)
+    except ConfigError as error:
+        is_of_arm = error.problem.startswith(f"Setting '{KIND}.arms.") and error.possible
+        possible = f"An arm has the settings: {', '.join(Arm.model_fields)}." if is_of_arm else error.possible
+        remedy = "docs/guide/experiments.md lists every setting with its default and meaning."
+        raise ConfigError(error.problem, possible=possible, remedy=remedy) from None
     return trial
 
 
