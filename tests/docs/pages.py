@@ -217,7 +217,7 @@ class Reader:
     def _serve(self, bundle: Any, *, store_url: str, host: str, port: int, **_: Any) -> None:
         self.running.close()
         service = create_app(bundle, store_url, ServingSettings(log_requests=False))
-        self.client = self.running.enter_context(TestClient(service))
+        self.client = self.running.enter_context(TestClient(service, client=("127.0.0.1", 50000)))
         self.address = f"{host}:{port}"
 
     def _curl(self, arguments: list[str]) -> tuple[int, str]:

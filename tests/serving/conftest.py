@@ -38,7 +38,9 @@ def start(bundle: Path, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     def start(settings: ServingSettings = QUIET) -> TestClient:
         stop()
         app = create_app(load_bundle(bundle), f"sqlite:///{tmp_path}/store.db", settings)
-        running.append(TestClient(app, raise_server_exceptions=False).__enter__())
+        running.append(
+            TestClient(app, raise_server_exceptions=False, client=("127.0.0.1", 50000)).__enter__()
+        )
         return running[0]
 
     yield start

@@ -27,7 +27,7 @@ def client(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     store = tmp_path_factory.mktemp("store") / "store.db"
     settings = ServingSettings(log_requests=False)
     app = create_app(load_bundle(bundle), f"sqlite:///{store}", settings)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, raise_server_exceptions=False, client=("127.0.0.1", 50000)) as client:
         yield client
 
 

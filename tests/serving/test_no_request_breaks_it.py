@@ -23,7 +23,7 @@ BOUNDED = settings(
 def client(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store = tmp_path_factory.mktemp("store") / "store.db"
     app = create_app(load_bundle(bundle), f"sqlite:///{store}", ServingSettings(log_requests=False))
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, raise_server_exceptions=False, client=("127.0.0.1", 50000)) as client:
         yield client
 
 
