@@ -1,0 +1,180 @@
+"""Commands that keep a service learning: put bundles into the store, go back, and the loop itself."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from zhiyin.cli.progress import TerminalProgress
+from zhiyin.cli.terminal import ERR, OUT
+from zhiyin.domain.errors import RequestError
+from zhiyin.experiments.refreshing.loop import LearningLoop, Step
+from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
+from zhiyin.experiments.refreshing.versions import publish as put_bundle
+from zhiyin.experiments.refreshing.versions import rollback as roll_back
+from zhiyin.pipeline.recipes import recipe as recipe_named
+from zhiyin.stores.events import DEFAULT_TENANT
+from zhiyin.stores.opening import open_database
+
+Store = Annotated[str, typer.Option(help="Where events and bundles live, such as sqlite:///shop.db.")]
+Tenant = Annotated[str, typer.Option(help="Whose data and bundles.")]
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def publish(
+    bundle: Annotated[Path, typer.Argument(help="Folder written by `zhiyin train`.")],
+    store: Store,
+    tenant: Tenant = DEFAULT_TENANT,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Serve it from now on; services swap by themselves.")
+    ] = False,
+) -> None:
+    """Put a bundle into the store, so that every process of the service can serve it."""
+    database = open_database(store)
+    try:
+        version = put_bundle(database.store(tenant), bundle, activate=activate)
+    finally:
+        database.close()
+    OUT.print(f"Version {version} is in the store{' and in use' if activate else ''}.", highlight=False)
+    if not activate:
+        OUT.print(f"Next:   zhiyin rollback --store {store} --to {version}", highlight=False)
+
+
+def rollback(
+    store: Store,
+    tenant: Tenant = DEFAULT_TENANT,
+    to: Annotated[
+        str | None, typer.Option(help="Which version; the one before the one in use by default.")
+    ] = None,
+) -> None:
+    """Serve an earlier version again; every process of the service swaps by itself."""
+    database = open_database(store)
+    try:
+        version = roll_back(database.store(tenant), to)
+    finally:
+        database.close()
+    OUT.print(f"Version {version} is in use.", highlight=False)
+
+
+def loop(
+    store: Store,
+    tenant: Tenant = DEFAULT_TENANT,
+    every: Annotated[str, typer.Option(help="From one round to the next: 90s, 15m, 2h or 1d.")] = "15m",
+    once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False,
+    recipe: Annotated[
+        str,
+        typer.Option(help=f"'{INCREMENTAL}', '{FULL}' (train from nothing), or a recipe by name."),
+    ] = INCREMENTAL,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, such as gate.fewest_events=50."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a step.")] = False,
+) -> None:
+    """Learn from the log of a service, again and again: refresh, judge, publish, watch for drift."""
+    config = loop_config(seconds_of(every), recipe, settings or [])
+    database = open_database(store)
+    stop = threading.Event()
+    try:
+        learning = LearningLoop(
+            database.store(tenant),
+            config,
+            listen=_as_json if as_json else _as_line,
+            progress=None if as_json else TerminalProgress(ERR),
+        )
+        with _stopping(stop):
+            if once:
+                learning.round(stop)
+            else:
+                learning.run(stop)
+    finally:
+        database.close()
+
+
+def loop_config(seconds: float, recipe: str, pairs: list[str]) -> LoopConfig:
+    """Build the settings of the loop.
+
+    Raises:
+        ConfigError: when a setting or the recipe is not known.
+        RequestError: when a pair has no value.
+    """
+    if recipe not in (INCREMENTAL, FULL):
+        recipe_named(recipe)
+    plain: dict[str, Any] = {"every_minutes": seconds / 60.0, "refresh": {"recipe": recipe}}
+    for pair in pairs:
+        path, has_value, value = pair.partition("=")
+        if not has_value:
+            raise RequestError(f"--set {pair} has no value.", remedy=f"Write it as --set {pair}=VALUE.")
+        *tables, name = path.strip().split(".")
+        table = plain
+        for key in tables:
+            table = table.setdefault(key, {})
+        table[name] = value.strip()
+    config: LoopConfig = LoopConfig.parse(plain, where="loop")
+    return config
+
+
+def seconds_of(duration: str) -> float:
+    """Read ``90s``, ``15m``, ``2h`` or ``1d``.
+
+    Raises:
+        RequestError: when it is none of these.
+    """
+    number, unit = duration[:-1], duration[-1:]
+    if unit not in _SECONDS or not number.replace(".", "", 1).isdecimal() or float(number) <= 0:
+        raise RequestError(f"--every {duration} is no time.", possible="Write 90s, 15m, 2h or 1d.")
+    return float(number) * _SECONDS[unit]
+
+
+class _stopping:  # noqa: N801 - reads as a verb after "with"
+    """End cleanly on SIGTERM and SIGINT: the step that runs is finished, nothing more is begun."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._asked)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        self._stop.set()
+
+
+def _as_line(step: Step) -> None:
+    now = datetime.now(UTC).strftime("%H:%M:%S")
+    OUT.print(
+        f"{now}  {step.name:<8} {escape(step.message)} [dim]({step.seconds:.1f} s)[/dim]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _as_json(step: Step) -> None:
+    told = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": step.name,
+        "message": step.message,
+        "seconds": round(step.seconds, 3),
+        **step.facts,
+    }
+    print(json.dumps(told, ensure_ascii=False), flush=True)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (publish, rollback, loop)

@@ -1,0 +1,303 @@
+"""The loop: refresh, judge, publish, activate, watch; again and again, one tenant at a time."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zhiyin.contracts import Progress
+from zhiyin.domain.errors import StoreError, ZhiyinError
+from zhiyin.experiments.refreshing.detectors import PageHinkley
+from zhiyin.experiments.refreshing.drift import DriftReport, measure_drift
+from zhiyin.experiments.refreshing.gate import METRIC, Decision, Verdict, judge_candidate
+from zhiyin.experiments.refreshing.gathering import Grown, grow, read_news
+from zhiyin.experiments.refreshing.holding import Held, hold_back
+from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
+from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
+from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, publish
+from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.stores.events import EventStore
+
+_LOG = logging.getLogger(__name__)
+QUALITY_KIND, DRIFT_KIND = "quality", "drift"
+_DRIFT_NAME = "newest"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a round, as it is told.
+
+    Attributes:
+        name: ``read``, ``refresh``, ``judge``, ``publish``, ``watch``, ``wait`` or ``error``.
+        message: What happened, in one line.
+        seconds: What it took.
+        facts: The same as values.
+    """
+
+    name: str
+    message: str
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What one round came to.
+
+    Attributes:
+        decision: What became of the candidate; None when there was none.
+        version: Of the bundle that was published, refused ones included; None when there was none.
+        verdict: What the newest events said.
+        drift: What was watched.
+        steps: Everything in order.
+    """
+
+    decision: Decision | None
+    version: str | None
+    verdict: Verdict | None
+    drift: DriftReport | None
+    steps: tuple[Step, ...]
+
+
+class LearningLoop:
+    """Keeps the bundle of one tenant learning.
+
+    The bundle in use is touched by one act only, its activation: a loop that is killed at any moment leaves
+    it as it was. It needs the store alone, and may run in the process of the service, in one of its own, or
+    on another machine.
+
+    Args:
+        store: Of the tenant, with an active bundle.
+        config: Settings.
+        listen: Told of every step.
+        progress: Told how long work gets on.
+        folder: Where bundles are unpacked and training keeps its checkpoints; a temporary one when None.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        config: LoopConfig | None = None,
+        *,
+        listen: Callable[[Step], None] | None = None,
+        progress: Progress | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.config = config or LoopConfig()
+        self._store = store
+        self._listen = listen
+        self._progress = progress
+        self._folder = folder
+
+    def run(self, stop: threading.Event) -> None:
+        """Do round after round until asked to stop; a round that fails is told, and the next waits longer."""
+        n_failures = 0
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                self.round(stop)
+                n_failures = 0
+            except Exception as error:
+                n_failures += 1
+                if not isinstance(error, ZhiyinError):
+                    _LOG.exception("a round of the learning loop failed")
+                self._tell([], Step("error", " ".join(str(error).split()), time.monotonic() - started))
+            stop.wait(max(0.0, self._seconds_between(n_failures) - (time.monotonic() - started)))
+
+    def round(self, stop: threading.Event | None = None) -> Round:
+        """Do one round.
+
+        Args:
+            stop: Asked between two steps; when it is set nothing more is begun.
+
+        Raises:
+            LeaseHeld: when another loop works for this tenant.
+            StoreError: when the store fails, or holds no active bundle.
+            ZhiyinError: when training fails.
+        """
+        stop = stop or threading.Event()
+        with (
+            Lease(self._store, self.config.lease_seconds) as lease,
+            tempfile.TemporaryDirectory(prefix="zhiyin-loop-", dir=self._folder) as folder,
+        ):
+            return _Once(self, lease, stop, Path(folder)).go()
+
+    def _seconds_between(self, n_failures: int) -> float:
+        every = self.config.every_minutes * 60
+        if not n_failures:
+            return every
+        return min(every * 2.0**n_failures, max(self.config.longest_backoff_minutes * 60, every))
+
+    def _tell(self, steps: list[Step], step: Step) -> None:
+        steps.append(step)
+        if self._listen is not None:
+            self._listen(step)
+
+
+class _Once:
+    """One round, with what its steps hand on to each other."""
+
+    def __init__(self, loop: LearningLoop, lease: Lease, stop: threading.Event, folder: Path) -> None:
+        self.loop, self.lease, self.stop, self.folder = loop, lease, stop, folder
+        self.store, self.config = loop._store, loop.config
+        self.steps: list[Step] = []
+        self.parent = ""
+        self.training: dict[str, Any] = {}
+
+    def go(self) -> Round:
+        grown = self._read()
+        if grown is None:
+            return self._end(None, None, None, None)
+        held = hold_back(grown, self.config.refresh, seed=self.config.refresh.seed)
+        drift = self._watch_data(grown)
+        n_test = len(held.split.test)
+        if n_test < self.config.gate.fewest_events:
+            told = f"{n_test} events to judge by, fewer than {self.config.gate.fewest_events}"
+            self._tell("wait", f"{told}: waiting for more", 0.0, {"n_events": n_test})
+            return self._end(Decision.UNDECIDED, None, None, drift)
+        if self.stop.is_set():
+            return self._end(None, None, None, drift)
+        serving = in_use(grown, held)
+        candidate = self._refresh(grown, held)
+        verdict = self._judge(candidate, serving)
+        drift = self._watch_quality(drift, verdict)
+        if self.stop.is_set() or self.lease.is_lost:
+            self._tell("wait", "stopped before anything was published", 0.0, {})
+            return self._end(verdict.decision, None, verdict, drift)
+        version = self._publish(candidate, verdict)
+        return self._end(verdict.decision, version, verdict, drift)
+
+    def _read(self) -> Grown | None:
+        started = time.monotonic()
+        bundle = active(self.store)
+        if bundle is None:
+            raise StoreError(
+                f"No bundle is in use for the tenant '{self.store.tenant}'.",
+                remedy="Put one into the store:  zhiyin publish BUNDLE --store URL --activate",
+            )
+        place = self.folder / "in-use"
+        self.store.fetch_bundle(bundle.version, place)
+        self.parent, self.training = bundle.version, dict(read_card(place).get("training", {}))
+        news = read_news(self.store, bundle.position)
+        pipeline: Pipeline = load_bundle(place)
+        grown = grow(pipeline, self.training, news)
+        enough = grown.n_new >= self.config.refresh.fewest_new_events or news.forgotten
+        told = f"{grown.n_new:,} new events up to position {grown.position:,}, since version {bundle.version}"
+        if grown.n_unknown:
+            told += f"; {grown.n_unknown:,} on unknown items left out"
+        if not enough:
+            told += f"; fewer than {self.config.refresh.fewest_new_events:,}: waiting for more"
+        facts = {"n_new": grown.n_new, "n_unknown": grown.n_unknown, "position": grown.position}
+        self._tell("read", told, time.monotonic() - started, {**facts, "parent": bundle.version})
+        return grown if enough else None
+
+    def _refresh(self, grown: Grown, held: Held) -> Refreshed:
+        candidate = refresh(
+            grown,
+            held,
+            self.config.refresh,
+            progress=self.loop._progress,
+            checkpoints=self.folder / "checkpoints",
+        )
+        told = f"{self.config.refresh.recipe}: trained on {held.split.train.n_interactions:,} events"
+        self._tell("refresh", told, candidate.seconds, {"recipe": self.config.refresh.recipe})
+        return candidate
+
+    def _judge(self, candidate: Refreshed, serving: Pipeline) -> Verdict:
+        started = time.monotonic()
+        split = candidate.held.split
+        verdict = judge_candidate(
+            candidate.pipeline,
+            serving,
+            split.test,
+            split.train,
+            self.config.gate,
+            progress=self.loop._progress,
+        )
+        self._tell("judge", verdict.reason, time.monotonic() - started, verdict.facts())
+        return verdict
+
+    def _publish(self, candidate: Refreshed, verdict: Verdict) -> str:
+        started = time.monotonic()
+        place = self.folder / "candidate"
+        gate = verdict.facts()
+        facts = {
+            **{name: value for name, value in self.training.items() if name not in ("gate", "fingerprint")},
+            "protocol": "newest",
+            "seed": self.config.refresh.seed,
+            "fit_seconds": round(candidate.seconds, 2),
+            "position": candidate.grown.position,
+            "parent": self.parent,
+            "recipe": self.config.refresh.recipe,
+            "gate": gate,
+        }
+        save_bundle(completed(candidate), place, facts=facts)
+        goes_live = verdict.decision is Decision.LIVE
+        version = publish(
+            self.store,
+            place,
+            activate=goes_live,
+            facts={} if goes_live else {REFUSED: verdict.reason},
+        )
+        dropped = clear_away(self.store, self.config.keep_versions)
+        told = f"version {version} " + ("is in use" if goes_live else "is kept for inspection, not in use")
+        if dropped:
+            told += f"; dropped {', '.join(dropped)}"
+        self._tell(
+            "publish",
+            told,
+            time.monotonic() - started,
+            {"version": version, "is_active": goes_live, "dropped": dropped},
+        )
+        return version
+
+    def _watch_data(self, grown: Grown) -> DriftReport:
+        started = time.monotonic()
+        report = measure_drift(grown, self.config.drift)
+        self._tell("watch", report.headline, time.monotonic() - started, report.facts())
+        return report
+
+    def _watch_quality(self, report: DriftReport, verdict: Verdict) -> DriftReport:
+        """Follow the quality of what is in use from round to round."""
+        if verdict.of_live is None:
+            return report
+        started = time.monotonic()
+        kept = next((d.body for d in self.store.documents(QUALITY_KIND) if d.name == METRIC), None)
+        detector = PageHinkley.of_facts(kept or {}, self.config.drift)
+        error = _standard_error(verdict)
+        alarmed = detector.take(verdict.of_live.mean(METRIC), error)
+        self.store.put_document(QUALITY_KIND, METRIC, detector.facts()).result()
+        report = report.with_quality(verdict.of_live.mean(METRIC), detector.mean, alarmed=alarmed)
+        self.store.put_document(DRIFT_KIND, _DRIFT_NAME, report.facts()).result()
+        if alarmed:
+            self._tell("watch", report.headline, time.monotonic() - started, report.facts())
+        return report
+
+    def _end(
+        self,
+        decision: Decision | None,
+        version: str | None,
+        verdict: Verdict | None,
+        drift: DriftReport | None,
+    ) -> Round:
+        return Round(decision, version, verdict, drift, tuple(self.steps))
+
+    def _tell(self, name: str, message: str, seconds: float, facts: dict[str, Any]) -> None:
+        self.loop._tell(self.steps, Step(name, message, seconds, facts))
+
+
+def _standard_error(verdict: Verdict) -> float:
+    assert verdict.of_live is not None
+    values = verdict.of_live.values[METRIC]
+    return float(values.std() / max(len(values), 1) ** 0.5)
+
+
+__all__ = ["LearningLoop", "LeaseHeld", "Round", "Step"]
