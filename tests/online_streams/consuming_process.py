@@ -1,4 +1,4 @@
-"""A process that stores the events of a stream, until it is killed: python consuming_process.py STREAM DATABASE."""
+"""A process that stores the events of a stream, until it is killed; arguments: URL of both."""
 
 import sys
 import time

@@ -20,7 +20,7 @@ from zhiyin.online.streams.settings import StreamSettings
 
 _LOG = logging.getLogger(__name__)
 _BRIEFLY = 0.01
-_POLL_EVERY_SECONDS = 5.0
+_POLL_EVERY_SECONDS = 1.0
 _REBALANCE_SECONDS = 5.0
 _DEAD_LETTER_SECONDS = 5.0
 _LAG_EVERY_SECONDS = 2.0
@@ -45,6 +45,13 @@ class KafkaConsumer(StreamConsumer):
         import confluent_kafka  # noqa: PLC0415
 
         self._kafka = confluent_kafka
+        codes = confluent_kafka.KafkaError
+        self._sharing_anew = (
+            codes.REBALANCE_IN_PROGRESS,
+            codes.ILLEGAL_GENERATION,
+            codes.UNKNOWN_MEMBER_ID,
+            codes._NO_OFFSET,
+        )
         shared = {"bootstrap.servers": settings.server, "client.id": settings.consumer, "logger": _LOG}
         try:
             self._consumer = confluent_kafka.Consumer(
@@ -69,7 +76,8 @@ class KafkaConsumer(StreamConsumer):
             ) from None
         self._is_subscribed = False
         self._owned: set[int] = set()
-        self._next: dict[int, int] = {}  # partition → first offset that is not durable
+        self._durable: dict[int, int] = {}  # partition → offset to be told: all before it is durable
+        self._next: dict[int, int] = {}  # partition → offset that was told
         self._count_lag_at = 0.0
         self._polled_at = 0.0
 
@@ -79,6 +87,7 @@ class KafkaConsumer(StreamConsumer):
         # Polled before anything that may fail: a member that does not poll is thrown out of its group.
         self._read()
         self._settle_finished()
+        self._commit()
         self._watch()
 
     def _subscribe(self) -> None:
@@ -132,22 +141,25 @@ class KafkaConsumer(StreamConsumer):
     def _settle(self, batch: Batch) -> None:
         if batch.dead and self._producer is not None:
             self._put_aside(batch, self._producer)
-        after: dict[int, int] = {}
         for message in batch.messages:
             partition, offset = message.mark
-            after[partition] = max(after.get(partition, 0), offset + 1)
-        offsets = [
-            self._kafka.TopicPartition(self.settings.stream, partition, offset)
-            for partition, offset in after.items()
-            if partition in self._owned
-        ]
-        if not offsets:
+            if partition in self._owned:
+                self._durable[partition] = max(self._durable.get(partition, 0), offset + 1)
+        self._commit()
+
+    def _commit(self) -> None:
+        """Tell the group up to where everything is durable."""
+        if not self._durable:
             return
+        offsets = [self._kafka.TopicPartition(self.settings.stream, *each) for each in self._durable.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except self._kafka.KafkaException as error:
+            if error.args[0].code() in self._sharing_anew:
+                return  # told again with the next ones, if the partitions stay here; else delivered again
             raise StoreError(f"Kafka did not take the offsets: {_words(error)}") from None
-        self._next.update(after)
+        self._next.update(self._durable)
+        self._durable.clear()
 
     def _put_aside(self, batch: Batch, producer: Any) -> None:
         """Write the dead letters and wait until the servers have them."""
@@ -190,6 +202,7 @@ class KafkaConsumer(StreamConsumer):
         self._owned -= gone
         for partition in gone:
             self._next.pop(partition, None)
+            self._durable.pop(partition, None)
 
     def _partitions(self) -> list[Any]:
         return [self._kafka.TopicPartition(self.settings.stream, each) for each in self._owned]

@@ -34,7 +34,7 @@ class StreamSettings(Config):
     """Name of the stream or topic. For Kafka the path of the URL."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "zhiyin"
     """Consumers of one group share the messages; each group gets all of them."""
-    consumer: Annotated[str, Field(max_length=249)] = ""
+    consumer: Annotated[str, Field(max_length=249, validate_default=True)] = ""
     """Name of this consumer in its group, distinct for each process; empty for host and process id."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Messages read, and stored, at once."""
