@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,7 +33,7 @@ class Connections:
         self._is_closed = False
 
     def do(self, work: Callable[[psycopg.Connection[Any]], T]) -> T:
-        """Return what the work returns; done once more where a connection kept from before was broken.
+        """Return what the work returns; done once more where it failed on a connection kept from before.
 
         Raises:
             StoreError: when the server is away or refuses.
@@ -42,11 +43,8 @@ class Connections:
         try:
             kept = self._kept()
             if kept is not None:
-                try:
+                with suppress(psycopg.OperationalError):  # the server went away meanwhile
                     return self._done(kept, work)
-                except psycopg.OperationalError:
-                    if not kept.closed:
-                        raise
             return self._done(self._connected(), work)
         except psycopg.OperationalError as error:
             raise StoreError(
