@@ -19,8 +19,11 @@ from zhiyin.cli.main import app
 from zhiyin.contracts import Config
 from zhiyin.data.rules import RULES
 from zhiyin.domain import errors
+from zhiyin.evaluation.live.question import GuardRail
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.language.texts import TextTemplate
+from zhiyin.online.streams.settings import StreamSettings
+from zhiyin.online.trials.definition import Arm, Trial
 from zhiyin.pipeline.registry import SOURCES, source_class
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
 from zhiyin.serving.problems import TITLES
@@ -39,7 +42,11 @@ def configs() -> dict[str, type[Config]]:
         **of_sources,
         "text template": TextTemplate,
         "evaluation": EvaluationSettings,
+        "experiment": Trial,
+        "experiment.arms.NAME": Arm,
+        "experiment.guard_rails": GuardRail,
         "service": ServingSettings,
+        "stream": StreamSettings,
     }
 
 
@@ -80,8 +87,7 @@ def _first_sentence(config: type[Config]) -> str:
 def commands() -> str:
     """One table a command, with every argument and option."""
     lines: list[str] = []
-    group: Any = get_command(app)
-    for name, command in group.commands.items():
+    for name, command in commands_below(get_command(app)):
         arguments = [_argument(p) for p in command.params if p.param_type_name == "argument"]
         lines += [f"### `{' '.join(['zhiyin', name, *arguments])}`", "", command.help or "", ""]
         lines += ["| option | default | meaning |", "| --- | --- | --- |"]
@@ -89,6 +95,15 @@ def commands() -> str:
             lines.append(_option_row(parameter))
         lines.append("")
     return "\n".join(lines)
+
+
+def commands_below(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command with its words, those inside groups such as ``experiments start`` included."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_below(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _argument(parameter: Any) -> str:

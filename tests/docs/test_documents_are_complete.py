@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from pages import ROOT, documents, name_of
-from references import REFERENCES, configs, pages_with_tables, regions, written_again
+from references import REFERENCES, commands_below, configs, pages_with_tables, regions, written_again
 from typer.main import get_command
 
 from zhiyin.cli.main import app
@@ -48,7 +48,7 @@ def service(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> FastAPI
     store = tmp_path_factory.mktemp("store") / "store.db"
     service = create_app(prepared / "bundle", f"sqlite:///{store}")
     yield service
-    service.state.engine.close()
+    service.state.service.close()
 
 
 @pytest.mark.parametrize("page", pages_with_tables(), ids=name_of)
@@ -64,13 +64,14 @@ def test_every_reference_stands_somewhere() -> None:
 
 def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts import Config
+    from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.training.settings import TrainingSettings
 
     def below(kind: type[Config]) -> set[type[Config]]:
         return {kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))}
 
     ours = {kind for kind in below(Config) - {Config} if kind.__module__.startswith("zhiyin.")}
-    inside = {TrainingSettings}  # shown as training.… under the sources that have it
+    inside = {TrainingSettings, MeasuringSettings}  # shown as training.… and measuring.… where they are used
     testing = {kind for kind in ours if kind.__module__.startswith("zhiyin.testing")}
     assert ours - testing == set(configs().values()) | inside
 
@@ -167,9 +168,8 @@ def test_every_condition_of_filters() -> None:
 
 
 def test_every_command_and_option_is_shown_in_use_or_listed() -> None:
-    group = get_command(app)
     page = text_of("recipes-and-settings.md")
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in commands_below(get_command(app)):
         assert f"### `zhiyin {name}" in page
         for parameter in command.params:
             if parameter.param_type_name == "option":

@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 from pages import ROOT
+from references import commands_below
 from typer.main import get_command
 
 import zhiyin
@@ -51,7 +52,7 @@ def _public_names() -> Iterator[tuple[str, str]]:
                     (part, f"{found.name}:{name}") for part in vars(thing) if not part.startswith("_")
                 )
                 yield from ((part, f"{found.name}:{name}") for part in getattr(thing, "model_fields", {}))
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in commands_below(get_command(app)):
         yield name, "a command"
         yield from ((str(parameter.name), f"zhiyin {name}") for parameter in command.params)
     yield from ((field, "HTTP") for field in schemas.KNOWN_FIELDS)

@@ -172,7 +172,7 @@ def test_shares_by_hand() -> None:
     assert share_mismatch([0, 0], [0.5, 0.5]) == 1.0
 
 
-def test_advice_is_what_it_takes(memory) -> None:
+def test_advice_is_what_it_takes() -> None:
     """With as many users as advised, the change is found about four times in five."""
     needed = users_needed(0.2, 0.4, 0.25)
     assert users_needed(0.2, 0.4, 0.125) == pytest.approx(4 * needed, rel=0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -39,7 +40,7 @@ class Arm(Config):
     """Diversity of its slates where a request does not ask for one."""
     boost: tuple[dict[str, Any], ...] = ()
     """Boosts that are added to those of a request: {"filter": …, "by": …}."""
-    pipeline: dict[str, Any] = Field(default_factory=dict)
+    pipeline: dict[str, Any] = Field(default={})
     """Settings of the pipeline that differ, such as {"merge": {"weights": …}}."""
 
     @property
@@ -95,15 +96,19 @@ class Trial(Config):
         return self
 
 
-class StartedTrial(Config):
-    """An experiment as the store keeps it."""
+@dataclass(frozen=True)
+class StartedTrial:
+    """An experiment as the store keeps it.
+
+    Attributes:
+        trial: What was asked for, with its start filled in.
+        buckets: Ranges (from, to) of the 10,000 buckets of users that it holds; ``to`` is not included.
+        stopped: UTC seconds when somebody stopped it; None while it runs.
+    """
 
     trial: Trial
-    """What was asked for, with its start filled in."""
     buckets: tuple[tuple[int, int], ...]
-    """Ranges (from, to) of the 10,000 buckets of users that it holds; ``to`` is not included."""
     stopped: int | None = None
-    """UTC seconds when somebody stopped it; None while it runs."""
 
     @property
     def name(self) -> str:
@@ -125,6 +130,14 @@ class StartedTrial(Config):
         """Whether nobody is assigned any more."""
         stop = self.stop
         return stop is not None and stop <= (time.time() if now is None else now)
+
+    def body(self) -> dict[str, Any]:
+        """Return what the document holds, as JSON can."""
+        return {
+            "trial": self.trial.model_dump(mode="json"),
+            "buckets": [list(ends) for ends in self.buckets],
+            "stopped": self.stopped,
+        }
 
     def question(self) -> Question:
         """What its report is to answer."""
@@ -166,8 +179,16 @@ def read_started(document: StoredDocument) -> StartedTrial | None:
     """
     if document.kind != KIND or document.body is None:
         return None
-    started: StartedTrial = StartedTrial.parse(dict(document.body), where=f"{KIND}.{document.name}")
-    return started
+    body = document.body
+    try:
+        buckets = tuple((int(begin), int(end)) for begin, end in body["buckets"])
+        stopped = body.get("stopped")
+        return StartedTrial(parse_trial(body["trial"]), buckets, None if stopped is None else int(stopped))
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(
+            f"The stored experiment '{document.name}' cannot be read.",
+            remedy="Another version of Zhiyin wrote it: use that version, or stop the experiment with it.",
+        ) from None
 
 
 def unknown_trial(name: str, known: list[str]) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.judging import AnswerCounts, judge
@@ -63,7 +64,7 @@ def start(store: EventStore, trial: Trial, *, now: int | None = None) -> Started
         trial=trial.model_copy(update={"start": begin}),
         buckets=_buckets(trial, held, () if before is None else before.buckets),
     )
-    store.put_document(KIND, trial.name, started.model_dump(mode="json")).result()
+    store.put_document(KIND, trial.name, started.body()).result()
     return started
 
 
@@ -76,8 +77,8 @@ def stop(store: EventStore, name: str, *, now: int | None = None) -> StartedTria
     now = int(time.time()) if now is None else now
     found = started_trial(store, name)
     if not found.is_over(now):
-        found = found.model_copy(update={"stopped": max(now, found.start)})
-        store.put_document(KIND, name, found.model_dump(mode="json")).result()
+        found = replace(found, stopped=max(now, found.start))
+        store.put_document(KIND, name, found.body()).result()
     return found
 
 
