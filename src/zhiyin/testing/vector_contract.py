@@ -243,16 +243,16 @@ class VectorIndexContract(ABC):
             assert index.search(np.ones((1, 2), np.float32), 2)[0].tolist() == [[number, PAD]]
 
     def test_searches_while_another_thread_puts(self, make: Callable[..., VectorIndex]) -> None:
-        vectors, queries = clustered(4_000)
+        vectors, queries = clustered(3_250)
         index, is_done = make(16), threading.Event()
-        numbers = np.arange(4_000, dtype=np.int32)
+        numbers = np.arange(3_250, dtype=np.int32)
         index.put(numbers[:2_500], vectors[:2_500])
         held = queries[:4] @ vectors.T
         largest = float(np.abs(held).max())
 
         def write() -> None:
             try:
-                for start in range(2_500, 4_000, 250):
+                for start in range(2_500, 3_250, 250):
                     part = slice(start, start + 250)
                     index.put(numbers[part], vectors[part])
                     index.put(numbers[:250], vectors[:250])
@@ -273,7 +273,7 @@ class VectorIndexContract(ABC):
             writing, reading = pool.submit(write), [pool.submit(read) for _ in range(2)]
             writing.result()
             assert all(each.result() for each in reading)
-        assert len(index) == 4_000
+        assert len(index) == 3_250
 
     def test_what_was_put_survives_closing(self, tmp_path: Path) -> None:
         if not self.persists:
