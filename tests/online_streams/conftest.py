@@ -1,16 +1,20 @@
 """A store that tests can look into, refuse, and stop."""
 
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zhiyin.domain.errors import RequestError, StoreError
 from zhiyin.stores.records import Event
+
+sys.path.append(str(Path(__file__).parent))  # for shared_file
 
 
 class Shelf:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from shared_file import append, item_ids
 
+from zhiyin.domain.errors import StoreError
 from zhiyin.online.streams.kafka import KafkaConsumer
 from zhiyin.online.streams.opening import open_stream
-from zhiyin.stores.opening import open_database
 
 PROCESS = Path(__file__).with_name("consuming_process.py")
 PARTITIONS = range(4)
@@ -92,11 +93,12 @@ def test_stored_once_put_aside_and_committed_only_when_durable(
     assert cluster.committed("clicks") == 0
     assert consumer.counts.consumed == 0
 
-    consumer.stop(0.1)  # what is not durable is left to the next one
-    shelf.held = None
     shelf.is_away = True
-    consumer = begin("clicks", "&dead_letters=aside&batch_size=100&in_flight=2")
-    eventually(lambda: consumer.counts.failures > 0)
+    for write in shelf.held:
+        write.set_exception(StoreError("The store is away."))
+    shelf.held = None
+    eventually(lambda: consumer.counts.failures > 1)
+    assert cluster.committed("clicks") == 0
     shelf.is_away = False
     eventually(lambda: consumer.counts.consumed == 500)
     eventually(lambda: consumer.counts.dead_letters == 2)
@@ -116,41 +118,24 @@ def test_stored_once_put_aside_and_committed_only_when_durable(
     assert max(shelf.handed.values()) == 1
 
 
-def test_sharing_anew_in_the_middle_loses_nothing(
-    cluster: Cluster, begin: Any, shelf: Any, eventually: Any
-) -> None:
-    cluster.send("shared", range(1_000))
-    first = begin("shared", "&batch_size=20")
-    eventually(lambda: first.counts.consumed == 1_000)
-    second = begin("shared", "&batch_size=20")
-    sent = 1_000
-    deadline = time.monotonic() + 20
-    while not second.counts.consumed and time.monotonic() < deadline:
-        cluster.send("shared", range(sent, sent + 50))
-        sent += 50
-        time.sleep(0.05)
-    assert second.counts.consumed > 0
-    first.stop()
-    cluster.send("shared", range(sent, sent + 200))
-    eventually(lambda: len(shelf.stored) == sent + 200)
-    assert {event.item_id for event in shelf.stored.values()} == {f"i{n}" for n in range(sent + 200)}
-    eventually(lambda: cluster.committed("shared") == sent + 200)
-
-
-def test_a_killed_process_loses_nothing_and_doubles_nothing(
+def test_joined_and_killed_in_the_middle_nothing_is_lost_or_doubled(
     cluster: Cluster, begin: Any, tmp_path: Path, eventually: Any
 ) -> None:
-    database = f"sqlite:///{tmp_path}/events.db"
-    cluster.send("killed", range(4_000))
-    stream = f"kafka://{cluster.address}/killed?{QUICK}&batch_size=10"
-    with subprocess.Popen([sys.executable, PROCESS, stream, database]) as process:
-        eventually(lambda: cluster.committed("killed") > 0)
+    """A second member joins while the first one works, then the first is killed."""
+    path = str(tmp_path / "events.db")
+    cluster.send("shared", range(3_000))
+    stream = f"kafka://{cluster.address}/shared?{QUICK}&batch_size=10"
+    with subprocess.Popen([sys.executable, PROCESS, stream, path]) as process:
+        eventually(lambda: cluster.committed("shared") > 0)
+        second = begin("shared", "&batch_size=10", accept=lambda events: append(path, events))
+        sent = 3_000
+        deadline = time.monotonic() + 20
+        while not second.counts.consumed and time.monotonic() < deadline:
+            cluster.send("shared", range(sent, sent + 50))
+            sent += 50
+            time.sleep(0.05)
+        alone = second.counts.consumed
         process.kill()
-    assert 0 < cluster.committed("killed") < 4_000
-    opened = open_database(database)
-    consumer = begin("killed", accept=opened.store().append_events)
-    eventually(lambda: cluster.committed("killed") == 4_000, 25)
-    stored = [event for user in range(7) for event in opened.store().events_of(f"u{user}")]
-    assert sorted(int(event.item_id[1:]) for event in stored) == list(range(4_000))
-    consumer.stop()
-    opened.close()
+    assert 0 < alone < sent
+    eventually(lambda: cluster.committed("shared") == sent, 25)
+    assert sorted(int(item_id[1:]) for item_id in item_ids(path)) == list(range(sent))

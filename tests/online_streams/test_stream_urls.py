@@ -30,7 +30,7 @@ def test_kafka() -> None:
     )
     assert settings.server == "one:9092,two:9092"
     assert (settings.stream, settings.group, settings.is_kafka) == ("clicks", "g", True)
-    assert settings.options == {
+    assert settings.client_settings == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "PLAIN",
         "sasl.username": "u",

@@ -59,13 +59,13 @@ class KafkaConsumer(StreamConsumer):
                     **shared,
                     "group.id": settings.group,
                     "auto.offset.reset": "earliest" if settings.begin == "oldest" else "latest",
-                    **settings.options,
+                    **settings.client_settings,
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                 }
             )
             self._producer = (
-                confluent_kafka.Producer({**shared, **_for_producers(settings.options)})
+                confluent_kafka.Producer({**shared, **_for_producers(settings.client_settings)})
                 if settings.dead_letters
                 else None
             )
@@ -242,10 +242,10 @@ class KafkaConsumer(StreamConsumer):
         self._consumer.close()
 
 
-def _for_producers(options: dict[str, str]) -> dict[str, str]:
+def _for_producers(settings: dict[str, str]) -> dict[str, str]:
     """Keep what says how to reach the servers; the rest is about consuming."""
     shared = ("security.", "sasl.", "ssl.", "enable.ssl", "broker.", "socket.", "client.dns")
-    return {name: value for name, value in options.items() if name.startswith(shared)}
+    return {name: value for name, value in settings.items() if name.startswith(shared)}
 
 
 def _words(error: Exception) -> str:

@@ -48,7 +48,7 @@ class StreamSettings(Config):
     servers decide (``session.timeout.ms``)."""
     begin: Literal["oldest", "newest"] = "oldest"
     """Where a new group begins: with the oldest message that is kept, or with what comes from now on."""
-    options: dict[str, str] = Field(default={}, repr=False)
+    client_settings: dict[str, str] = Field(default={}, repr=False)
     """Kafka: settings of librdkafka, which have a dot in their name, such as ``security.protocol``."""
 
     @field_validator("consumer")
@@ -83,7 +83,7 @@ class StreamSettings(Config):
         return parsed
 
 
-_IN_URL = tuple(name for name in StreamSettings.model_fields if name not in ("server", "options"))
+_IN_URL = tuple(name for name in StreamSettings.model_fields if name not in ("server", "client_settings"))
 
 
 def _redis(url: str, others: dict[str, str]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _kafka(url: str, others: dict[str, str]) -> dict[str, Any]:
             "sasl.password": unquote(password),
             **options,
         }
-    found: dict[str, Any] = {"server": servers, "options": options}
+    found: dict[str, Any] = {"server": servers, "client_settings": options}
     topic = unquote(parts.path.strip("/"))
     return {**found, "stream": topic} if topic else found
 
