@@ -93,6 +93,9 @@ class Gate:
             if self._description_scope is None:
                 return []
             needed = self._description_scope
+        scope["route"] = _Area(area_of(path))  # until the router knows better, for logs and metrics
+        if sent.problem:
+            raise unauthenticated(sent.problem)
         principal = self._keys.at_once(sent.key) if sent.key else None
         if principal is None:
             principal = await self._who(scope, sent)
@@ -134,25 +137,35 @@ class Gate:
 class _Sent(NamedTuple):
     """What the headers of a request say.
 
-    ``n_body_bytes`` is as declared, 0 where there is no body, and endless where the length is not said.
+    ``problem`` is why the key cannot be used, or empty; open routes do not care. ``n_body_bytes`` is as
+    declared, 0 where there is no body, and endless where the length is not said.
     """
 
     key: str
+    problem: str
     host: bytes
     is_forwarded: bool
     n_body_bytes: float
 
 
+class _Area(NamedTuple):
+    """What stands for the route of a request that is refused; there are as many as rows of the table."""
+
+    path: str
+
+
 def _read(scope: Scope, max_headers: int, max_bytes: int) -> _Sent:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    n_bytes, n_body_bytes, key, host, is_forwarded = 0, 0.0, b"", b"", False
+    n_bytes, n_body_bytes, key, problem, host, is_forwarded = 0, 0.0, b"", "", b"", False
     for name, value in headers:
         n_bytes += len(name) + len(value)
         if name in (b"authorization", b"x-api-key"):
             given = _bearer(value) if name == b"authorization" else value.strip()
-            if key and given != key:
-                raise unauthenticated("The request has two different keys.")
-            key = given
+            if given is None:
+                problem = "The header Authorization does not begin with 'Bearer', or has nothing after it."
+            elif key and given != key:
+                problem = "The request has two different keys."
+            key = given or key
         elif name == b"content-length":
             n_body_bytes = float(value) if value.isdigit() else float("inf")
         elif name == b"transfer-encoding":
@@ -167,14 +180,12 @@ def _read(scope: Scope, max_headers: int, max_bytes: int) -> _Sent:
             f"The request has {len(headers)} headers of {n_bytes} bytes.",
             possible=f"It may have {max_headers} headers of {max_bytes} bytes together.",
         )
-    return _Sent(key.decode("latin-1"), host, is_forwarded, n_body_bytes)
+    return _Sent(key.decode("latin-1"), problem, host, is_forwarded, n_body_bytes)
 
 
-def _bearer(value: bytes) -> bytes:
+def _bearer(value: bytes) -> bytes | None:
     scheme, _, credentials = value.strip().partition(b" ")
-    if scheme.lower() != b"bearer" or not credentials.strip():
-        raise unauthenticated("The header Authorization does not begin with 'Bearer'.")
-    return credentials.strip()
+    return credentials.strip() or None if scheme.lower() == b"bearer" else None
 
 
 def _is_local(scope: Scope, sent: _Sent) -> bool:
