@@ -40,7 +40,7 @@ from zhiyin.pipeline.settings import PipelineConfig
 RUNS = ("amazon-beauty:fast", "movielens-1m:fast", "amazon-beauty:hybrid")
 DATA = Path(os.environ.get("ZHIYIN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BEFORE, N_PERIODS, PORTIONS = 0.6, 8, 5
-FEW_EPOCHS = {"sources.sequence.training.max_epochs": "12", "sources.sequence.training.max_minutes": "4"}
+FEW_EPOCHS = {"sources.sequence.training.max_epochs": "6", "sources.sequence.training.max_minutes": "2"}
 HEAD = (
     "| period | "
     + " | ".join(("frozen", "frozen, counting", "refreshed", "refreshed, counting", "full"))
@@ -78,18 +78,18 @@ def timed(dataset: Dataset, name: str) -> Dataset:
     return replace(dataset, histories=replace(histories, timestamp=moments.astype(np.int64)))
 
 
-def grown(dataset: Dataset, until: float, since: float, pipeline: Pipeline) -> tuple[Grown, Dataset]:
+def grown(dataset: Dataset, until: float, since: float, pipeline: Pipeline) -> Grown:
     """What there is to learn from before a moment; what is not older than another is new."""
     known = dataset.with_events(dataset.histories.timestamp < until)
     is_new = known.histories.timestamp >= since
-    return Grown(known, is_new, 0, pipeline, 0), known
+    return Grown(known, is_new, 0, pipeline, 0)
 
 
 def learned(
     dataset: Dataset, cuts: tuple[float, float], pipeline: Pipeline, config: RefreshConfig
 ) -> tuple[Pipeline, float]:
     """Train on everything before the second cut; seconds."""
-    there_is, _ = grown(dataset, cuts[1], cuts[0], pipeline)
+    there_is = grown(dataset, cuts[1], cuts[0], pipeline)
     held = hold_back(there_is, config)
     started = time.perf_counter()
     after = refresh(there_is, held, config)
@@ -119,6 +119,7 @@ class Replay:
 
     @classmethod
     def of(cls, dataset: Dataset, n_examples: int) -> Replay:
+        """Cut time into periods, and draw what is asked in each."""
         moments = dataset.histories.timestamp
         edges = np.quantile(moments, np.linspace(BEFORE, 1.0, N_PERIODS * PORTIONS + 1), method="lower")
         edges = edges.astype(np.float64)
@@ -144,10 +145,8 @@ class Replay:
 
 
 def judge_period(replay: Replay, period: int, line: Line, pipeline: Pipeline, *, absorbs: bool) -> None:
-    known, _ = (
-        replay.dataset.with_events(replay.dataset.histories.timestamp < replay.edges[period * PORTIONS]),
-        0,
-    )
+    is_known = replay.dataset.histories.timestamp < replay.edges[period * PORTIONS]
+    known = replay.dataset.with_events(is_known)
     serving = counting(pipeline)
     values, sizes = [], []
     for examples, steps in replay.portions(period):

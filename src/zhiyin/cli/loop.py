@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -20,12 +19,16 @@ from zhiyin.domain.errors import RequestError
 from zhiyin.experiments.refreshing.loop import LearningLoop, Step
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.experiments.refreshing.versions import publish as put_bundle
+from zhiyin.experiments.refreshing.versions import release as release_pin
 from zhiyin.experiments.refreshing.versions import rollback as roll_back
 from zhiyin.pipeline.recipes import recipe as recipe_named
 from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.opening import open_database
 
-Store = Annotated[str, typer.Option(help="Where events and bundles live, such as sqlite:///shop.db.")]
+Store = Annotated[
+    str,
+    typer.Option(envvar="ZHIYIN_STORE", help="Where events and bundles live, such as sqlite:///shop.db."),
+]
 Tenant = Annotated[str, typer.Option(help="Whose data and bundles.")]
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -56,7 +59,7 @@ def rollback(
         str | None, typer.Option(help="Which version; the one before the one in use by default.")
     ] = None,
 ) -> None:
-    """Serve an earlier version again; every process of the service swaps by itself."""
+    """Serve an earlier version again; every process swaps by itself, and the loop waits for a release."""
     database = open_database(store)
     try:
         version = roll_back(database.store(tenant), to)
@@ -78,6 +81,9 @@ def loop(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, such as gate.fewest_events=50."),
     ] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="Learn on, although somebody went back to an earlier version.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a step.")] = False,
 ) -> None:
     """Learn from the log of a service, again and again: refresh, judge, publish, watch for drift."""
@@ -91,6 +97,8 @@ def loop(
             listen=_as_json if as_json else _as_line,
             progress=None if as_json else TerminalProgress(ERR),
         )
+        if release:
+            release_pin(database.store(tenant))
         with _stopping(stop):
             if once:
                 learning.round(stop)
@@ -151,7 +159,7 @@ class _stopping:  # noqa: N801 - reads as a verb after "with"
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def _asked(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._stop.is_set():
             raise KeyboardInterrupt
         self._stop.set()
@@ -175,6 +183,3 @@ def _as_json(step: Step) -> None:
         **step.facts,
     }
     print(json.dumps(told, ensure_ascii=False), flush=True)
-
-
-COMMANDS: tuple[Callable[..., None], ...] = (publish, rollback, loop)

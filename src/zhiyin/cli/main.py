@@ -17,6 +17,7 @@ from zhiyin.cli.doctor import doctor
 from zhiyin.cli.inspecting import check, recipes
 from zhiyin.cli.keys import audit, keys
 from zhiyin.cli.learning import evaluate, train
+from zhiyin.cli.loop import loop, publish, rollback
 from zhiyin.cli.serving import recommend, serve
 from zhiyin.cli.trials import experiments
 from zhiyin.domain.errors import ZhiyinError
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, check, train, evaluate, recommend, serve, recipes, doctor):
+for command in (demo, check, train, evaluate, recommend, serve, publish, rollback, loop, recipes, doctor):
     app.command()(command)
 app.add_typer(experiments, name="experiments")
 app.command()(audit)

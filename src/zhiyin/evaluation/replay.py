@@ -1,10 +1,11 @@
-"""Quality over time as a picture: several lines, one point a period, as SVG that needs no plotting library."""
+"""Quality over time as a picture: several lines, one point a period, as SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from zhiyin.evaluation.markup import Html, fill, fill_each
 from zhiyin.evaluation.plots import figure, nice_ticks
@@ -112,6 +113,6 @@ def _apart(places: Sequence[float], least: float = 14.0) -> list[float]:
     """Move places apart, downwards, so that no two names overlap."""
     order = sorted(range(len(places)), key=lambda place: places[place])
     moved = list(places)
-    for above, below in zip(order, order[1:], strict=False):
+    for above, below in pairwise(order):
         moved[below] = max(moved[below], moved[above] + least)
     return moved

@@ -15,6 +15,7 @@ from zhiyin.experiments.refreshing.settings import DriftConfig
 
 N_BINS = 10
 _SMALLEST_SHARE = 1e-4
+_LEVELS = ("alert", "warning", "steady")
 
 Shares = npt.NDArray[np.float64]
 
@@ -55,6 +56,8 @@ class DriftReport:
     @property
     def headline(self) -> str:
         """One line."""
+        if not self.measured:
+            return f"too few events to compare: {self.n_before:,} before, {self.n_now:,} now"
         if self.alerts:
             return "drift: " + "; ".join(self.alerts)
         moving = [one.name for one in self.measured if one.level == "warning"]
@@ -70,8 +73,8 @@ class DriftReport:
         }
 
     def table(self) -> str:
-        """Return it as lines of text, the widest movement first."""
-        rows = sorted(self.measured, key=lambda one: -one.value)
+        """Return it as lines of text, alerts first, then the widest movement."""
+        rows = sorted(self.measured, key=lambda one: (_LEVELS.index(one.level), -one.value))
         width = max((len(one.name) for one in rows), default=4)
         lines = [f"{one.name:<{width}}  {one.value:8.4f}  {one.level:<7}  {one.explanation}" for one in rows]
         return "\n".join([f"{self.n_before:,} events before, {self.n_now:,} now", *lines])
@@ -177,7 +180,8 @@ def _of_items(grown: Grown, config: DriftConfig) -> list[Measured]:
         for side in (newest_old, np.flatnonzero(is_new))
     )
     groups = _groups_of(before)
-    index = stability_index(np.bincount(groups, before), np.bincount(groups, now))
+    in_groups = (np.bincount(groups, side).astype(np.float64) for side in (before, now))
+    index = stability_index(*in_groups)
     told = f"which items are taken; Jensen–Shannon {jensen_shannon(before, now):.3f} bits item by item"
     measured = [_judged("popularity", index, config, told)]
     if grown.pipeline.reads_text:

@@ -21,7 +21,7 @@ from zhiyin.experiments.refreshing.holding import Held, hold_back
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import LoopConfig
-from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, publish
+from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import EventStore
@@ -183,6 +183,10 @@ class _Once:
                 f"No bundle is in use for the tenant '{self.store.tenant}'.",
                 remedy="Put one into the store:  zhiyin publish BUNDLE --store URL --activate",
             )
+        if is_pinned(self.store, bundle.version):
+            told = f"somebody went back to version {bundle.version}: `zhiyin loop --release` learns on"
+            self._tell("wait", told, 0.0, {"version": bundle.version})
+            return None
         place = self.folder / "in-use"
         self.store.fetch_bundle(bundle.version, place)
         self.parent, self.training = bundle.version, dict(read_card(place).get("training", {}))

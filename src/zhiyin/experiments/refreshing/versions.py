@@ -14,6 +14,7 @@ from zhiyin.stores.records import StoredBundle
 REFUSED = "refused"
 """Fact of a stored bundle that the gate did not let through: why."""
 _REFUSED_KEPT = 1
+_PIN_KIND, _PIN_NAME = "pin", "version"
 
 
 def version_of(folder: Path) -> str:
@@ -55,7 +56,7 @@ def active(store: EventStore) -> StoredBundle | None:
 
 
 def rollback(store: EventStore, to: str | None = None) -> str:
-    """Make an earlier version the one to serve.
+    """Make an earlier version the one to serve, and keep it there: the loop publishes nothing until `release`.
 
     Args:
         store: Of the tenant.
@@ -79,12 +80,24 @@ def rollback(store: EventStore, to: str | None = None) -> str:
         to = bundles[current - 1].version
     if to not in {bundle.version for bundle in store.bundles()}:
         raise StoreError(f"There is no version '{to}'.", possible=_listed(store.bundles()))
+    store.put_document(_PIN_KIND, _PIN_NAME, {"version": to}).result()
     store.activate_bundle(to).result()
     return to
 
 
+def is_pinned(store: EventStore, version: str) -> bool:
+    """Whether somebody went back to this version and has not released it since."""
+    pins = (pin.body for pin in store.documents(_PIN_KIND) if pin.name == _PIN_NAME)
+    return any(body is not None and body.get("version") == version for body in pins)
+
+
+def release(store: EventStore) -> None:
+    """Let the loop replace a version that somebody went back to."""
+    store.put_document(_PIN_KIND, _PIN_NAME, None).result()
+
+
 def clear_away(store: EventStore, keep: int) -> list[str]:
-    """Drop old versions: of the published ones all but the newest ``keep``, of the refused all but the newest.
+    """Drop old versions: all published ones but the newest ``keep``, all refused ones but the newest.
 
     The version in use stays, however old it is, and counts as one of those kept.
 

@@ -103,6 +103,7 @@ def training_plan(
     learner: SequenceLearner,
     windows: ShiftingWindows,
 ) -> TrainingPlan:
+    """Say how a learner is trained on windows, so that the loop, and a checkpoint, know all of it."""
     n_items = training.dataset.n_items
     arrays: dict[str, npt.NDArray[Any]] = {
         "items": windows.histories.item_index,
@@ -127,6 +128,7 @@ def training_plan(
 def learner_of(
     config: SequenceTransformerConfig, items: ItemVectors, network: SequenceNetwork, counts: LongArray
 ) -> SequenceLearner:
+    """Put vectors and network together; large catalogues learn against sampled negatives."""
     n_items, n_negatives = len(counts), config.n_negatives
     if n_negatives == "auto":
         n_negatives = NEGATIVES_BEYOND if n_items > LARGEST_FULL_CATALOGUE else 0

@@ -13,7 +13,7 @@ from zhiyin.domain import BoolArray, FloatArray, Histories, LongArray
 from zhiyin.sources.sequence.fitting import finished, fit_sequence, learner_of, target_weights, training_plan
 from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
-from zhiyin.sources.sequence.text import Whitening, has_text
+from zhiyin.sources.sequence.text import Whitening
 from zhiyin.sources.sequence.trained import TrainedSequence
 from zhiyin.sources.sequence.windows import ShiftingWindows
 from zhiyin.training.devices import device_facts, open_fabric
@@ -148,7 +148,8 @@ def _sample(rows: LongArray, lengths: LongArray, budget: float, seed: int) -> Lo
     """Draw rows until their lengths add up to the budget."""
     drawn = np.random.default_rng(seed).permutation(rows)
     before = np.cumsum(lengths[drawn]) - lengths[drawn]
-    return drawn[before < budget]
+    kept: LongArray = drawn[before < budget]
+    return kept
 
 
 def _going_on(config: SequenceTransformerConfig, growth: Growth) -> SequenceTransformerConfig:

@@ -1,0 +1,235 @@
+"""Rounds of the loop, on a real store: what goes live, what is refused, what survives a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from zhiyin.contracts import TrainingData
+from zhiyin.domain.errors import StoreError
+from zhiyin.experiments.refreshing import loop as loop_module
+from zhiyin.experiments.refreshing.gate import Decision
+from zhiyin.experiments.refreshing.lease import KIND, Lease, LeaseHeld
+from zhiyin.experiments.refreshing.loop import LearningLoop
+from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.experiments.refreshing.versions import (
+    REFUSED,
+    active,
+    clear_away,
+    publish,
+    release,
+    rollback,
+)
+from zhiyin.pipeline.bundle import load_bundle, read_card
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
+from zhiyin.stores.opening import open_database
+from zhiyin.stores.records import Event
+
+QUICK = LoopConfig.parse({"lease_seconds": 5, "gate": {"fewest_events": 10}}, where="loop")
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch):
+    monkeypatch.setattr("zhiyin.experiments.refreshing.lease.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(
+        Lease.__init__, "__kwdefaults__", {**Lease.__init__.__kwdefaults__, "settle_seconds": 0.0}
+    )
+
+
+@pytest.fixture
+def live(store, bundle):
+    """A store whose bundle is in use; its version."""
+    publish(store, bundle, activate=True)
+    return active(store).version
+
+
+def test_a_round_teaches_what_people_do_now(store, live, new_walks, tmp_path):
+    """Everybody used to go on by one; now by three. After a round, three is what is recommended."""
+    store.append_events(new_walks(200, step=3, seed=1)).result()
+    position = store.position()
+    done = LearningLoop(store, QUICK).round()
+    assert done.decision is Decision.LIVE
+    bundle = active(store)
+    assert bundle.version == done.version != live
+    assert position <= bundle.position <= store.position()
+    store.fetch_bundle(bundle.version, tmp_path / "fetched")
+    card = read_card(tmp_path / "fetched")["training"]
+    assert card["parent"] == live
+    assert card["position"] == bundle.position
+    assert card["gate"]["decision"] == "live"
+    assert [step.name for step in done.steps] == ["read", "watch", "refresh", "judge", "publish"]
+    pipeline = load_bundle(tmp_path / "fetched")
+    assert len(pipeline.users) == 120 + 200
+
+
+def test_few_new_events_wait_for_the_next_round(store, live, new_walks):
+    store.append_events(new_walks(10, step=1, seed=1)).result()
+    done = LearningLoop(store, QUICK).round()
+    assert done.decision is None
+    assert "waiting for more" in done.steps[-1].message
+    assert active(store).version == live
+
+
+def test_a_removed_user_is_reason_enough_for_a_round(store, live, new_walks, tmp_path):
+    store.append_events(new_walks(40, step=1, seed=1)).result()
+    store.delete_user("u5").result()
+    config = QUICK.model_copy(update={"gate": QUICK.gate.model_copy(update={"fewest_events": 3})})
+    done = LearningLoop(store, config).round()
+    assert done.decision is Decision.LIVE
+    store.fetch_bundle(done.version, tmp_path / "fetched")
+    assert "u5" not in load_bundle(tmp_path / "fetched").users
+
+
+def test_a_worse_candidate_is_kept_for_inspection_and_not_served(store, live, new_walks, monkeypatch):
+    store.append_events(new_walks(200, step=1, seed=1)).result()
+
+    def spoiled(grown, held, config, **_):
+        worse = Pipeline(recipe("popular"))
+        worse.fit(TrainingData(held.split.train, worse.language))
+        return loop_module.Refreshed(worse, grown, held, 0.0)
+
+    monkeypatch.setattr(loop_module, "refresh", spoiled)
+    done = LearningLoop(store, QUICK).round()
+    assert done.decision is Decision.REFUSED
+    assert active(store).version == live
+    kept = {bundle.version: bundle for bundle in store.bundles()}[done.version]
+    assert kept.facts[REFUSED] == done.verdict.reason
+    assert "worse" in done.verdict.reason
+
+
+def test_only_the_last_three_stay_and_one_can_go_back(store, live, new_walks):
+    versions = [live]
+    for seed in range(4):
+        store.append_events(new_walks(120, step=1, seed=seed)).result()
+        done = LearningLoop(store, QUICK).round()
+        assert done.decision is Decision.LIVE, done.steps
+        versions.append(done.version)
+    assert [bundle.version for bundle in store.bundles()] == versions[-3:]
+    assert rollback(store) == versions[-2]
+    assert active(store).version == versions[-2]
+    assert rollback(store, versions[-1]) == versions[-1]
+    with pytest.raises(StoreError, match="no version 'nonsense'"):
+        rollback(store, "nonsense")
+
+
+def test_after_going_back_the_loop_waits_until_it_is_released(store, live, new_walks):
+    store.append_events(new_walks(120, step=1, seed=1)).result()
+    LearningLoop(store, QUICK).round()
+    assert rollback(store) == live
+    waited = LearningLoop(store, QUICK).round()
+    assert (waited.decision, active(store).version) == (None, live)
+    assert "went back" in waited.steps[-1].message
+    release(store)
+    assert LearningLoop(store, QUICK).round().decision is Decision.LIVE
+
+
+def test_going_back_where_there_is_nothing_before(store, live):
+    with pytest.raises(StoreError, match="no version before"):
+        rollback(store)
+
+
+def test_what_is_in_use_is_never_cleared_away(store, live, bundle):
+    assert clear_away(store, keep=2) == []
+    assert active(store).version == live
+
+
+def test_without_a_bundle_it_says_what_to_do(store):
+    with pytest.raises(StoreError, match="zhiyin publish"):
+        LearningLoop(store, QUICK).round()
+
+
+def test_a_failing_round_is_told_and_the_next_one_waits_longer(store, monkeypatch):
+    told, waits = [], []
+    stop = threading.Event()
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 4:
+            stop.set()
+        return stop.is_set()
+
+    monkeypatch.setattr(stop, "wait", wait)
+    config = LoopConfig(every_minutes=1.0, longest_backoff_minutes=5.0)
+    LearningLoop(store, config, listen=told.append).run(stop)
+    assert [step.name for step in told] == ["error"] * 4
+    assert [round(seconds, -1) for seconds in waits] == [120, 240, 300, 300]
+
+
+def test_two_loops_do_not_work_at_once(store):
+    with Lease(store, 5.0), pytest.raises(LeaseHeld, match="Another loop"), Lease(store, 5.0):
+        pass
+    with Lease(store, 5.0):
+        assert len(store.documents(KIND)) == 1
+    assert not store.documents(KIND)
+
+
+def test_a_lease_of_a_dead_loop_runs_out(store):
+    now = [1000.0]
+    dead = Lease(store, 60.0, now=lambda: now[0])
+    dead.__enter__()
+    dead._stop.set()  # killed: it never renews, never gives back
+    now[0] += 59
+    with pytest.raises(LeaseHeld, match="runs out in 1 second"), Lease(store, 60.0, now=lambda: now[0]):
+        pass
+    now[0] += 2
+    with Lease(store, 60.0, now=lambda: now[0]) as taken:
+        assert not taken.is_lost
+
+
+def test_a_holder_that_slept_too_long_learns_that_it_lost(store):
+    with Lease(store, 0.3) as sleeper:
+        store.put_document(KIND, "learning-loop", {"holder": "another", "until": time.time() + 60}).result()
+        deadline = time.monotonic() + 5
+        while not sleeper.is_lost and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert sleeper.is_lost
+    assert store.documents(KIND)[0].body["holder"] == "another", "it does not give back what it has lost"
+
+
+def test_killed_in_the_middle_leaves_what_is_served(tmp_path, bundle, new_walks):
+    """A process that is killed while it trains; the next one takes over and finishes."""
+    url = f"sqlite:///{tmp_path / 'killed.db'}"
+    database = open_database(url)
+    publish(database.store(), bundle, activate=True)
+    database.store().append_events(new_walks(150, step=1, seed=1)).result()
+    version = active(database.store()).version
+    database.close()
+    script = (
+        "import sys, time\n"
+        "from zhiyin.experiments.refreshing import loop\n"
+        "from zhiyin.experiments.refreshing.settings import LoopConfig\n"
+        "from zhiyin.stores.opening import open_database\n"
+        "def slow(*a, **k):\n    print('training', flush=True)\n    time.sleep(60)\n"
+        "loop.refresh = slow\n"
+        "config = LoopConfig.parse({'lease_seconds': 0.5, 'gate': {'fewest_events': 20}}, where='loop')\n"
+        f"loop.LearningLoop(open_database({url!r}).store(), config).round()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "training"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    database = open_database(url)
+    try:
+        assert active(database.store()).version == version
+        time.sleep(0.6)
+        done = LearningLoop(database.store(), QUICK).round()
+        assert done.decision is Decision.LIVE
+    finally:
+        database.close()
+
+
+def test_events_after_the_position_are_left_for_the_service(store, live, new_walks):
+    store.append_events(new_walks(150, step=1, seed=1)).result()
+    done = LearningLoop(store, QUICK).round()
+    after = store.append_events([Event("later", "u0", "i1", "view", 1_800_000_000)])
+    after.result()
+    changes = store.changes_after(active(store).position)
+    assert changes.events["user_id"].to_list() == ["u0"]
+    assert done.version == active(store).version
