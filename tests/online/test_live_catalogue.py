@@ -9,24 +9,36 @@ import polars as pl
 import pytest
 
 from zhiyin.domain.errors import StoreError
-from zhiyin.online.asked import Wanted
-from zhiyin.online.engine import LiveEngine
+from zhiyin.online.asked import Answer, AskedSearch, AskedSlate, Wanted
+from zhiyin.online.engine import EngineSettings, LiveEngine
+from zhiyin.online.versions import Loaded
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.stores.events import Database
+from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Impression, StoredItem
-from zhiyin.stores.sqlite import SqliteStore
 
 NEW = {"title": "Tea number 99", "categories": ["Drinks", "Tea"], "price": 99.0}
 
 
 @pytest.fixture
-def engine(pipeline: Pipeline, tmp_path: Path) -> Iterator[LiveEngine]:
-    engine = LiveEngine(pipeline, SqliteStore(tmp_path / "s.db"), bundle="b1")
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(f"sqlite:///{tmp_path}/s.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def engine(pipeline: Pipeline, database: Database) -> Iterator[LiveEngine]:
+    engine = LiveEngine(Loaded(pipeline, "b1"), database.store())
     yield engine
     engine.close()
+    engine.close_lives()
 
 
 def slate(engine: LiveEngine, who: str, n: int = 40, **wanted: object) -> list[str]:
-    return [item.item_id for item in engine.answering.recommend(who, Wanted(n=n, **wanted), "r").items]
+    (answer,) = engine.answer([AskedSlate(who, Wanted(n=n, **wanted), "r")])
+    assert isinstance(answer, Answer)
+    return [item.item_id for item in answer.items]
 
 
 def test_a_change_is_made_on_a_twin_that_leaves_the_first_as_it_was(engine: LiveEngine) -> None:
@@ -35,7 +47,7 @@ def test_a_change_is_made_on_a_twin_that_leaves_the_first_as_it_was(engine: Live
     slate_before = before.recommend(queries, 30)
     table_before = before.catalogue_or_raise().table.clone()
     changes = [StoredItem("new", NEW), StoredItem("i1", {"price": 5.0}), StoredItem("i3", {}, deleted=True)]
-    assert engine.catalogue.take_in(changes) == [None] * 3
+    assert engine.live.catalogue.take_in(changes) == [None] * 3
     assert engine.pipeline is not before
     slate_again = before.recommend(queries, 30)
     np.testing.assert_array_equal(slate_again.item_index, slate_before.item_index)
@@ -44,7 +56,7 @@ def test_a_change_is_made_on_a_twin_that_leaves_the_first_as_it_was(engine: Live
     assert before.catalogue_or_raise().table.equals(table_before)
     assert "new" in slate(engine, "u1")
     assert "i3" not in slate(engine, "u1", repeat=True)
-    assert engine.catalogue.n_items == 30
+    assert engine.live.catalogue.n_items == 30
 
 
 def test_one_change_that_fails_does_not_keep_the_others_out(
@@ -58,7 +70,7 @@ def test_one_change_that_fails_does_not_keep_the_others_out(
         add_items(self, table)
 
     monkeypatch.setattr(Pipeline, "add_items", fail_for_poison)
-    problems = engine.catalogue.take_in(
+    problems = engine.live.catalogue.take_in(
         [StoredItem("a", NEW), StoredItem("poison", NEW), StoredItem("b", NEW)]
     )
     assert [type(problem) for problem in problems] == [type(None), ValueError, type(None)]
@@ -70,9 +82,9 @@ def test_one_change_that_fails_does_not_keep_the_others_out(
 
 
 def test_an_item_that_cannot_be_taken_in_does_not_stop_a_start(
-    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = SqliteStore(tmp_path / "s.db")
+    store = database.store()
     for item_id in ("a", "poison", "b"):
         store.put_item(item_id, NEW).result()
     add_items = Pipeline.add_items
@@ -83,7 +95,7 @@ def test_an_item_that_cannot_be_taken_in_does_not_stop_a_start(
         add_items(self, table)
 
     monkeypatch.setattr(Pipeline, "add_items", fail_for_poison)
-    engine = LiveEngine(pipeline, store, bundle="b1")
+    engine = LiveEngine(Loaded(pipeline, "b1"), store)
     assert {"a", "b"} < set(slate(engine, "u1"))
     assert "'poison' could not be taken into the pipeline" in caplog.text
     engine.close()
@@ -102,7 +114,7 @@ def test_items_that_come_at_once_are_taken_in_together(
         add_items(self, table)
 
     monkeypatch.setattr(Pipeline, "add_items", slow)
-    waiting = [engine.catalogue.put(StoredItem(f"n{number % 25}", NEW)) for number in range(50)]
+    waiting = [engine.live.catalogue.put(StoredItem(f"n{number % 25}", NEW)) for number in range(50)]
     assert slate(engine, "u1")  # answers do not wait for the change
     go.set()
     for one in waiting:
@@ -112,46 +124,46 @@ def test_items_that_come_at_once_are_taken_in_together(
     assert {f"n{number}" for number in range(25)} < set(slate(engine, "u1", n=100))
 
 
-def test_a_closed_engine_takes_nothing_more(pipeline: Pipeline, tmp_path: Path) -> None:
-    engine = LiveEngine(pipeline, SqliteStore(tmp_path / "s.db"), bundle="b1")
+def test_a_closed_engine_takes_nothing_more(pipeline: Pipeline, database: Database) -> None:
+    engine = LiveEngine(Loaded(pipeline, "b1"), database.store())
     put = engine.intake.put_item("late", NEW)
     engine.close()
+    database.close()
+    engine.close_lives()
     assert put.result(1)[0].item_id == "late"
     with pytest.raises(StoreError, match="closed"):
         engine.intake.put_item("later", NEW)
     with pytest.raises(StoreError, match="stopping"):
-        engine.catalogue.put(StoredItem("later", NEW))
+        engine.live.catalogue.put(StoredItem("later", NEW))
 
 
 def test_a_new_bundle_with_other_types_still_starts_on_an_old_store(
-    pipeline: Pipeline, tmp_path: Path
+    pipeline: Pipeline, database: Database
 ) -> None:
-    store = SqliteStore(tmp_path / "s.db")
+    store = database.store()
     store.put_item("old", {**NEW, "price": "ninety-nine", "brand": 5}).result()
-    engine = LiveEngine(pipeline, store, bundle="b2")
+    engine = LiveEngine(Loaded(pipeline, "b2"), store)
     assert slate(engine, "u1", filter={"price": {"known": False}}) == ["old"]
     engine.close()
 
 
-def test_what_does_not_fit_into_the_queue_is_dropped_and_counted(pipeline: Pipeline, tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.db")
-    engine = LiveEngine(pipeline, store, bundle="b1", impression_capacity=3)
+def test_what_does_not_fit_into_the_queue_is_dropped_and_counted(
+    pipeline: Pipeline, database: Database
+) -> None:
+    store = database.store()
+    engine = LiveEngine(Loaded(pipeline, "b1"), store, settings=EngineSettings(impression_capacity=3))
     for number in range(10):
         engine.impressions.add(Impression(str(number), None, 0, "search", "b1", (), ()))
     assert engine.impressions.n_dropped >= 1
     n_dropped = engine.impressions.n_dropped
     engine.close()
-    store = SqliteStore(tmp_path / "s.db")
     assert store.counts().impressions == 10 - n_dropped
-    store.close()
 
 
-def test_stages_are_told_how_long_they_took(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_stages_are_told_how_long_they_took(pipeline: Pipeline, database: Database) -> None:
     told: list[str] = []
-    engine = LiveEngine(
-        pipeline, SqliteStore(tmp_path / "s.db"), bundle="b1", observe=lambda stage, _: told.append(stage)
-    )
-    engine.answering.recommend("u1", Wanted(explain=True), "r")
-    engine.answering.search("tea", Wanted(), "r", user_id="u1")
+    watched = EngineSettings(observe=lambda stage, _: told.append(stage))
+    engine = LiveEngine(Loaded(pipeline, "b1"), database.store(), settings=watched)
+    engine.answer([AskedSlate("u1", Wanted(explain=True), "r"), AskedSearch("tea", Wanted(), "r", "u1")])
     assert told == ["history", "filter", "rank", "explain", "filter", "search", "rank"]
     engine.close()

@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from zhiyin.online.engine import LiveEngine
 from zhiyin.pipeline.bundle import load_bundle
 from zhiyin.serving.app import create_app
 from zhiyin.serving.problems import TITLES
 from zhiyin.serving.settings import ServingSettings
+
+
+def engine_of(client: TestClient) -> LiveEngine:
+    """The engine behind a service of one tenant."""
+    return client.app.state.service.engines["default"]  # type: ignore[attr-defined]
+
 
 JSON = {"Content-Type": "application/json"}
 EVENT = {"user_id": "u1", "item_id": "i1"}
@@ -138,7 +145,7 @@ def test_bodies_that_cannot_be_understood(
     assert found, document
     assert says in found[0]["problem"]
     assert found[0]["problem"].split(". ")[0].rstrip(".") in document["detail"] or len(document["errors"]) > 1
-    assert client.app.state.engine.store.counts().events == 0
+    assert engine_of(client).store.counts().events == 0
 
 
 @pytest.mark.parametrize(
@@ -239,7 +246,7 @@ def test_items_that_do_not_fit(client: TestClient, body: object, path: str, says
     errors = [error for error in document["errors"] if error["path"].startswith(path)]
     assert errors, document
     assert says in errors[0]["problem"]
-    assert client.app.state.engine.store.items() == []
+    assert engine_of(client).store.items() == []
 
 
 @pytest.mark.parametrize("item_id", ["", "%00", "%0A", "x" * 257, "%C2%85"])

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import httpx
 
-from zhiyin.stores.sqlite import SqliteStore
+from zhiyin.stores.opening import open_database
 
 SERVE = """
 import sys
 from zhiyin.serving.running import serve
 from zhiyin.serving.settings import ServingSettings
-serve(sys.argv[1], store_url=sys.argv[2], port=0, settings=ServingSettings(log_requests=False),
+serve(sys.argv[1], store_url=sys.argv[2], settings=ServingSettings(port=0, log_requests=False),
       say=lambda text: print(text, flush=True))
 """
 N_WRITERS = 6
@@ -103,9 +103,13 @@ def test_kill_9_loses_nothing_that_was_acknowledged(bundle: Path, tmp_path: Path
         finally:
             service.end(signal.SIGKILL)
         acknowledged += acknowledged_now
-        store = SqliteStore(store_file)
-        stored = [event.event_id for writer in range(N_WRITERS) for event in store.events_of(f"w{writer}")]
-        store.close()
+        database = open_database(f"sqlite:///{store_file}")
+        stored = [
+            event.event_id
+            for writer in range(N_WRITERS)
+            for event in database.store().events_of(f"w{writer}")
+        ]
+        database.close()
         assert max(collections.Counter(stored).values()) == 1
         assert set(acknowledged) <= set(stored)
         assert set(stored) - set(acknowledged) <= set(stored) & (
@@ -131,8 +135,9 @@ def test_the_service_says_what_to_try_and_stops_when_asked(bundle: Path, tmp_pat
         assert httpx.post(f"{service.url}/v1/events", json=event).status_code == 202
     shown = httpx.post(f"{service.url}/v1/recommend", json={"user_id": "u1"}).json()
     assert service.end(signal.SIGINT) == 0
-    store = SqliteStore(tmp_path / "store.db")
-    assert store.counts().events == 20
-    assert [one.request_id for one in store.impressions()] == [shown["request_id"]]
-    store.close()
+    database = open_database(f"sqlite:///{tmp_path}/store.db")
+    assert database.store().counts().events == 20
+    slates = [slate for batch in database.store().impression_batches() for slate in batch]
+    assert [slate.request_id for slate in slates] == [shown["request_id"]]
+    database.close()
     assert not (tmp_path / "store.db-wal").exists()

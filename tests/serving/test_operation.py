@@ -12,14 +12,24 @@ import pytest
 from fastapi.testclient import TestClient
 
 from zhiyin.domain.errors import BundleError, StoreError
+from zhiyin.online.engine import LiveEngine
+from zhiyin.online.versions import bundle_version
 from zhiyin.pipeline.bundle import load_bundle
 from zhiyin.serving import schemas
-from zhiyin.serving.app import bundle_version, create_app
+from zhiyin.serving.app import create_app
 from zhiyin.serving.examples import examples_for
-from zhiyin.serving.openapi import ERRORS
+from zhiyin.serving.openapi import ERRORS, WITH_KEY
 from zhiyin.serving.problems import TITLES, Problem
 from zhiyin.serving.running import what_to_try
-from zhiyin.serving.settings import ServingSettings
+from zhiyin.serving.settings import AnswerSettings, ServingSettings
+
+NARROW = AnswerSettings(n_threads=1, max_waiting=2, max_batch=1, budget_ms=60_000)
+
+
+def engine_of(client: TestClient) -> LiveEngine:
+    """The engine behind a service of one tenant."""
+    return client.app.state.service.engines["default"]  # type: ignore[attr-defined]
+
 
 ANSWERS = {
     "/v1/events": schemas.EventsOut,
@@ -28,14 +38,17 @@ ANSWERS = {
     "/v1/recommend": schemas.SlateOut,
     "/v1/similar": schemas.SlateOut,
     "/v1/search": schemas.SlateOut,
+    "/v1/receipts/verify": schemas.VerifiedOut,
 }
+LINES = ("POST", "/v1/events/bulk")
+"""Takes lines, not one JSON document."""
 
 
 def test_health_and_readiness(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "alive"}
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ready", "bundle": "in-memory", "items": 30, "users": 40}
+    assert ready.json() == {"status": "ready", "bundle": "in-memory", "items": 30, "users": 40, "lag": 0}
     client.delete("/v1/items/i1")
     client.post("/v1/events", json={"user_id": "new", "item_id": "i2"})
     client.delete("/v1/users/u1")
@@ -77,8 +90,8 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
 
 def test_two_services_in_one_process_count_apart(bundle: Path, tmp_path: Path) -> None:
     with (
-        TestClient(create_app(bundle, f"sqlite:///{tmp_path}/a.db")) as one,
-        TestClient(create_app(bundle, f"sqlite:///{tmp_path}/b.db")) as other,
+        TestClient(create_app(bundle, f"sqlite:///{tmp_path}/a.db"), client=("127.0.0.1", 50000)) as one,
+        TestClient(create_app(bundle, f"sqlite:///{tmp_path}/b.db"), client=("127.0.0.1", 50000)) as other,
     ):
         one.post("/v1/events", json={"user_id": "u1", "item_id": "i1"})
         assert metrics_of(one)["zhiyin_events_stored_total"] == 1
@@ -94,7 +107,7 @@ def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def test_every_documented_example_works(client: TestClient) -> None:
     tried = set()
-    examples = examples_for(client.app.state.engine.catalogue.current, client.app.state.engine.pipeline.users)
+    examples = examples_for(engine_of(client).live.catalogue.current, engine_of(client).pipeline.users)
     for method, path, operation in operations(client):
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         for name, example in content.get("examples", {}).items():
@@ -106,7 +119,8 @@ def test_every_documented_example_works(client: TestClient) -> None:
             tried.add((method, path))
             if path == "/v1/recommend":
                 assert answer.json()["items"]
-    assert tried == {(method, path) for method, path, op in operations(client) if "requestBody" in op}
+    takes_json = {(method, path) for method, path, op in operations(client) if "requestBody" in op} - {LINES}
+    assert tried == takes_json
 
 
 def test_every_documented_error_is_a_problem_document(client: TestClient) -> None:
@@ -120,8 +134,9 @@ def test_every_documented_error_is_a_problem_document(client: TestClient) -> Non
                 Problem.model_validate(example["value"], strict=True)
                 assert TITLES[kind][0] == int(status)
                 kinds.add(kind)
-        assert kinds == set(ERRORS.get((method, path), ()))
-        if method in ("POST", "PUT"):
+        of_the_gate = set(WITH_KEY) if "security" in operation else set()
+        assert kinds == set(ERRORS.get((method, path), ())) | of_the_gate
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
             assert {"malformed-json", "too-large", "invalid-request", "internal-error"} <= kinds
         assert operation["description"] or path.startswith("/")
 
@@ -156,8 +171,7 @@ def test_a_store_that_fails_gives_503_and_nothing_is_acknowledged(
     def fail(*_: object) -> None:
         raise StoreError("The store cannot be used: disk is full.", remedy="Free some space.")
 
-    for change in ("append_events", "put_item", "put_user", "delete_item", "delete_user"):
-        monkeypatch.setattr(f"zhiyin.stores.changes.{change}", fail)
+    monkeypatch.setattr(client.app.state.service.database._writer, "_commit", fail)
     for method, path, body in (
         ("POST", "/v1/events", {"user_id": "u1", "item_id": "i1"}),
         ("PUT", "/v1/items/new", {"price": 1}),
@@ -170,8 +184,9 @@ def test_a_store_that_fails_gives_503_and_nothing_is_acknowledged(
         assert answer.headers["Retry-After"] == "1"
         assert answer.json()["type"] == "urn:zhiyin:problem:store-unavailable"
         assert answer.json()["remedy"] == "Free some space."
-    assert client.app.state.engine.histories.of_user("u1").histories.n_events == 6
-    assert client.get("/readyz").json()["items"] == 30
+    assert engine_of(client).live.histories.of_user("u1").histories.n_events == 6
+    assert engine_of(client).live.catalogue.n_items == 30
+    assert client.get("/readyz").status_code == 503
 
 
 def test_a_service_whose_store_cannot_be_written_is_not_ready(
@@ -180,7 +195,7 @@ def test_a_service_whose_store_cannot_be_written_is_not_ready(
     def fail() -> None:
         raise StoreError("The store cannot be used: locked.")
 
-    monkeypatch.setattr(client.app.state.engine.store, "check", fail)
+    monkeypatch.setattr(client.app.state.service.database, "check", fail)
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
@@ -191,7 +206,7 @@ def test_a_failing_pipeline_leaks_nothing(client: TestClient, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise RuntimeError("secret of the house")
 
-    monkeypatch.setattr(client.app.state.engine.pipeline, "recommend", fail)
+    monkeypatch.setattr(engine_of(client).pipeline, "recommend", fail)
     answer = client.post("/v1/recommend", json={"user_id": "u1"})
     assert answer.status_code == 500
     assert answer.json()["type"] == "urn:zhiyin:problem:internal-error"
@@ -204,8 +219,8 @@ def test_a_failing_source_is_skipped_and_counted(client: TestClient, monkeypatch
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    source = client.app.state.engine.pipeline.sources[0]
-    for method in ("propose", "score_all", "score"):
+    source = engine_of(client).pipeline.sources[0]
+    for method in ("ask", "propose", "score_all", "score"):
         monkeypatch.setattr(source, method, fail)
     answer = client.post("/v1/recommend", json={"user_id": "u1"})
     assert answer.status_code == 200
@@ -216,8 +231,13 @@ def test_a_failing_source_is_skipped_and_counted(client: TestClient, monkeypatch
 def test_a_flood_is_refused_and_passes(
     start: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = start(ServingSettings(n_threads=1, max_waiting=1, log_requests=False))
-    pipeline = client.app.state.engine.pipeline
+    client = start(
+        ServingSettings(
+            answers=AnswerSettings(n_threads=1, max_waiting=2, max_batch=1, budget_ms=60_000),
+            log_requests=False,
+        )
+    )
+    pipeline = engine_of(client).pipeline
     answer_of, go = pipeline.recommend, threading.Event()
 
     def slow(*asked: Any) -> Any:
@@ -258,8 +278,8 @@ def test_items_may_arrive_while_everybody_asks(client: TestClient) -> None:
     assert {item["item_id"] for item in found} == {f"i{n}" for n in range(30)} | {f"n{n}" for n in range(60)}
     for user in range(40):
         numbers = [number for number in range(60) if number % 40 == user]
-        histories = client.app.state.engine.histories.of_user(f"u{user}").histories
-        items = client.app.state.engine.catalogue.current.items
+        histories = engine_of(client).live.histories.of_user(f"u{user}").histories
+        items = engine_of(client).live.catalogue.current.items
         assert {items.id(index) for index in histories.item_index[6:]} == {f"n{n}" for n in numbers}
 
 
@@ -271,7 +291,7 @@ def test_what_is_wrong_with_bundle_or_store_is_said_before_anything_listens(
     with pytest.raises(StoreError, match="is not known"):
         create_app(bundle, "oracle://shop")
     with (
-        TestClient(create_app(bundle, f"sqlite:///{tmp_path}/s.db")),
+        TestClient(create_app(bundle, f"sqlite:///{tmp_path}/s.db"), client=("127.0.0.1", 50000)),
         pytest.raises(StoreError, match="locked"),
     ):
         create_app(load_bundle(bundle), f"sqlite:///{tmp_path}/s.db")

@@ -8,9 +8,7 @@ import pytest
 from zhiyin.domain.errors import ConfigError, MissingExtra
 from zhiyin.serving import running
 from zhiyin.serving.settings import ServingSettings
-from zhiyin.stores.sqlite import SqliteStore
-
-QUIET = ServingSettings(log_requests=False)
+from zhiyin.stores.opening import open_database
 
 
 def test_a_port_that_is_taken(bundle: Path, tmp_path: Path) -> None:
@@ -19,9 +17,13 @@ def test_a_port_that_is_taken(bundle: Path, tmp_path: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}") as caught:
-            running.serve(bundle, store_url=f"sqlite:///{tmp_path}/s.db", port=port, settings=QUIET)
+            running.serve(
+                bundle,
+                store_url=f"sqlite:///{tmp_path}/s.db",
+                settings=ServingSettings(port=port, log_requests=False),
+            )
     assert "--port" in caught.value.remedy
-    SqliteStore(tmp_path / "s.db").close()  # let go of, so that the next start can have it
+    open_database(f"sqlite:///{tmp_path}/s.db").close()  # let go of, so that the next start can have it
 
 
 def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -32,6 +34,6 @@ def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_settings_refuse_what_cannot_be() -> None:
-    for wrong in ({"port": 70_000}, {"n_threads": 0}, {"max_body_bytes": -1}, {"hots": "x"}):
+    for wrong in ({"port": 70_000}, {"answers": {"n_threads": 0}}, {"max_body_bytes": -1}, {"hots": "x"}):
         with pytest.raises(ConfigError):
             ServingSettings.parse(wrong, where="serving")

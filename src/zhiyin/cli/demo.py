@@ -61,7 +61,7 @@ def demo(
         OUT.print(f"Serve  zhiyin serve {folder / 'bundle'}")
         return
     OUT.print("\n[bold]Serving[/bold]\n")
-    run_service(folder / "bundle", None, "127.0.0.1", port)
+    run_service(folder / "bundle", None, None, host="127.0.0.1", port=port)
 
 
 def _show_users(shown: Outcome, shop: Shop, dataset: Dataset) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.terminal import ERR, OUT
-from zhiyin.domain.errors import MissingExtra, RequestError
+from zhiyin.domain.errors import ConfigError, MissingExtra, RequestError
 from zhiyin.experiments.reporting import proposers
 from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.pipeline.pipeline import Pipeline
@@ -39,32 +40,65 @@ def recommend(
 
 
 def serve(
-    bundle: Bundle,
-    store: Annotated[
-        str | None, typer.Option(help="Where events live; default sqlite:///BUNDLE.db beside the bundle.")
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="Folder written by `zhiyin train`; without it, what the store holds."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZHIYIN_STORE", help="Where events live; default sqlite:///BUNDLE.db beside the bundle."
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")
-    ] = 8000,
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on; default 8000, 0 takes any free one."),
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="URL of a Redis that processes share, such as redis://127.0.0.1/0.")
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(help="URL of a stream of events to take in, such as redis://host/0?stream=events."),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with settings of the service; environment variables go first."),
+    ] = None,
 ) -> None:
     """Serve a bundle over HTTP."""
-    run_service(bundle, store, host, port)
+    given = {"host": host, "port": port, "sharing.redis": redis, "sharing.streams": stream or None}
+    run_service(bundle, store, settings, **given)
 
 
-def run_service(bundle: Path, store: str | None, host: str, port: int) -> None:
+def run_service(bundle: Path | None, store: str | None, settings_file: Path | None, **given: Any) -> None:
     """Serve until stopped.
 
+    Args:
+        bundle: Folder of a bundle; None for what the store holds.
+        store: URL; None for a file beside the bundle.
+        settings_file: TOML.
+        given: Settings that go before those of the file and the environment.
+
     Raises:
+        ConfigError: when neither a bundle nor a store is named, or a setting is wrong.
         MissingExtra: when the packages of the extra 'serve' are not installed.
     """
     try:
         from zhiyin.serving.running import serve as serve_bundle  # noqa: PLC0415 - fastapi is an extra
+        from zhiyin.serving.settings import load_settings  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "fastapi", "serve") from None
-    read_card(bundle)  # whatever is no bundle is said before its place is made into a path
-    url = store or f"sqlite:///{bundle.resolve().parent / (bundle.resolve().name + '.db')}"
-    serve_bundle(bundle, store_url=url, host=host, port=port)
+    if bundle is not None:
+        read_card(bundle)  # whatever is no bundle is said before its place is made into a path
+        store = store or f"sqlite:///{bundle.resolve().parent / (bundle.resolve().name + '.db')}"
+    if store is None:
+        raise ConfigError(
+            "There is nothing to serve.",
+            remedy="Name a bundle:  zhiyin serve BUNDLE, or a store with one:  zhiyin serve --store URL",
+        )
+    serve_bundle(bundle, store_url=store, settings=load_settings(settings_file, os.environ, **given))
 
 
 def _nothing_for(user: str, *, has_history: bool) -> RequestError:

@@ -50,6 +50,10 @@ class UnknownItem(ZhiyinError):
     """An item id that the catalogue does not hold."""
 
 
+class UnknownBundle(ZhiyinError):
+    """The store does not hold a bundle of this version."""
+
+
 class UnknownUser(ZhiyinError):
     """A user id nobody has seen."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +79,32 @@ class Histories:
             np.concatenate([self.event_index, other.event_index]),
             np.concatenate([self.timestamp, other.timestamp]),
             np.concatenate([self.value, other.value]),
+        )
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Histories]) -> Histories:
+        """Return the histories of all parts, one under the other."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls.empty(0)
+        return cls(
+            offsets_of(np.concatenate([part.lengths for part in parts])),
+            np.concatenate([part.item_index for part in parts]),
+            np.concatenate([part.event_index for part in parts]),
+            np.concatenate([part.timestamp for part in parts]),
+            np.concatenate([part.value for part in parts]),
+        )
+
+    def row(self, row: int) -> Histories:
+        """Return one history as views, without copying an event."""
+        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
+        return Histories(
+            np.array([0, stop - start], dtype=np.int64),
+            self.item_index[start:stop],
+            self.event_index[start:stop],
+            self.timestamp[start:stop],
+            self.value[start:stop],
         )
 
     def slice(self, start: int, stop: int) -> Histories:

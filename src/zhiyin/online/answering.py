@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zhiyin.contracts import SCORE
 from zhiyin.domain import NO_TIMESTAMP, PAD, Candidates, Histories, Queries, Recommendation, Wishes
-from zhiyin.online.asked import Answer, Past, Wanted
+from zhiyin.online.asked import Answer, AskedSearch, AskedSimilar, AskedSlate, Past, Wanted
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.histories import Known, LiveHistories
-from zhiyin.online.impressions import ImpressionLog
-from zhiyin.online.intake import unknown_item
+from zhiyin.online.unknown import unknown_item
 from zhiyin.policy.filters import FilterMasks
 from zhiyin.stores.records import Impression
 
@@ -34,79 +34,81 @@ Observe = Callable[[str, float], None]
 """Told the name of a stage and how many seconds it took."""
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An answer, and what is to be stored about what was shown."""
+
+    answer: Answer
+    impression: Impression
+
+
 class Answering:
-    """Answers requests; may be called from many threads at once.
+    """Answers requests with one live bundle; may be called from many threads at once.
 
     Args:
         catalogue: Holds the pipeline.
         histories: What users did.
-        impressions: Where shown slates go.
         bundle: Version of the bundle.
         observe: Told how long each stage of a request took.
     """
 
     def __init__(
-        self,
-        catalogue: LiveCatalogue,
-        histories: LiveHistories,
-        impressions: ImpressionLog,
-        *,
-        bundle: str,
-        observe: Observe,
+        self, catalogue: LiveCatalogue, histories: LiveHistories, *, bundle: str, observe: Observe
     ) -> None:
         self._catalogue = catalogue
         self._histories = histories
-        self._impressions = impressions
         self._bundle = bundle
         self._observe = observe
         self._masks = FilterMasks()
 
-    def recommend(self, who: str | Sequence[Past], wanted: Wanted, request_id: str) -> Answer:
-        """Recommend to a user of the shop, or to somebody who did these things.
+    def recommend(self, asked: Sequence[AskedSlate]) -> list[Shown]:
+        """Answer requests that want the same kind of slate together.
 
         Args:
-            who: A user id, or a history, oldest event first.
-            wanted: How the slate should be.
-            request_id: Stored with what was shown.
+            asked: B requests that differ in who asks and how many places they want, and in nothing else.
 
         Raises:
             FilterError: when the filter or a boost cannot be understood.
         """
-        unknown: tuple[str, ...] = ()
+        wanted = asked[0].wanted
         with self._stage("history"):
-            if isinstance(who, str):
-                known = self._histories.of_user(who)
-            else:
-                known, unknown = self._known_from(who)
-            queries = _queries(known, wanted.context)
+            known = [self._known(request.who) for request in asked]
+            queries = _queries([who for who, _ in known], [request.wanted.context for request in asked])
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, wanted)
         with self._stage("rank"):
-            slate = pipeline.recommend(queries, wanted.n, wishes)
-        items = self._explained(pipeline, queries, slate) if wanted.explain else _named(pipeline, slate)
-        user_id = who if isinstance(who, str) else None
-        self._show("recommend", user_id, items, slate, request_id)
-        return Answer(items, self._bundle, None if user_id is None else known.is_known, unknown)
+            slates = pipeline.recommend(queries, max(request.wanted.n for request in asked), wishes)
+        if wanted.explain:
+            with self._stage("explain"):
+                named = [tuple(items) for items in pipeline.explain(queries, slates)]
+        else:
+            named = _named(pipeline, slates)
+        shown = []
+        for row, (request, (who, unknown)) in enumerate(zip(asked, known, strict=True)):
+            items = named[row][: request.wanted.n]
+            is_known = None if request.user_id is None else who.is_known
+            answer = Answer(items, self._bundle, is_known, unknown)
+            shown.append(self._shown("recommend", request.user_id, answer, slates, row, request.request_id))
+        return shown
 
-    def similar(self, item_id: str, wanted: Wanted, request_id: str) -> Answer:
+    def similar(self, asked: AskedSimilar) -> Shown:
         """Return items that go with one.
 
         Raises:
             UnknownItem: when the catalogue does not hold it.
             FilterError: when the filter or a boost cannot be understood.
         """
-        index = self._histories.item_index(item_id)
+        index = self._histories.item_index(asked.item_id)
         if index == PAD:
-            raise unknown_item(item_id)
+            raise unknown_item(asked.item_id)
         pipeline = self._catalogue.pipeline
-        wishes = self._wishes(pipeline, wanted)
+        wishes = self._wishes(pipeline, asked.wanted)
         with self._stage("rank"):
-            slate = pipeline.similar(np.array([index], dtype=np.int32), wanted.n, wishes)
-        items = _named(pipeline, slate)
-        self._show("similar", None, items, slate, request_id)
-        return Answer(items, self._bundle)
+            slate = pipeline.similar(np.array([index], dtype=np.int32), asked.wanted.n, wishes)
+        answer = Answer(_named(pipeline, slate)[0], self._bundle)
+        return self._shown("similar", None, answer, slate, 0, asked.request_id)
 
-    def search(self, text: str, wanted: Wanted, request_id: str, user_id: str | None = None) -> Answer:
+    def search(self, asked: AskedSearch) -> Shown:
         """Return items that fit a free text, in an order for the user where one is named.
 
         The order for a user joins the ranks of the search with those of the user's recommendations.
@@ -114,18 +116,21 @@ class Answering:
         Raises:
             FilterError: when the filter or a boost cannot be understood.
         """
-        known = None if user_id is None else self._histories.of_user(user_id)
+        wanted = asked.wanted
+        known = None if asked.user_id is None else self._histories.of_user(asked.user_id)
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, wanted)
         n_found = wanted.n if known is None else max(3 * wanted.n, _POOL_FOR_USERS)
         with self._stage("search"):
-            slate = pipeline.search([text], n_found, wishes)
+            slate = pipeline.search([asked.text], n_found, wishes)
         if known is not None:
             with self._stage("rank"):
-                slate = _for_user(pipeline, _queries(known, wanted.context), slate, wanted.n)
-        items = _named(pipeline, slate)
-        self._show("search", user_id, items, slate, request_id)
-        return Answer(items, self._bundle, None if known is None else known.is_known)
+                slate = _for_user(pipeline, _queries([known], [wanted.context]), slate, wanted.n)
+        answer = Answer(_named(pipeline, slate)[0], self._bundle, None if known is None else known.is_known)
+        return self._shown("search", asked.user_id, answer, slate, 0, asked.request_id)
+
+    def _known(self, who: str | Sequence[Past]) -> tuple[Known, tuple[str, ...]]:
+        return (self._histories.of_user(who), ()) if isinstance(who, str) else self._known_from(who)
 
     def _known_from(self, past: Sequence[Past]) -> tuple[Known, tuple[str, ...]]:
         items = np.array([self._histories.item_index(event.item_id) for event in past], dtype=np.int32)
@@ -152,26 +157,23 @@ class Answering:
                     boost += np.float32(by) * self._masks.mask(spec, catalogue, where=where)
         return Wishes(allowed=allowed, boost=boost, diversity=wanted.diversity, repeat=wanted.repeat)
 
-    def _explained(
-        self, pipeline: Pipeline, queries: Queries, slate: Candidates
-    ) -> tuple[Recommendation, ...]:
-        with self._stage("explain"):
-            return tuple(pipeline.explain(queries, slate)[0])
-
-    def _show(
+    def _shown(
         self,
         route: str,
         user_id: str | None,
-        items: Sequence[Recommendation],
-        slate: Candidates,
+        answer: Answer,
+        slates: Candidates,
+        row: int,
         request_id: str,
-    ) -> None:
-        propensities = (1.0,) * len(items)
-        if PROPENSITY in slate.columns:
-            propensities = tuple(slate.column(PROPENSITY)[0][slate.is_item[0]].tolist())
-        item_ids = tuple(item.item_id for item in items)
-        shown = Impression(request_id, user_id, int(time.time()), route, self._bundle, item_ids, propensities)
-        self._impressions.add(shown)
+    ) -> Shown:
+        propensities = (1.0,) * len(answer.items)
+        if PROPENSITY in slates.columns:
+            propensities = tuple(slates.column(PROPENSITY)[row, : len(answer.items)].tolist())
+        item_ids = tuple([item.item_id for item in answer.items])
+        now = int(time.time())
+        return Shown(
+            answer, Impression(request_id, user_id, now, route, self._bundle, item_ids, propensities)
+        )
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -182,23 +184,29 @@ class Answering:
             self._observe(name, time.perf_counter() - start)
 
 
-def _queries(known: Known, context: Mapping[str, Any]) -> Queries:
+def _queries(known: Sequence[Known], contexts: Sequence[Mapping[str, Any]]) -> Queries:
+    names = {name for context in contexts for name in context}
     return Queries(
-        np.array([known.user_index], dtype=np.int32),
-        known.histories,
-        np.array([int(time.time())], dtype=np.int64),
-        {name: np.array([value]) for name, value in context.items()},
+        np.array([who.user_index for who in known], dtype=np.int32),
+        Histories.stacked([who.histories for who in known]),
+        np.full(len(known), int(time.time()), dtype=np.int64),
+        {name: np.array([context.get(name) for context in contexts], dtype=object) for name in names},
     )
 
 
-def _named(pipeline: Pipeline, slate: Candidates) -> tuple[Recommendation, ...]:
-    is_item = slate.is_item[0]
-    item_ids = pipeline.catalogue_or_raise().items.ids.gather(slate.item_index[0][is_item]).to_list()
-    scores = slate.column(SCORE)[0][is_item].tolist()
-    return tuple(
-        Recommendation(item_id, rank, score)
-        for rank, (item_id, score) in enumerate(zip(item_ids, scores, strict=True), start=1)
-    )
+def _named(pipeline: Pipeline, slates: Candidates) -> list[tuple[Recommendation, ...]]:
+    """Name the items of B slates; padding stands at the end of a slate."""
+    n_items = slates.is_item.sum(axis=1).tolist()
+    item_ids = pipeline.catalogue_or_raise().items.ids.gather(slates.item_index[slates.is_item]).to_list()
+    scores = slates.column(SCORE)[slates.is_item].tolist()
+    named, start = [], 0
+    for n in n_items:
+        places = zip(item_ids[start : start + n], scores[start : start + n], strict=True)
+        named.append(
+            tuple([Recommendation(item_id, rank, score) for rank, (item_id, score) in enumerate(places, 1)])
+        )
+        start += n
+    return named
 
 
 def _for_user(pipeline: Pipeline, queries: Queries, found: Candidates, n: int) -> Candidates:

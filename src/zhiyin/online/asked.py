@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from zhiyin.domain import Recommendation
 
@@ -50,6 +50,48 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class AskedSlate:
+    """A request for recommendations.
+
+    Attributes:
+        who: A user id, or a history, oldest event first.
+        wanted: How the slate should be.
+        request_id: Stored with what is shown.
+    """
+
+    who: str | Sequence[Past]
+    wanted: Wanted
+    request_id: str
+
+    @property
+    def user_id(self) -> str | None:
+        """The user, where one is named."""
+        return self.who if isinstance(self.who, str) else None
+
+
+@dataclass(frozen=True)
+class AskedSimilar:
+    """A request for items that go with one item."""
+
+    item_id: str
+    wanted: Wanted
+    request_id: str
+
+
+@dataclass(frozen=True)
+class AskedSearch:
+    """A request for items that fit a free text, in an order for the user where one is named."""
+
+    text: str
+    wanted: Wanted
+    request_id: str
+    user_id: str | None = None
+
+
+Asked: TypeAlias = AskedSlate | AskedSimilar | AskedSearch
+
+
+@dataclass(frozen=True)
 class Answer:
     """A slate and what should be known about it.
 
@@ -58,12 +100,17 @@ class Answer:
         bundle: Version of the bundle that chose.
         known_user: Whether anything was known of the user; None where none was named.
         unknown_items: Item ids of the request that the catalogue does not hold.
+        degraded: Why this is less than the best answer: ``stale`` when the log could not be read, ``cached``
+            or ``popular`` when time ran out; None for a full answer.
+        experiment: The experiment and the arm that answered, where one runs.
     """
 
     items: tuple[Recommendation, ...]
     bundle: str
     known_user: bool | None = None
     unknown_items: tuple[str, ...] = ()
+    degraded: str | None = None
+    experiment: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +124,7 @@ class Accepted:
         unknown_items: Item ids the catalogue does not hold; their events are stored, and count from the
             moment the item arrives.
         event_kinds: Words for event kinds that the bundle does not have → the kind they count as.
+        stored_kinds: Event kind → how many new events have it.
     """
 
     event_ids: tuple[str, ...]
@@ -84,3 +132,4 @@ class Accepted:
     n_duplicates: int
     unknown_items: tuple[str, ...]
     event_kinds: Mapping[str, str]
+    stored_kinds: Mapping[str, int] = field(default_factory=dict)

@@ -1,84 +1,272 @@
-"""The living whole: a bundle, a store and everything that happened since."""
+"""The living whole of one tenant: a store, the bundles in use, and everything that happened since."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from zhiyin.online.answering import Answering, Observe
-from zhiyin.online.catalogue import LiveCatalogue
-from zhiyin.online.histories import LiveHistories
+from zhiyin.domain import Vocabulary
+from zhiyin.domain.errors import StoreError, ZhiyinError
+from zhiyin.online.answering import Observe, Shown
+from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
+from zhiyin.online.clock import ArrivalClock
+from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
-from zhiyin.online.kinds import EventKinds
+from zhiyin.online.live import Live, Renamed, as_they_are, unobserved
+from zhiyin.online.unknown import unknown_bundle
+from zhiyin.online.versions import Loaded, load_version
 from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import Changes
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
 
+_LOG = logging.getLogger(__name__)
+_READ_THE_LOG_EVERY = 1.0
+"""Seconds; bounds how long a process that nobody asks, or whose heads are wrong, stays behind."""
 
-def _unobserved(stage: str, seconds: float) -> None:
-    """Listen to nothing."""
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How one tenant is served.
+
+    Attributes:
+        impression_capacity: Shown slates that may wait to be stored.
+        is_shared: Whether other processes write to the same store.
+        observe: Told how long each stage of a request took.
+        rename: Turns the user ids of bundles into those of the store.
+    """
+
+    impression_capacity: int = 10_000
+    is_shared: bool = False
+    observe: Observe = unobserved
+    rename: Renamed = as_they_are
+
+
+DEFAULT_SETTINGS = EngineSettings()
+ALONE = AskTheLog()
 
 
 class LiveEngine:
-    """Accepts events, items and users, and recommends from the state of this moment.
+    """Accepts events, items and users of one tenant, and recommends from the state of this moment.
 
     At the start everything the store holds is brought in, so a restart loses nothing.
 
     Args:
-        pipeline: Trained; the engine changes it from now on.
-        store: Where everything durable goes; `close` closes it.
-        bundle: Version of the bundle, for answers and impressions.
-        impression_capacity: Shown slates that may wait to be stored.
-        observe: Told how long each stage of a request took.
+        loaded: The bundle to start with.
+        store: Where everything durable goes; whoever opened it closes it, after the engine.
+        heads: Who knows the newest position of the log, where other processes write too.
+        settings: How it is served.
 
     Attributes:
         intake: Events, items and users come in here.
-        answering: Recommendations go out here.
+        following: How far the change log is reflected.
+        n_failed_swaps: Bundles that became active and could not be loaded.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        loaded: Loaded,
         store: EventStore,
         *,
-        bundle: str,
-        impression_capacity: int = 10_000,
-        observe: Observe = _unobserved,
+        heads: Heads = ALONE,
+        settings: EngineSettings = DEFAULT_SETTINGS,
     ) -> None:
-        pipeline.skip_failing_sources = True
-        _ = pipeline.content  # Indexed now, not by the first request, nor by two at once.
         self.store = store
-        self.bundle = bundle
-        self.histories = LiveHistories(
-            pipeline.users,
-            pipeline.histories,
-            EventKinds(pipeline.event_kinds, pipeline.histories),
-            pipeline.catalogue_or_raise().items.ids.to_list(),
-        )
-        self.catalogue = LiveCatalogue(pipeline, self.histories)
-        self._bring_in()
-        self.impressions = ImpressionLog(store, capacity=impression_capacity)
-        self.intake = Intake(store, self.histories, self.catalogue, self.impressions)
-        self.answering = Answering(
-            self.catalogue, self.histories, self.impressions, bundle=bundle, observe=observe
-        )
+        self.n_failed_swaps = 0
+        self._settings = settings
+        self._swapping = ThreadPoolExecutor(1, thread_name_prefix="zhiyin-swap")
+        self._listeners: list[Callable[[Changes], None]] = []
+        self.following = Following(store, heads, is_shared=settings.is_shared, on_changes=self._hear)
+        self._live = self._living(loaded)
+        self.loaded_since = loaded.timestamp
+        self.following.start(store.position())
+        self.following.add(self._live)
+        self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
+        self.intake = Intake(store, self.following, self.impressions, lambda: self._live)
+        self.clock = ArrivalClock(self._live.histories.newest_timestamp())
+        self._closed = threading.Event()
+        self._reader = threading.Thread(target=self._read_forever, name="zhiyin-following", daemon=True)
+        self._reader.start()
+
+    @property
+    def live(self) -> Live:
+        """The bundle in use at this moment; keep it for the whole of a request."""
+        return self._live
 
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline at this moment."""
-        return self.catalogue.pipeline
+        return self._live.pipeline
+
+    @property
+    def bundle(self) -> str:
+        """Version of the bundle in use."""
+        return self._live.version
+
+    def listen(self, listener: Callable[[Changes], None]) -> None:
+        """Tell somebody of every change that other processes made, after it is reflected."""
+        self._listeners.append(listener)
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+        """Answer requests that came together; those that want the same kind of slate are computed at once.
+
+        Returns:
+            One answer a request, or the error that belongs to it.
+        """
+        is_level = self.following.catch_up()
+        live = self._live
+        answers: list[Answer | Exception] = [_UNANSWERED] * len(asked)
+        for places in _alike(asked):
+            for place, shown in zip(places, self._shown(live, [asked[p] for p in places]), strict=True):
+                if isinstance(shown, Shown):
+                    self.impressions.add(shown.impression)
+                    answer = shown.answer if is_level else replace(shown.answer, degraded="stale")
+                    _remember(live, asked[place], answer)
+                    answers[place] = answer
+                else:
+                    answers[place] = shown
+        return answers
+
+    def answer_at_once(self, asked: AskedSlate) -> Answer:
+        """Answer without computing: from what was answered before, or with what everybody takes.
+
+        Raises:
+            FilterError: when the filter cannot be understood.
+        """
+        return self._live.fallback.answer(asked, self._live.version)
+
+    def activate(self, version: str) -> Future[str]:
+        """Serve another version that the store holds, here and in every other process.
+
+        The future is done when this process answers with it.
+
+        Raises:
+            UnknownBundle: when the store does not hold it.
+        """
+        if version not in {bundle.version for bundle in self.store.bundles()}:
+            raise unknown_bundle(version)
+        result: Future[str] = Future()
+
+        def swap(activated: str, position: int) -> None:
+            self.following.reflect(position, _nothing_to_reflect)
+            self._swapping.submit(self._swap, activated, result)
+
+        def refuse(done: Future[str]) -> None:
+            if done.exception() is not None:
+                result.set_exception(done.exception())
+
+        self.store.activate_bundle(version, on_durable=swap).add_done_callback(refuse)
+        return result
 
     def close(self) -> None:
-        """Finish what was accepted, and close the store."""
+        """Finish what was accepted. The store stays open."""
+        self._closed.set()
+        self._reader.join()
+        self._swapping.shutdown(wait=True, cancel_futures=True)
         self.impressions.close()
-        self.store.close()
-        self.catalogue.close()  # Last, because what the store made durable still goes there.
 
-    def _bring_in(self) -> None:
-        self.catalogue.take_in(self.store.items())
-        for user_id in self.store.deleted_users():
-            self.histories.forget(user_id)
-        self.histories.describe(user.user_id for user in self.store.users())
-        for batch in self.store.event_batches():
-            self.histories.record_batch(batch)
+    def close_lives(self) -> None:
+        """Let go of the bundles; call it after the store was closed, whose last changes still come here."""
+        for live in self.following.lives:
+            live.close()
+
+    def _living(self, loaded: Loaded) -> Live:
+        users = None
+        if self._settings.rename is not as_they_are:
+            users = Vocabulary(self._settings.rename(self.store.tenant, loaded.pipeline.users.ids.to_list()))
+        return Live(
+            loaded.pipeline,
+            version=loaded.version,
+            position=loaded.position,
+            observe=self._settings.observe,
+            users=users,
+        )
+
+    def _shown(self, live: Live, asked: Sequence[Asked]) -> Sequence[Shown | Exception]:
+        try:
+            if isinstance(asked[0], AskedSimilar):
+                return [live.answering.similar(asked[0])]
+            if isinstance(asked[0], AskedSearch):
+                return [live.answering.search(asked[0])]
+            return live.answering.recommend([one for one in asked if isinstance(one, AskedSlate)])
+        except Exception as error:
+            if len(asked) == 1:
+                return [error]
+            # One of them spoils the batch of all; alone, each gets its own answer.
+            return [shown for one in asked for shown in self._shown(live, [one])]
+
+    def _hear(self, changes: Changes) -> None:
+        if changes.bundle is not None and changes.bundle != self._live.version:
+            self._swapping.submit(self._swap, changes.bundle, Future())
+        for listener in self._listeners:
+            listener(changes)
+
+    def _swap(self, version: str, result: Future[str]) -> None:
+        """Load a version beside the one in use, bring it level, and put it in its place."""
+        try:
+            if version != self._live.version:
+                loaded = load_version(self.store, version)
+                after, before = self._living(loaded), self._live
+                self.following.add(after)
+                self._live, self.loaded_since = after, loaded.timestamp
+                self.following.drop(before)
+                before.close()
+        except Exception as error:
+            self.n_failed_swaps += 1
+            _LOG.log(
+                logging.ERROR,
+                "bundle %s cannot be served, %s stays: %s",
+                version,
+                self._live.version,
+                error,
+                exc_info=not isinstance(error, ZhiyinError),
+            )
+            result.set_exception(error)
+        else:
+            result.set_result(version)
+
+    def _read_forever(self) -> None:
+        while not self._closed.wait(_READ_THE_LOG_EVERY):
+            if self._settings.is_shared:
+                try:
+                    self.following.read_log()
+                except StoreError as error:
+                    _LOG.debug("the change log cannot be read: %s", error)
+                except Exception:
+                    _LOG.exception("changes of another process could not be reflected")
+
+
+_UNANSWERED = RuntimeError("no answer")
+
+
+def _nothing_to_reflect(_: Live) -> None:
+    """A change that is in no live bundle."""
+
+
+def _alike(asked: Sequence[Asked]) -> list[list[int]]:
+    """Group the places of requests that can be computed at once."""
+    groups: dict[Any, list[int]] = {}
+    for place, one in enumerate(asked):
+        key = _wishes_key(one) if isinstance(one, AskedSlate) else place
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
+
+
+def _wishes_key(asked: AskedSlate) -> tuple[Any, ...]:
+    wanted = asked.wanted
+    rules = None
+    if wanted.filter or wanted.boost:
+        rules = json.dumps([wanted.filter, wanted.boost], sort_keys=True, default=str)
+    return (wanted.diversity, wanted.repeat, wanted.explain, rules)
+
+
+def _remember(live: Live, asked: Asked, answer: Answer) -> None:
+    if isinstance(asked, AskedSlate) and answer.items:
+        live.fallback.keep(asked, answer)

@@ -37,6 +37,7 @@ class GrowingHistories:
         self._used = 0
         self._left_behind = 0
         self._n_rows = 0
+        self._newest = 0
         self._start = np.zeros(64, dtype=np.int64)
         self._length = np.zeros(64, dtype=np.int64)
         self._area = np.zeros(64, dtype=np.int64)
@@ -85,6 +86,7 @@ class GrowingHistories:
         """
         if len(rows) == 0:
             return
+        self._newest = max(self._newest, int(timestamps.max()))
         order = np.argsort(rows, kind="stable")
         distinct, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
         self._make_room(distinct, counts)
@@ -100,6 +102,14 @@ class GrowingHistories:
         place = slice(self._start[row], self._start[row] + self._length[row])
         items, events, timestamps, values = (self._pool[name][place].copy() for name in _COLUMNS)
         return items, events, timestamps, values
+
+    def newest_timestamp(self) -> int:
+        """Return the latest timestamp that was appended; 0 before the first."""
+        return self._newest
+
+    def length(self, row: int) -> int:
+        """Return how many events a row has."""
+        return int(self._length[row])
 
     def clear(self, row: int) -> None:
         """Forget the events of one row; they are overwritten."""

@@ -14,6 +14,9 @@ from zhiyin.online.growing import GrowingHistories
 from zhiyin.online.kinds import EventKinds
 from zhiyin.stores.records import Event
 
+NOTHING = Histories.empty(1)
+"""The history of somebody who did nothing yet."""
+
 
 @dataclass(frozen=True, eq=False)
 class Known:
@@ -76,6 +79,17 @@ class LiveHistories:
         with self._lock:
             return len(self._users) - int(self._is_masked.sum()) + self._n_new
 
+    def newest_timestamp(self) -> int:
+        """Return the latest moment of any event since training, UTC seconds; 0 where there is none."""
+        with self._lock:
+            return self._live.newest_timestamp()
+
+    def n_events_of(self, user_id: str) -> int:
+        """Return how many events are known of a user since training; it changes with every event."""
+        with self._lock:
+            row = self._row.get(user_id)
+            return 0 if row is None else self._live.length(row)
+
     def record(self, events: Sequence[Event]) -> None:
         """Append accepted events."""
         if not events:
@@ -133,9 +147,8 @@ class LiveHistories:
             user_index = self._base_index(user_id)
             row = self._row.get(user_id)
             live = None if row is None else self._histories_of(row)
-        rows = np.array([] if user_index == PAD else [user_index], dtype=np.int64)
-        parts = [self._base.take(rows), *([] if live is None else [live])]
-        return Known(user_index, _joined(parts), is_known)
+        base = NOTHING if user_index == PAD else self._base.row(user_index)
+        return Known(user_index, base if live is None else _joined([base, live]), is_known)
 
     def _is_user(self, user_id: str) -> bool:
         known_since = user_id in self._row or user_id in self._described

@@ -2,48 +2,72 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from zhiyin.domain import PAD
-from zhiyin.domain.errors import UnknownItem, UnknownUser
+from zhiyin.domain.errors import UnknownUser
 from zhiyin.online.asked import Accepted
-from zhiyin.online.catalogue import LiveCatalogue
-from zhiyin.online.histories import LiveHistories
+from zhiyin.online.following import Following
 from zhiyin.online.impressions import ImpressionLog
+from zhiyin.online.live import Live
+from zhiyin.online.unknown import unknown_item
 from zhiyin.stores.events import EventStore
-from zhiyin.stores.records import Event, StoredItem, StoredUser
+from zhiyin.stores.records import Erased, Event, Impression, StoredItem, StoredUser
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What was removed with a user, and where in the log that stands."""
+
+    erased: Erased
+    position: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Everything that is stored about a user."""
+
+    user_id: str
+    attributes: Mapping[str, Any]
+    events: tuple[Event, ...]
+    impressions: tuple[Impression, ...]
 
 
 class Intake:
-    """Accepts events, items and users.
+    """Accepts events, items and users of one tenant.
 
     Args:
         store: Where everything durable goes.
-        histories: Reflects events.
-        catalogue: Reflects items.
+        following: Brings what is durable into the live bundles.
         impressions: Where shown slates wait.
+        live: Returns the bundle that says which items and event kinds are known.
     """
 
     def __init__(
         self,
         store: EventStore,
-        histories: LiveHistories,
-        catalogue: LiveCatalogue,
+        following: Following,
         impressions: ImpressionLog,
+        live: Callable[[], Live],
     ) -> None:
         self._store = store
+        self._following = following
         self._impressions = impressions
-        self._histories = histories
-        self._catalogue = catalogue
+        self._live = live
 
     def accept(self, events: Sequence[Event]) -> Future[Accepted]:
         """Store events; when the future is done, they are durable and the next answer reflects them."""
         accepted: Future[Accepted] = Future()
 
-        def record(is_new: list[bool]) -> None:
-            self._histories.record([event for event, new in zip(events, is_new, strict=True) if new])
+        def record(is_new: list[bool], position: int) -> None:
+            new = [event for event, new in zip(events, is_new, strict=True) if new]
+            self._following.reflect(position, (lambda live: live.histories.record(new)) if new else None)
 
         stored = self._store.append_events(events, on_durable=record)
         stored.add_done_callback(lambda done: _pass_on(done, accepted, lambda new: self._told(events, new)))
@@ -58,23 +82,14 @@ class Intake:
         Raises:
             UnfitAttribute: when a value does not fit; nothing is stored then.
         """
-        fit, new_names = self._catalogue.fit(attributes)
-        result: Future[tuple[StoredItem, list[str]]] = Future()
+        fit, new_names = self._live().catalogue.fit(attributes)
         taken: list[Future[None]] = []
-        stored = self._store.put_item(
-            item_id, fit, on_durable=lambda item: taken.append(self._catalogue.put(item))
-        )
 
-        def follow(done: Future[StoredItem]) -> None:
-            if done.exception() is not None:
-                result.set_exception(done.exception())
-            else:
-                taken[0].add_done_callback(
-                    lambda reflected: _pass_on(reflected, result, lambda _: (done.result(), new_names))
-                )
+        def take(item: StoredItem, position: int) -> None:
+            self._following.reflect(position, lambda live: taken.append(live.catalogue.put(item)))
 
-        stored.add_done_callback(follow)
-        return result
+        stored = self._store.put_item(item_id, fit, on_durable=take)
+        return _when_taken(stored, taken, lambda item: (item, new_names))
 
     def delete_item(self, item_id: str) -> Future[None]:
         """Never recommend an item again, until it is put again.
@@ -82,57 +97,96 @@ class Intake:
         Raises:
             UnknownItem: when neither the catalogue nor the store has it.
         """
-        if self._histories.item_index(item_id) == PAD:
+        if self._live().histories.item_index(item_id) == PAD:
             raise unknown_item(item_id)
-        result: Future[None] = Future()
         taken: list[Future[None]] = []
         marked = StoredItem(item_id, {}, deleted=True)
-        stored = self._store.delete_item(
-            item_id, on_durable=lambda _: taken.append(self._catalogue.put(marked))
-        )
 
-        def follow(done: Future[bool]) -> None:
-            if done.exception() is not None:
-                result.set_exception(done.exception())
-            else:
-                taken[0].add_done_callback(lambda reflected: _pass_on(reflected, result, lambda none: none))
+        def take(_: bool, position: int) -> None:
+            self._following.reflect(position, lambda live: taken.append(live.catalogue.put(marked)))
 
-        stored.add_done_callback(follow)
-        return result
+        stored = self._store.delete_item(item_id, on_durable=take)
+        return _when_taken(stored, taken, lambda _: None)
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> Future[StoredUser]:
         """Store attributes of a user."""
-        return self._store.put_user(
-            user_id, attributes, on_durable=lambda user: self._histories.describe([user.user_id])
-        )
 
-    def delete_user(self, user_id: str) -> Future[None]:
-        """Remove everything about a user, from the store, from memory, and from what the bundle remembers.
+        def describe(user: StoredUser, position: int) -> None:
+            self._following.reflect(position, lambda live: live.histories.describe([user.user_id]))
+
+        return self._store.put_user(user_id, attributes, on_durable=describe)
+
+    def delete_user(self, user_id: str) -> Future[Erasure]:
+        """Remove everything about a user, from the store, from memory, and from what bundles remember.
 
         The future raises `UnknownUser` when there was nothing to remove.
         """
-        result: Future[None] = Future()
-        was_live = self._histories.is_user(user_id)
+        was_live = self._live().histories.is_user(user_id)
+        positions: list[int] = []
 
-        def settle(was_stored: bool) -> None:
-            if not was_stored and not was_live:
+        def forget(_: Erased, position: int) -> None:
+            positions.append(position)
+            self._following.reflect(position, lambda live: live.forget(user_id))
+
+        def settle(erased: Erased) -> Erasure:
+            if not erased.found_anything and not was_live:
                 raise UnknownUser(f"Nobody has the user id {user_id!r}; there was nothing to remove.")
+            return Erasure(erased, positions[0])
 
+        result: Future[Erasure] = Future()
         self._impressions.hand_over()
-        stored = self._store.delete_user(user_id, on_durable=lambda _: self._histories.forget(user_id))
+        stored = self._store.delete_user(user_id, on_durable=forget)
         stored.add_done_callback(lambda done: _pass_on(done, result, settle))
         return result
 
+    def export_user(self, user_id: str) -> Exported:
+        """Return everything that is stored about a user.
+
+        Raises:
+            UnknownUser: when nothing is.
+            StoreError: when the store cannot be read.
+        """
+        stored = self._store.user(user_id)
+        events = self._store.events_of(user_id)
+        shown = self._store.impressions_of(user_id)
+        if stored is None and not events and not shown and not self._live().histories.is_user(user_id):
+            raise UnknownUser(f"Nobody has the user id {user_id!r}; there is nothing to export.")
+        return Exported(user_id, {} if stored is None else stored.attributes, tuple(events), tuple(shown))
+
     def _told(self, events: Sequence[Event], is_new: list[bool]) -> Accepted:
         n_stored = sum(is_new)
-        unknown = dict.fromkeys(e.item_id for e in events if self._histories.item_index(e.item_id) == PAD)
+        histories = self._live().histories
+        unknown = dict.fromkeys(e.item_id for e in events if histories.item_index(e.item_id) == PAD)
         return Accepted(
-            tuple(event.event_id for event in events),
+            tuple([event.event_id for event in events]),
             n_stored,
             len(events) - n_stored,
             tuple(unknown),
-            self._histories.kinds.unknown({event.kind for event in events}),
+            histories.kinds.unknown({event.kind for event in events}),
+            Counter(event.kind for event, new in zip(events, is_new, strict=True) if new),
         )
+
+
+def _when_taken(stored: Future[Any], taken: Sequence[Future[None]], turn: Callable[[Any], T]) -> Future[T]:
+    """Settle once every live bundle has taken in what became durable.
+
+    Args:
+        stored: Done when the change is durable.
+        taken: By then, one future for each live bundle.
+        turn: Makes the result out of what was stored.
+    """
+    result: Future[T] = Future()
+
+    def follow(done: Future[Any], nth: int = 0) -> None:
+        if done.exception() is not None:
+            result.set_exception(done.exception())
+        elif nth < len(taken):
+            taken[nth].add_done_callback(lambda reflected: follow(reflected, nth + 1))
+        else:
+            _pass_on(stored, result, turn)
+
+    stored.add_done_callback(follow)
+    return result
 
 
 def _pass_on(done: Future[Any], waiting: Future[Any], turn: Callable[[Any], Any]) -> None:
@@ -145,11 +199,3 @@ def _pass_on(done: Future[Any], waiting: Future[Any], turn: Callable[[Any], Any]
             waiting.set_exception(failed)
     else:
         waiting.set_exception(error)
-
-
-def unknown_item(item_id: str) -> UnknownItem:
-    """Say that the catalogue does not hold an item."""
-    return UnknownItem(
-        f"The catalogue does not hold the item {item_id!r}.",
-        remedy="Add it with PUT /v1/items/{id}; it can be recommended at once.",
-    )

@@ -1,8 +1,7 @@
-"""The composition root of the service: bundle, store, engine, routes."""
+"""The composition root of the service: database, bundles, engines, gate, routes."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,60 +9,77 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from zhiyin import __version__
-from zhiyin.domain.errors import ZhiyinError, did_you_mean
-from zhiyin.online.engine import LiveEngine
-from zhiyin.pipeline.bundle import load_bundle
+from zhiyin.domain.errors import ConfigError, ZhiyinError, did_you_mean
 from zhiyin.pipeline.pipeline import Pipeline
-from zhiyin.serving import probes, routes
+from zhiyin.serving import probes
+from zhiyin.serving.access.browsers import allow_browsers
+from zhiyin.serving.access.checking import KeyCheck
+from zhiyin.serving.access.gate import Gate
+from zhiyin.serving.access.rates import RateLimits
+from zhiyin.serving.access.safety import refuse_unsafe
+from zhiyin.serving.direct import Direct
 from zhiyin.serving.examples import examples_for
+from zhiyin.serving.log import make_log
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.openapi import describe
 from zhiyin.serving.problems import Refused, internal_error, invalid_request, refusal_of
-from zhiyin.serving.requests import Requests, make_log
+from zhiyin.serving.requests import Requests
+from zhiyin.serving.routes import auditing, bundles, events, items, people, slates
 from zhiyin.serving.schemas import KNOWN_FIELDS
+from zhiyin.serving.service import Service
 from zhiyin.serving.settings import ServingSettings
-from zhiyin.serving.workers import Workers
-from zhiyin.stores.opening import open_store
+from zhiyin.serving.sharing import Shared, shared_by
+from zhiyin.stores.opening import open_database
 
 DEFAULT_SETTINGS = ServingSettings()
 _DESCRIPTION = "Personal recommendations from a catalogue and a log of what people did, in real time."
+_ROUTERS = (
+    events.router,
+    items.router,
+    people.router,
+    slates.router,
+    bundles.router,
+    auditing.router,
+    probes.router,
+)
 
 
 def create_app(
-    bundle: str | Path | Pipeline, store_url: str, settings: ServingSettings = DEFAULT_SETTINGS
+    bundle: str | Path | Pipeline | None, store_url: str, settings: ServingSettings = DEFAULT_SETTINGS
 ) -> FastAPI:
     """Build the service; it is ready when this returns, and closes its store when it is shut down.
 
     Args:
-        bundle: Folder of a bundle, or a trained pipeline, which the service changes from now on.
+        bundle: Folder of a bundle; a trained pipeline, which the service changes from now on; or None to
+            serve what the store holds.
         store_url: Such as ``sqlite:///zhiyin.db``.
-        settings: Limits.
+        settings: Limits, access, privacy.
 
     Raises:
         BundleError: when the bundle cannot be read.
         StoreError: when the store cannot be opened.
+        ConfigError: when the settings are not safe.
     """
-    pipeline = bundle if isinstance(bundle, Pipeline) else load_bundle(bundle)
     metrics = Metrics()
-    engine = LiveEngine(
-        pipeline,
-        open_store(store_url),
-        bundle="in-memory" if isinstance(bundle, Pipeline) else bundle_version(bundle),
-        impression_capacity=settings.impression_capacity,
-        observe=metrics.observe_stage,
-    )
-    metrics.watch(engine)
-    workers = Workers(settings.n_threads, settings.max_waiting)
+    shared = shared_by(settings)
+    database = open_database(store_url)
+    try:
+        refuse_unsafe(settings, len(database.access.keys()), store_url)
+    except ConfigError:
+        database.close()
+        raise
+    service = Service(bundle, database, settings, metrics, heads=shared.heads)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        workers.close()
-        engine.close()
+        service.close()
+        shared.close()
 
     app = FastAPI(
         title="Zhiyin",
@@ -73,28 +89,41 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.engine, app.state.workers = engine, workers
-    app.state.metrics, app.state.settings = metrics, settings
-    app.include_router(routes.router)
-    app.include_router(probes.router)
+    app.state.service, app.state.metrics, app.state.settings = service, metrics, settings
+    for router in _ROUTERS:
+        app.include_router(router)
     _refuse_clearly(app)
-    _describe(app, engine)
-    app.add_middleware(Requests, metrics=metrics, log=make_log(), log_requests=settings.log_requests)
+    _describe(app, service)
+    _surround(app, service, shared)
     return app
 
 
-def bundle_version(folder: str | Path) -> str:
-    """Return a short name of what a bundle holds: the digest of its card, which holds those of its files."""
-    return hashlib.sha256((Path(folder) / "bundle.toml").read_bytes()).hexdigest()[:12]
+def _surround(app: FastAPI, service: Service, shared: Shared) -> None:
+    """Put around the routes what every request passes; what is added last stands outermost."""
+    settings = service.settings
+    routes = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Direct, routes=routes)
+    app.add_middleware(
+        Gate,
+        keys=KeyCheck(
+            service.database.access,
+            believed_seconds=settings.access.key_cache_seconds,
+            outage_seconds=settings.access.key_outage_seconds,
+        ),
+        limits=RateLimits(shared.limiter, settings.access, waits=shared.is_remote),
+        settings=settings,
+        refusals=service.audit,
+    )
+    allow_browsers(app, settings.access)
+    app.add_middleware(Requests, metrics=service.metrics, log=make_log(), log_requests=settings.log_requests)
 
 
-def _describe(app: FastAPI, engine: LiveEngine) -> None:
+def _describe(app: FastAPI, service: Service) -> None:
     """Make the description when it is first asked for; the catalogue at that moment gives the examples."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            examples = examples_for(engine.catalogue.current, engine.pipeline.users)
-            app.openapi_schema = describe(app, examples)
+            app.openapi_schema = describe(app, examples_for(*service.catalogue_and_users()))
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -1,40 +1,73 @@
-"""Bodies of requests: bounded, JSON, not too deep; everything else is refused before anybody looks inside."""
+"""From the bytes of a request to the arguments of its route: bounded, JSON, not too deep, all checked."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, get_type_hints
 
 import orjson
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from zhiyin.serving.problems import Refused
+from zhiyin.serving.problems import Refused, invalid_request
+from zhiyin.serving.schemas import KNOWN_FIELDS
 
 MAX_DEPTH = 32
 """How deep objects and lists may be nested."""
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class JsonRoute(APIRoute):
-    """A route whose body, where it has one, is checked before the framework parses it."""
+    """A route that reads its body and its path by itself.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler with the check in front."""
-        answer = super().get_route_handler()
-        has_body = self.body_field is not None
+    Its function takes the request, each part of the path by name, and, where there is one, ``body``; and
+    returns a response. What the framework would do in between costs more than many recommendations.
+    """
 
-        async def checked(request: Request) -> Response:
-            if has_body:
-                await _read(request)
-            return await answer(request)
+    def get_route_handler(self) -> Handler:
+        """Return what answers a request."""
+        hints = get_type_hints(self.endpoint, include_extras=True)
+        asked = {name: hints[name] for name in inspect.signature(self.endpoint).parameters}
+        readers = {name: TypeAdapter(kind) for name, kind in asked.items() if name != "request"}
+        body_reader = readers.pop("body", None)
+        answer = self.endpoint
 
-        return checked
+        async def read_and_answer(request: Request) -> Response:
+            given: dict[str, Any] = {}
+            for name, reader in readers.items():
+                given[name] = _checked(reader, request.path_params[name], "path", name)
+            if body_reader is not None:
+                given["body"] = _checked(body_reader, await read_json(request), "body")
+            response: Response = await answer(request, **given)
+            return response
+
+        return read_and_answer
 
 
-async def _read(request: Request) -> None:
-    """Read the body and leave it, parsed, where the framework looks for it."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _checked(reader: TypeAdapter[Any], value: object, *where: str) -> Any:
+    try:
+        return reader.validate_python(value)
+    except ValidationError as error:
+        errors = [{**found, "loc": (*where, *found["loc"])} for found in error.errors()]
+        raise invalid_request(errors, KNOWN_FIELDS) from None
+
+
+def media_type_of(request: Request) -> str:
+    """Return the declared type of the body, in small letters, without parameters."""
+    declared: str = request.headers.get("content-type", "")
+    return declared.partition(";")[0].strip().lower()
+
+
+async def read_json(request: Request) -> Any:
+    """Read the body.
+
+    Raises:
+        Refused: when it is too long, not JSON, not declared as JSON, or nested too deep.
+    """
+    media_type = media_type_of(request)
     if media_type != "application/json":
         raise Refused(
             "unsupported-media-type",
@@ -50,9 +83,9 @@ async def _read(request: Request) -> None:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused("malformed-json", f"The body is not JSON: {error}.") from None
-    if _is_deeper(parsed, MAX_DEPTH):
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _is_deeper(parsed, MAX_DEPTH):
         raise Refused("malformed-json", f"The body is nested more than {MAX_DEPTH} deep.")
-    request._body, request._json = body, parsed
+    return parsed
 
 
 async def _bounded(request: Request, limit: int) -> bytes:

@@ -70,6 +70,13 @@ def examples_for(catalogue: Catalogue, users: Vocabulary) -> Examples:
         ("PUT", "/v1/users/{user_id}"): {
             "user": Example("Attributes of a user", "/v1/users/new-user", {"age": 34, "city": "Hangzhou"})
         },
+        ("POST", "/v1/receipts/verify"): {
+            "receipt": Example(
+                "Is this receipt ours, and unchanged?",
+                "/v1/receipts/verify",
+                {"receipt": {"receipt_id": "as DELETE /v1/users returned it"}, "user_id": user},
+            )
+        },
         ("POST", "/v1/recommend"): {
             "user": Example(
                 "For a user, with reasons", "/v1/recommend", {"user_id": user, "n": 5, "explain": True}

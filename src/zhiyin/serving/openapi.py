@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ _SAID: Mapping[str, str] = {
     "headers-too-large": "The request has 120 headers of 4000 bytes.",
     "not-found": "There is no route /v1/recomend.",
     "unknown-item": "The catalogue does not hold the item 'B00X'.",
+    "unknown-bundle": "The store holds no bundle 5910b1c16023.",
     "unknown-user": "Nobody has the user id 'ann'; there was nothing to remove.",
     "method-not-allowed": "/v1/recommend does not take GET.",
     "too-large": "The body has more than 8000000 bytes.",
@@ -30,13 +32,18 @@ _SAID: Mapping[str, str] = {
     "internal-error": "Something went wrong inside the service; the request may be sent again.",
     "store-unavailable": "The store shop.db cannot be used: database or disk is full.",
     "overloaded": "260 requests are being computed or wait.",
+    "no-bundle": "The tenant shop-b has no bundle yet.",
+    "stopping": "The service is stopping.",
 }
 """An example of the detail of each kind of problem."""
 
 _WITH_BODY = ("malformed-json", "request-timeout", "too-large", "unsupported-media-type")
-_WITH_KEY = ("unauthenticated", "forbidden", "rate-limited", "headers-too-large", "store-unavailable")
-_COMPUTED = ("invalid-request", "internal-error", "overloaded")
-_WRITTEN = ("invalid-request", "internal-error", "store-unavailable")
+WITH_KEY = ("unauthenticated", "forbidden", "rate-limited", "headers-too-large", "store-unavailable")
+"""What the gate can answer on every route that needs a scope."""
+_SERVED = ("invalid-request", "internal-error", "no-bundle")
+_COMPUTED = (*_SERVED, "overloaded")
+_WRITTEN = (*_SERVED, "store-unavailable")
+_READ = ("internal-error", "no-bundle", "store-unavailable")
 
 ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/events"): (*_WITH_BODY, *_WRITTEN),
@@ -47,7 +54,13 @@ ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/recommend"): (*_WITH_BODY, *_COMPUTED),
     ("POST", "/v1/similar"): (*_WITH_BODY, "unknown-item", *_COMPUTED),
     ("POST", "/v1/search"): (*_WITH_BODY, *_COMPUTED),
-    ("GET", "/readyz"): ("store-unavailable", "internal-error"),
+    ("POST", "/v1/events/bulk"): ("unsupported-media-type", "internal-error", "no-bundle"),
+    ("GET", "/v1/users/{user_id}"): ("unknown-user", *_WRITTEN),
+    ("POST", "/v1/receipts/verify"): (*_WITH_BODY, "invalid-request", "internal-error", "store-unavailable"),
+    ("GET", "/v1/bundles"): _READ,
+    ("POST", "/v1/bundles/{version}/activate"): ("unknown-bundle", *_WRITTEN),
+    ("GET", "/v1/audit"): ("internal-error", "store-unavailable"),
+    ("GET", "/readyz"): ("store-unavailable", "internal-error", "stopping"),
 }
 """What each route can answer instead."""
 
@@ -64,12 +77,20 @@ def describe(app: FastAPI, examples: Examples) -> dict[str, Any]:
     schemas["Problem"] = problem
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    _describe_bulk(document["paths"]["/v1/events/bulk"]["post"])
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _describe_route(operation, (method.upper(), path), examples)
     around: list[object] = [middleware.cls for middleware in app.user_middleware]
     if Gate in around:
         _describe_access(document)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                response.setdefault("headers", {})["X-Request-ID"] = {
+                    "description": "Names the request in the log; one that the caller sends is kept.",
+                    "schema": {"type": "string"},
+                }
     return document
 
 
@@ -86,8 +107,23 @@ def _describe_access(document: dict[str, Any]) -> None:
                 continue
             operation["security"] = [{"bearer": []}, {"key": []}]
             operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`.".strip()
-            for kind in _WITH_KEY:
+            for kind in WITH_KEY:
                 _add_error(operation["responses"], kind)
+
+
+def _describe_bulk(operation: dict[str, Any]) -> None:
+    """Say that lines go in and lines come out; each is JSON, the whole is not."""
+    event = json.dumps({"user_id": "anna", "item_id": "tea-1", "event": "view", "event_id": "e-1"})
+    operation["requestBody"] = {
+        "required": True,
+        "description": "One event a line, each as `EventIn`.",
+        "content": {"application/x-ndjson": {"schema": {"type": "string", "examples": [event + "\n"]}}},
+    }
+    operation["responses"]["200"]["content"] = {
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": "One `BulkOut` a line, the last with `done`."}
+        }
+    }
 
 
 def _describe_route(operation: dict[str, Any], route: tuple[str, str], examples: Examples) -> None:
@@ -100,11 +136,6 @@ def _describe_route(operation: dict[str, Any], route: tuple[str, str], examples:
     operation["responses"].pop("422", None)
     for kind in ERRORS.get(route, ()):
         _add_error(operation["responses"], kind)
-    for response in operation["responses"].values():
-        response.setdefault("headers", {})["X-Request-ID"] = {
-            "description": "Names the request in the log; one that the caller sends is kept.",
-            "schema": {"type": "string"},
-        }
 
 
 def _add_error(responses: dict[str, Any], kind: str) -> None:

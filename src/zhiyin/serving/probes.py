@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from zhiyin.serving import schemas
 from zhiyin.serving.docs_page import docs_page
+from zhiyin.serving.problems import Refused
 
 router = APIRouter(tags=["operation"])
 
@@ -22,14 +23,18 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=schemas.ReadyOut, response_description="It can answer.")
 async def readyz(request: Request) -> Response:
-    """Tell that the service can answer and its store can be written to; 503 when not."""
-    engine = request.app.state.engine
-    await asyncio.to_thread(engine.store.check)
+    """Tell that the service can answer and its store can be written to; 503 when not, or while it stops."""
+    service = request.app.state.service
+    if service.is_stopping:
+        raise Refused("stopping", "The service is stopping.", headers={"Retry-After": "5"})
+    await asyncio.to_thread(service.database.check)
+    engines = service.engines
     document = {
         "status": "ready",
-        "bundle": engine.bundle,
-        "items": engine.catalogue.n_items,
-        "users": engine.histories.n_users,
+        "bundle": ", ".join(sorted({engine.bundle for engine in engines.values()})),
+        "items": sum(engine.live.catalogue.n_items for engine in engines.values()),
+        "users": sum(engine.live.histories.n_users for engine in engines.values()),
+        "lag": max((engine.following.lag() for engine in engines.values()), default=0),
     }
     return Response(orjson.dumps(document), media_type="application/json")
 

@@ -13,6 +13,7 @@ from zhiyin.domain.errors import (
     RequestError,
     ShapeMismatch,
     StoreError,
+    UnknownBundle,
     UnknownItem,
     UnknownUser,
     ZhiyinError,
@@ -29,6 +30,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "forbidden": (403, "The key lacks the scope for this"),
     "not-found": (404, "There is no such route"),
     "unknown-item": (404, "The catalogue does not hold this item"),
+    "unknown-bundle": (404, "The store does not hold this bundle"),
     "unknown-user": (404, "Nobody has this user id"),
     "method-not-allowed": (405, "The route does not take this method"),
     "request-timeout": (408, "The body did not arrive in time"),
@@ -40,6 +42,8 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "internal-error": (500, "The service failed"),
     "store-unavailable": (503, "The store cannot be written to"),
     "overloaded": (503, "Too many requests are waiting"),
+    "no-bundle": (503, "The tenant has no bundle yet"),
+    "stopping": (503, "The service is stopping"),
 }
 """Kind of problem → status and title; the type of a document is ``urn:zhiyin:problem:<kind>``."""
 
@@ -149,6 +153,7 @@ def refusal_of(error: ZhiyinError) -> Refused:
 _KINDS: tuple[tuple[tuple[type[ZhiyinError], ...], str], ...] = (
     ((UnknownItem,), "unknown-item"),
     ((UnknownUser,), "unknown-user"),
+    ((UnknownBundle,), "unknown-bundle"),
     ((StoreError,), "store-unavailable"),
     ((ShapeMismatch,), "internal-error"),
     ((RequestError,), "invalid-request"),

@@ -14,26 +14,22 @@ from zhiyin.serving.settings import ServingSettings
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
 
-_NEEDED = ("fastapi", "uvicorn", "orjson", "prometheus_client", "structlog", "sqlalchemy")
+_NEEDED = ("fastapi", "uvicorn", "orjson", "prometheus_client", "structlog", "sqlalchemy", "alembic")
 DEFAULT_SETTINGS = ServingSettings()
 
 
 def serve(
-    bundle: str | Path | Pipeline,
+    bundle: str | Path | Pipeline | None,
     *,
     store_url: str,
-    host: str | None = None,
-    port: int | None = None,
     settings: ServingSettings = DEFAULT_SETTINGS,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve until the process is told to stop; running requests are finished, and nothing accepted is lost.
 
     Args:
-        bundle: Folder of a bundle, or a trained pipeline.
+        bundle: Folder of a bundle, a trained pipeline, or None for what the store holds.
         store_url: Such as ``sqlite:///zhiyin.db``.
-        host: Instead of the one in the settings.
-        port: Instead of the one in the settings.
         settings: Where to listen, and limits.
         say: Told what to try, once the service listens.
 
@@ -41,26 +37,25 @@ def serve(
         MissingExtra: when the packages of the extra ``serve`` are not installed.
         BundleError: when the bundle cannot be read.
         StoreError: when the store cannot be opened.
-        ConfigError: when the address cannot be listened on.
+        ConfigError: when the address cannot be listened on, or the settings are not safe.
     """
     for package in _NEEDED:
         if find_spec(package) is None:
             raise MissingExtra(package, "serve")
     import uvicorn  # noqa: PLC0415
 
-    host = settings.host if host is None else host
-    port = settings.port if port is None else port
-
     # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
     app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
+        host=settings.host,
+        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.stop_seconds,
+        # Whoever asks the metrics or the gate for the caller's address gets the true one.
+        proxy_headers=False,
     )
 
     class Server(uvicorn.Server):
@@ -70,14 +65,18 @@ def serve(
                 host, port = self.servers[0].sockets[0].getsockname()[:2]
                 say(what_to_try(app, f"http://{host}:{port}"))
 
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            app.state.service.stop()
+            super().handle_exit(sig, frame)
+
     try:
         Server(config).run()
     except KeyboardInterrupt:
         return  # Ctrl-C is how one stops a service; everything is closed by now.
     except SystemExit:
-        app.state.engine.close()
+        app.state.service.close()
         raise ConfigError(
-            f"The service cannot listen on {host}:{port}; another program may do so already.",
+            f"The service cannot listen on {settings.host}:{settings.port}; another program may do so.",
             remedy="Choose another port:  --port 8001, or --port 0 for any free one.",
         ) from None
 
@@ -85,8 +84,7 @@ def serve(
 def what_to_try(app: Any, base_url: str) -> str:
     """Return what a newcomer should paste into a shell."""
     examples = importlib.import_module("zhiyin.serving.examples")
-    engine = app.state.engine
-    known = examples.examples_for(engine.catalogue.current, engine.pipeline.users)
+    known = examples.examples_for(*app.state.service.catalogue_and_users())
     shown = [
         (("POST", "/v1/recommend"), "user"),
         (("POST", "/v1/events"), "one"),

@@ -168,6 +168,34 @@ class EventsOut(BaseModel):
     """Words for kinds the bundle does not have → the kind they count as."""
 
 
+class BulkOut(BaseModel):
+    """A line of progress of a stream of events; the last line has `done`, or says what stopped it."""
+
+    lines: int
+    """Lines read so far; all of them are stored or were refused."""
+    stored: int
+    """Events that were new."""
+    duplicates: int
+    """Events whose event_id was there already."""
+    refused: int
+    """Lines that were no event."""
+    done: bool | None = None
+    """Whether the whole stream was read; on the last line."""
+    problem: str | None = None
+    """What stopped the stream; on the last line."""
+    remedy: str | None = None
+    """What to do then."""
+    errors: list[LineError] | None = None
+    """The first refused lines; on the last line."""
+
+
+class LineError(BaseModel):
+    """A line that was no event."""
+
+    line: int
+    problem: str
+
+
 class PastIn(Wire):
     """One event of a history."""
 
@@ -276,6 +304,13 @@ class SlateOut(BaseModel):
     """Whether anything was known of the user; where one was named."""
     unknown_items: list[str] | None = None
     """Items of the history the catalogue does not hold; they were left out."""
+    degraded: str | None = None
+    """Why this is less than the best answer: stale while the log cannot be read, cached or popular when time
+    ran out."""
+    experiment: str | None = None
+    """The experiment this user is in."""
+    arm: str | None = None
+    """The arm of the experiment that answered."""
 
 
 class ItemOut(BaseModel):
@@ -295,6 +330,125 @@ class UserOut(BaseModel):
     attributes: dict[str, Any]
 
 
+class StoredEventOut(BaseModel):
+    """One event as it is stored."""
+
+    event_id: str
+    item_id: str
+    event: str
+    timestamp: int
+    value: float | None
+    context: dict[str, Any]
+
+
+class StoredSlateOut(BaseModel):
+    """One slate that was shown, as it is stored."""
+
+    request_id: str
+    timestamp: int
+    route: str
+    bundle: str
+    item_ids: list[str]
+    experiment: str | None
+    arm: str | None
+
+
+class PersonOut(BaseModel):
+    """Everything that is stored about a person."""
+
+    user_id: str
+    """As it is stored; a pseudonym where pseudonyms are used."""
+    attributes: dict[str, Any]
+    events: list[StoredEventOut]
+    """Oldest first."""
+    shown: list[StoredSlateOut]
+    """Slates, oldest first."""
+
+
+class ReceiptOut(BaseModel):
+    """Proof that a person was erased; it names nobody."""
+
+    receipt_id: str
+    tenant: str
+    person: str
+    """Keyed hash of the user id."""
+    erased_at: int
+    """UTC seconds."""
+    n_events: int
+    n_impressions: int
+    had_attributes: bool
+    was_erased_before: bool
+    position: int
+    """Place in the change log; a model trained on the log after it holds nothing of what was removed."""
+    statement: str
+    key: str
+    """Names the secret that signed it."""
+    signature: str
+
+
+class VerifyIn(Wire):
+    """A receipt that somebody shows."""
+
+    receipt: dict[str, Any]
+    """As DELETE /v1/users/{user_id} returned it."""
+    user_id: Id | None = None
+    """Whom it should be about."""
+
+
+class VerifiedOut(BaseModel):
+    """What came out of a verification."""
+
+    is_valid: bool
+    reason: str | None = None
+    """Why it is not valid."""
+
+
+class AuditEntryOut(BaseModel):
+    """One thing that was done with power."""
+
+    timestamp: int
+    actor: str
+    """Public part of the key, or cli."""
+    action: str
+    subject: str
+    """What it was done to; a person stands as a pseudonym."""
+    outcome: str
+    request_id: str
+
+
+class AuditOut(BaseModel):
+    """The newest entries of the audit log, newest first."""
+
+    entries: list[AuditEntryOut]
+
+
+class BundleOut(BaseModel):
+    """One version of the model."""
+
+    version: str
+    position: int
+    """Place in the change log up to which its training data reach."""
+    timestamp: int
+    """UTC seconds when it was stored."""
+    is_active: bool
+    facts: dict[str, Any]
+    """How it was trained and how good it was."""
+
+
+class BundlesOut(BaseModel):
+    """The versions of the model."""
+
+    serving: str
+    """The version this process answers with."""
+    bundles: list[BundleOut]
+
+
+class ActivatedOut(BaseModel):
+    """The version that serves now."""
+
+    serving: str
+
+
 class HealthOut(BaseModel):
     """The process is alive."""
 
@@ -306,14 +460,19 @@ class ReadyOut(BaseModel):
 
     status: str
     bundle: str
+    """Versions that serve."""
     items: int
+    """Items that may be recommended, of all tenants."""
     users: int
+    """Users with a history, of all tenants."""
+    lag: int
+    """Changes this process has heard of and not yet taken in."""
 
 
 KNOWN_FIELDS = sorted(
     {
         name
-        for model in (EventIn, EventsIn, PastIn, BoostIn, RecommendIn, SimilarIn, SearchIn)
+        for model in (EventIn, EventsIn, PastIn, BoostIn, RecommendIn, SimilarIn, SearchIn, VerifyIn)
         for name in model.model_fields
     }
 )

@@ -21,8 +21,8 @@ class AccessSettings(Config):
     cors_origins: tuple[str, ...] = ()
     """Web pages that may call the service from a browser, such as https://shop.example; none at first."""
     docs: bool | None = None
-    """Whether /docs and /openapi.json are shown to everybody. Left out, they are outside production, and ask for
-    an admin key in production; false hides them."""
+    """Whether /docs and /openapi.json are shown to everybody. Left out, they are outside production, and ask
+    for an admin key in production; false hides them."""
     requests_per_second: NonNegativeFloat = 200.0
     """What one key may ask for, unless the key has its own limit; 0 sets no limit."""
     burst_seconds: PositiveFloat = Field(default=2.0, le=3_600)
@@ -32,8 +32,8 @@ class AccessSettings(Config):
     key_outage_seconds: float = Field(default=300.0, ge=0, le=3_600)
     """How long a key that was looked up is believed while the database cannot be read."""
     body_seconds: PositiveFloat = Field(default=20.0, le=600)
-    """How long a request may take to arrive; slower ones are refused with 408. A stream of events may take longer,
-    but never stop for so long."""
+    """How long a request may take to arrive; slower ones are refused with 408. A stream of events may take
+    longer, but never stop for so long."""
     max_headers: PositiveInt = 100
     """Most headers of a request; more are refused with 431."""
     max_header_bytes: PositiveInt = 32_768
@@ -44,14 +44,40 @@ class PrivacySettings(Config):
     """What is hidden about the people whose events are kept."""
 
     secret: SecretStr | None = None
-    """Text of 32 characters or more that nobody can guess. Receipts of erasure and pseudonyms are made with it.
-    Better in the environment, as ZHIYIN_SECRET, than in a file."""
+    """Text of 32 characters or more that nobody can guess; receipts of erasure and pseudonyms are made with
+    it. Better in the environment, as ZHIYIN_SECRET, than in a file."""
     previous_secrets: tuple[SecretStr, ...] = ()
     """Secrets of before; receipts made with them can still be verified."""
     pseudonymise: bool = False
     """Whether user ids are replaced by pseudonyms before anything is stored."""
     personal_fields: tuple[str, ...] = ()
-    """Attributes of users and fields of a context whose values are replaced like user ids; needs pseudonymise."""
+    """Attributes of users and fields of a context whose values are replaced like user ids. Needs
+    pseudonymise."""
+
+
+class AnswerSettings(Config):
+    """How recommendations are computed, and what happens when there is too little time."""
+
+    n_threads: PositiveInt = 2
+    """Batches of requests that are computed at the same time."""
+    max_batch: PositiveInt = 64
+    """Requests that are computed together at most; nobody is held back to fill a batch."""
+    max_waiting: PositiveInt = 256
+    """Requests that may wait or be computed; more are refused with 503."""
+    budget_ms: PositiveFloat = 1_000.0
+    """Milliseconds after which a request for a slate is answered from memory, or with what all take."""
+    impression_capacity: PositiveInt = 10_000
+    """Shown slates that may wait to be stored; more are dropped and counted."""
+
+
+class SharingSettings(Config):
+    """What several processes of the service have in common, beside the store."""
+
+    redis: SecretStr | None = None
+    """URL of a Redis, such as redis://127.0.0.1:6379/0: processes then learn from each other at once without
+    asking the database, and share rate limits."""
+    streams: tuple[str, ...] = ()
+    """URLs of streams whose events are taken in, such as redis://host/0?stream=events&group=zhiyin."""
 
 
 class ServingSettings(Config):
@@ -65,16 +91,14 @@ class ServingSettings(Config):
     """Whether real people are served: the service then refuses to start with unsafe settings."""
     max_body_bytes: PositiveInt = 8_000_000
     """Longest request body, in bytes; longer ones are refused with 413."""
-    n_threads: PositiveInt = 4
-    """Requests for recommendations that are computed at the same time."""
-    max_waiting: PositiveInt = 256
-    """Requests for recommendations that may wait for a thread; more are refused with 503."""
-    impression_capacity: PositiveInt = 10_000
-    """Shown slates that may wait to be stored; more are dropped and counted."""
     stop_seconds: PositiveInt = 10
     """How long a stopping service lets running requests finish."""
     log_requests: bool = True
     """Whether every request writes one line of JSON to the standard error stream."""
+    answers: AnswerSettings = AnswerSettings()
+    """Batches, queues and time budgets."""
+    sharing: SharingSettings = SharingSettings()
+    """Redis and streams."""
     access: AccessSettings = AccessSettings()
     """Keys, rate limits, browsers."""
     privacy: PrivacySettings = PrivacySettings()
@@ -82,14 +106,14 @@ class ServingSettings(Config):
 
 
 PREFIX = "ZHIYIN_"
-_SHORT_NAMES = {"privacy.secret": "ZHIYIN_SECRET"}
+_SHORT_NAMES = {"privacy.secret": "ZHIYIN_SECRET", "sharing.redis": "ZHIYIN_REDIS"}
 
 
 def environment_names() -> dict[str, str]:
     """Return the environment variable of each setting → its dotted path.
 
-    The variable is the path in capitals: ``access.cors_origins`` is ``ZHIYIN_ACCESS_CORS_ORIGINS``. Only
-    ``privacy.secret`` has a shorter one, ``ZHIYIN_SECRET``.
+    The variable is the path in capitals: ``access.cors_origins`` is ``ZHIYIN_ACCESS_CORS_ORIGINS``. Two
+    have shorter ones: ``privacy.secret`` is ``ZHIYIN_SECRET``, ``sharing.redis`` is ``ZHIYIN_REDIS``.
     """
     return {
         _SHORT_NAMES.get(path, PREFIX + path.upper().replace(".", "_")): path
@@ -103,21 +127,21 @@ def load_settings(
     """Read settings; what is given here goes before the environment, and the environment before the file.
 
     Args:
-        file: TOML, with the tables ``[access]`` and ``[privacy]``; None reads the environment alone.
+        file: TOML, with tables such as ``[answers]`` and ``[access]``; None reads the environment alone.
         environment: Variables as `environment_names` lists them; a list is separated by commas, or is JSON.
-        given: Settings of `ServingSettings` by name; None where nothing was given.
+        given: Settings by dotted path, such as ``sharing.redis``; None where nothing was given.
 
     Raises:
         ConfigError: when the file cannot be read, or a setting is unknown or out of range.
     """
     settings = _table_of(Path(file)) if file is not None else {}
-    for path, value in _from_environment(environment).items():
+    named = {path: value for path, value in given.items() if value is not None}
+    for path, value in (_from_environment(environment) | named).items():
         *tables, name = path.split(".")
         table = settings
         for step in tables:
             table = table.setdefault(step, {})
         table[name] = value
-    settings |= {name: value for name, value in given.items() if value is not None}
     _check_secrets(settings.get("privacy"))
     loaded: ServingSettings = ServingSettings.parse(settings, where="service")
     return loaded
@@ -145,7 +169,7 @@ def _table_of(file: Path) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     known = environment_names()
-    tables = tuple(f"{PREFIX}{table}_" for table in ("ACCESS", "PRIVACY"))
+    tables = tuple(f"{PREFIX}{table}_" for table in ("ACCESS", "ANSWERS", "PRIVACY", "SHARING"))
     found: dict[str, Any] = {}
     for name, text in environment.items():
         if name in known:
@@ -180,4 +204,4 @@ def _paths(config: type[Config], prefix: str) -> Iterator[str]:
             yield prefix + name
 
 
-_LISTS = {"cors_origins", "previous_secrets", "personal_fields"}
+_LISTS = {"cors_origins", "previous_secrets", "personal_fields", "streams"}

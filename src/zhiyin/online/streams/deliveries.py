@@ -103,6 +103,8 @@ class Deliveries:
                 readable.append(message)
             except MalformedMessage as error:
                 batch.dead.append(DeadLetter(message, error.problem))
+            except Exception as error:  # a message nobody foresaw must not block the others
+                batch.dead.append(DeadLetter(message, f"It cannot be read: {type(error).__name__}."))
         if events:
             batch.parts.append(_Part(events, readable, self._handed(events)))
         self._under_way.append(batch)
@@ -118,10 +120,6 @@ class Deliveries:
     def drop(self) -> None:
         """Forget the oldest batch."""
         self._under_way.popleft()
-
-    def clear(self) -> None:
-        """Forget everything under way; what is not durable yet will be delivered again, here or elsewhere."""
-        self._under_way.clear()
 
     def wait(self, seconds: float) -> None:
         """Wait until the oldest batch went on, at most so long."""

@@ -131,8 +131,9 @@ class KafkaConsumer(StreamConsumer):
     def _as_message(self, record: Any) -> Message:
         kind, milliseconds = record.timestamp()
         has_time = kind != self._kafka.TIMESTAMP_NOT_AVAILABLE and milliseconds >= 0
+        # With its time, because the offsets of a topic that is made again begin at 0 again.
         return Message(
-            f"{record.topic()}/{record.partition()}/{record.offset()}",
+            f"{record.topic()}/{record.partition()}/{record.offset()}@{milliseconds}",
             record.value() or b"",
             milliseconds / 1000 if has_time else time.time(),
             (record.partition(), record.offset()),

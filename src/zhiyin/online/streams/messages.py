@@ -34,8 +34,8 @@ class Message:
     """What a stream delivered.
 
     Attributes:
-        position: Where it stands, such as ``events/1718000000000-0`` or ``clicks/3/4711``; the same at every
-            delivery.
+        position: Where it stands, such as ``events/1718000000000-0`` or ``clicks/3/4711@1718000000000``; the same at
+            every delivery, and no other message ever stands there.
         payload: Its bytes as they came.
         arrived: UTC seconds when the stream took it in; the same at every delivery.
         mark: What the stream needs to be told when it is durable.
@@ -127,7 +127,7 @@ def _seconds(value: object, now: float) -> int:
         value = _of_date(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         _refuse(_TIME)
-    if value > 5e11 and value / 1000 <= now + _DAY:
+    if 5e11 < value <= (now + _DAY) * 1000:
         _refuse("'timestamp' looks like milliseconds; it should be seconds.")
     if value > now + _DAY:
         _refuse("'timestamp' lies more than a day in the future.")

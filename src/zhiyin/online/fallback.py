@@ -1,0 +1,140 @@
+"""An answer when there is no time for a good one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from zhiyin.domain import IndexArray, Recommendation
+from zhiyin.online.asked import Answer, AskedSlate
+from zhiyin.online.catalogue import LiveCatalogue
+from zhiyin.online.histories import LiveHistories
+from zhiyin.policy.filters import FilterMasks
+
+_MOST_POPULAR = 5_000
+"""Popular items that are kept in order; a filter that none of them passes is answered with fewer places."""
+_CACHED_USERS = 20_000
+_CACHED_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class _Kept:
+    n_events: int
+    moment: float
+    answer: Answer
+
+
+class Fallback:
+    """The user's last answer where it still fits, else what everybody takes.
+
+    Rules hold here too: removed items, filters, and items of the history are never shown.
+
+    Args:
+        catalogue: Holds the pipeline.
+        histories: What users did.
+        now: A clock that does not go back, in seconds.
+    """
+
+    def __init__(
+        self,
+        catalogue: LiveCatalogue,
+        histories: LiveHistories,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalogue = catalogue
+        self._histories = histories
+        self._now = now
+        self._masks = FilterMasks()
+        self._popular = _popular_items(catalogue)
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+        self.n_hits = 0
+        self.n_misses = 0
+
+    def keep(self, asked: AskedSlate, answer: Answer) -> None:
+        """Remember a full answer to a plain request of a user."""
+        if not isinstance(asked.who, str) or not _is_plain(asked):
+            return
+        n_events = self._histories.n_events_of(asked.who)
+        with self._lock:
+            self._kept[asked.who] = _Kept(n_events, self._now(), answer)
+            self._kept.move_to_end(asked.who)
+            if len(self._kept) > _CACHED_USERS:
+                self._kept.popitem(last=False)
+
+    def forget(self, user_id: str) -> None:
+        """Drop the answer of a user."""
+        with self._lock:
+            self._kept.pop(user_id, None)
+
+    def answer(self, asked: AskedSlate, bundle: str) -> Answer:
+        """Answer at once.
+
+        Raises:
+            FilterError: when the filter cannot be understood.
+        """
+        cached = self._cached(asked)
+        if cached is not None:
+            self.n_hits += 1
+            return cached
+        self.n_misses += 1
+        return self._popular_answer(asked, bundle)
+
+    def _cached(self, asked: AskedSlate) -> Answer | None:
+        if not isinstance(asked.who, str) or not _is_plain(asked):
+            return None
+        with self._lock:
+            kept = self._kept.get(asked.who)
+        if (
+            kept is None
+            or self._now() - kept.moment > _CACHED_SECONDS
+            or kept.n_events != self._histories.n_events_of(asked.who)
+            or len(kept.answer.items) < asked.wanted.n
+        ):
+            return None
+        pipeline = self._catalogue.pipeline
+        shown = pipeline.catalogue_or_raise().items.indices([item.item_id for item in kept.answer.items])
+        if pipeline.removed[shown].any():
+            return None
+        return replace(kept.answer, items=kept.answer.items[: asked.wanted.n], degraded="cached")
+
+    def _popular_answer(self, asked: AskedSlate, bundle: str) -> Answer:
+        pipeline = self._catalogue.pipeline
+        catalogue = pipeline.catalogue_or_raise()
+        may_be_shown = ~pipeline.removed[self._popular]
+        if asked.wanted.filter:
+            may_be_shown &= self._masks.mask(asked.wanted.filter, catalogue)[self._popular]
+        known = None
+        if isinstance(asked.who, str):
+            history = self._histories.of_user(asked.who)
+            known = history.is_known
+            had = history.histories.item_index
+        else:
+            had = np.array([self._histories.item_index(past.item_id) for past in asked.who], dtype=np.int32)
+        if not asked.wanted.repeat:
+            may_be_shown &= ~np.isin(self._popular, had)
+        best = self._popular[may_be_shown][: asked.wanted.n]
+        item_ids = catalogue.items.ids.gather(best).to_list()
+        items = tuple(
+            Recommendation(item_id, rank, 1.0 / rank) for rank, item_id in enumerate(item_ids, start=1)
+        )
+        return Answer(items, bundle, known, degraded="popular")
+
+
+def _is_plain(asked: AskedSlate) -> bool:
+    wanted = asked.wanted
+    return not (wanted.filter or wanted.boost or wanted.diversity or wanted.repeat or wanted.explain)
+
+
+def _popular_items(catalogue: LiveCatalogue) -> IndexArray:
+    """(M,) int32: the items with the most events, best first; items without events come last."""
+    pipeline = catalogue.pipeline
+    n_items = len(pipeline.catalogue_or_raise())
+    counts = np.bincount(pipeline.histories.item_index, minlength=n_items)
+    order: IndexArray = np.argsort(-counts, kind="stable")[:_MOST_POPULAR].astype(np.int32)
+    return order

@@ -1,0 +1,152 @@
+"""Staying level with the change log, whichever process writes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.online.live import Live
+from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import Changes
+
+_LOG = logging.getLogger(__name__)
+
+
+class Heads(Protocol):
+    """The newest position of each tenant's log, known to all processes faster than the database tells it."""
+
+    def current(self, tenant: str, ask_database: Callable[[], int]) -> int:
+        """Return the newest position, asking the database where it is not known otherwise.
+
+        Raises:
+            StoreError: when the database has to be asked and does not answer.
+        """
+        ...
+
+    def raise_to(self, tenant: str, position: int) -> bool:
+        """Announce a position; lower ones than known are ignored. Returns whether it was heard."""
+        ...
+
+
+class AskTheLog:
+    """Heads where nothing faster than the database is there."""
+
+    def current(self, tenant: str, ask_database: Callable[[], int]) -> int:  # noqa: ARG002
+        """Ask the database."""
+        return ask_database()
+
+    def raise_to(self, tenant: str, position: int) -> bool:  # noqa: ARG002
+        """Tell nobody; everybody asks the database."""
+        return True
+
+
+class Following:
+    """Brings every change of one tenant's log into every live bundle, once and in order.
+
+    What this process writes arrives through `reflect`, without being read again. What others wrote is read
+    from the log, before an answer (`catch_up`) or when a position was left out (`reflect`).
+
+    Args:
+        store: The log.
+        heads: Who knows the newest position.
+        is_shared: Whether other processes write too; otherwise nothing is ever asked.
+        on_changes: Told of changes that were read from the log, after they are reflected.
+    """
+
+    def __init__(
+        self, store: EventStore, heads: Heads, *, is_shared: bool, on_changes: Callable[[Changes], None]
+    ) -> None:
+        self._store = store
+        self._heads = heads
+        self._is_shared = is_shared
+        self._on_changes = on_changes
+        self._lock = threading.RLock()
+        self.lives: tuple[Live, ...] = ()
+        self.applied = 0
+        self._newest = 0
+        self.is_stale = False
+
+    def start(self, position: int) -> None:
+        """Follow from here on; what came before was read elsewhere."""
+        self.applied = position
+
+    def add(self, live: Live) -> None:
+        """Bring a live bundle level, then keep it level.
+
+        Most of the log is read while others answer; only the last of it is read while they wait.
+        """
+        live.catch_up(self._store, self._store.position())
+        with self._lock:
+            self._read_until(max(self._store.position(), live.applied))
+            live.catch_up(self._store, self.applied)
+            self.lives = (*self.lives, live)
+
+    def drop(self, live: Live) -> None:
+        """Stop following with a live bundle."""
+        with self._lock:
+            self.lives = tuple(other for other in self.lives if other is not live)
+
+    def reflect(self, position: int, apply: Callable[[Live], None] | None) -> None:
+        """Reflect a change of this process.
+
+        Args:
+            position: Its place in the log.
+            apply: Brings it into a live bundle; None when nothing changed.
+        """
+        with self._lock:
+            if apply is not None and self.applied == position - 1:
+                for live in self.lives:
+                    apply(live)
+                    live.applied = position
+                self.applied = position
+            elif self.applied < position:
+                self._read_until(position)
+        self._heads.raise_to(self._store.tenant, position)
+
+    def catch_up(self) -> bool:
+        """Reflect everything that was acknowledged by anybody so far; call it before an answer.
+
+        Returns:
+            Whether that was possible; when the log cannot be read, answers come from what is known.
+        """
+        if not self._is_shared:
+            return True
+        try:
+            newest = self._heads.current(self._store.tenant, self._store.position)
+            self._newest = max(self._newest, newest)
+            if newest > self.applied:
+                with self._lock:
+                    self._read_until(newest)
+        except StoreError as error:
+            if not self.is_stale:
+                _LOG.warning("the change log of %s cannot be read: %s", self._store.tenant, error)
+            self.is_stale = True
+            return False
+        self.is_stale = False
+        return True
+
+    def read_log(self) -> None:
+        """Reflect everything in the log, whatever the heads say.
+
+        Raises:
+            StoreError: when the log cannot be read.
+        """
+        self._newest = max(self._newest, self._store.position())
+        with self._lock:
+            self._read_until(self._newest)
+
+    def lag(self) -> int:
+        """Return by how many positions this process is behind the newest it has heard of."""
+        return max(0, self._newest - self.applied)
+
+    def _read_until(self, position: int) -> None:
+        while self.applied < position:
+            changes = self._store.changes_after(self.applied)
+            for live in self.lives:
+                if live.applied < changes.position:
+                    live.take(changes)
+            self.applied = changes.position
+            self._on_changes(changes)

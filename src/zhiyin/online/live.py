@@ -1,0 +1,105 @@
+"""One bundle in use: what it answers with, and how far it has followed the change log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import wait
+from typing import TYPE_CHECKING
+
+from zhiyin.domain import Vocabulary
+from zhiyin.online.answering import Answering, Observe
+from zhiyin.online.catalogue import LiveCatalogue
+from zhiyin.online.fallback import Fallback
+from zhiyin.online.histories import LiveHistories
+from zhiyin.online.kinds import EventKinds
+from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import Changes
+
+if TYPE_CHECKING:
+    from zhiyin.pipeline.pipeline import Pipeline
+
+
+def unobserved(stage: str, seconds: float) -> None:
+    """Listen to nothing."""
+
+
+Renamed = Callable[[str, list[str]], list[str]]
+"""Turns user ids of a bundle into those of the store, for one tenant."""
+
+
+def as_they_are(tenant: str, user_ids: list[str]) -> list[str]:  # noqa: ARG001
+    """Users are called the same in bundles and in the store."""
+    return user_ids
+
+
+class Live:
+    """A pipeline with the histories, items and users of this moment.
+
+    Args:
+        pipeline: Trained; it belongs to this object from now on.
+        version: Of the bundle, for answers and impressions.
+        position: Place in the change log up to which the bundle's training data reach.
+        observe: Told how long each stage of a request took.
+        users: Ids of the pipeline's users as the store knows them, where they differ.
+
+    Attributes:
+        applied: Position in the change log up to which everything is reflected.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        version: str,
+        position: int = 0,
+        observe: Observe = unobserved,
+        users: Vocabulary | None = None,
+    ) -> None:
+        pipeline.skip_failing_sources = True
+        _ = pipeline.content  # Indexed now, not by the first request, nor by two at once.
+        self.version = version
+        self.trained_until = position
+        self.applied = position
+        self.histories = LiveHistories(
+            pipeline.users if users is None else users,
+            pipeline.histories,
+            EventKinds(pipeline.event_kinds, pipeline.histories),
+            pipeline.catalogue_or_raise().items.ids.to_list(),
+        )
+        self.catalogue = LiveCatalogue(pipeline, self.histories)
+        self.answering = Answering(self.catalogue, self.histories, bundle=version, observe=observe)
+        self.fallback = Fallback(self.catalogue, self.histories)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline at this moment."""
+        return self.catalogue.pipeline
+
+    def catch_up(self, store: EventStore, until: int) -> None:
+        """Read the change log up to a position, at least.
+
+        Raises:
+            StoreError: when it cannot be read.
+        """
+        while self.applied < until:
+            self.take(store.changes_after(self.applied))
+
+    def take(self, changes: Changes) -> None:
+        """Reflect what changed since `applied`."""
+        for user_id in changes.forgotten:
+            self.forget(user_id)
+        if changes.items:
+            wait([self.catalogue.put(item) for item in changes.items])
+        self.histories.describe(changes.described)
+        if changes.events.height:
+            self.histories.record_batch(changes.events)
+        self.applied = changes.position
+
+    def forget(self, user_id: str) -> None:
+        """Drop everything about a user."""
+        self.histories.forget(user_id)
+        self.fallback.forget(user_id)
+
+    def close(self) -> None:
+        """Finish the changes that were handed over."""
+        self.catalogue.close()

@@ -1,0 +1,66 @@
+"""What every route needs: the engine of whoever asks, ids as they are stored, answers as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request, Response
+
+from zhiyin.online.engine import LiveEngine
+from zhiyin.serving.access.scopes import Principal
+from zhiyin.serving.service import Service
+from zhiyin.stores.events import DEFAULT_TENANT
+
+T = TypeVar("T")
+
+
+def service_of(request: Request) -> Service:
+    """Return what stands behind the routes."""
+    service: Service = request.app.state.service
+    return service
+
+
+def tenant_of(request: Request) -> str:
+    """Return whose data the request may see; the gate has decided that."""
+    return str(request.scope.get("state", {}).get("tenant", DEFAULT_TENANT))
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks; the gate has found out."""
+    principal: Principal = request.scope["state"]["principal"]
+    return principal
+
+
+async def engine_of(request: Request) -> LiveEngine:
+    """Return the engine of the tenant.
+
+    Raises:
+        Refused: when the tenant has no bundle.
+    """
+    service, tenant = service_of(request), tenant_of(request)
+    engine = service.engine_at_once(tenant)
+    return engine if engine is not None else await asyncio.to_thread(service.engine, tenant)
+
+
+async def durable(future: Future[T]) -> T:
+    """Wait without blocking; a caller who goes away does not undo what is being written."""
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def json_response(document: Mapping[str, Any], *, status: int = 200) -> Response:
+    """Return a document as a response."""
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def person_of(request: Request, user_id: str) -> str:
+    """Return a user's id as it is stored."""
+    return people_of(request, [user_id])[0]
+
+
+def people_of(request: Request, user_ids: list[str]) -> list[str]:
+    """Return users' ids as they are stored: themselves, or pseudonyms."""
+    return service_of(request).border.people(tenant_of(request), user_ids)

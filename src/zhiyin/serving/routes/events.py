@@ -1,0 +1,188 @@
+"""What users did comes in here: one, many, or a stream of lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Body, Request, Response
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from zhiyin.online.asked import Accepted
+from zhiyin.online.engine import LiveEngine
+from zhiyin.serving import schemas
+from zhiyin.serving.body import JsonRoute, media_type_of
+from zhiyin.serving.problems import Refused, invalid_request
+from zhiyin.serving.routes.asking import durable, engine_of, json_response, people_of, service_of, tenant_of
+from zhiyin.stores.records import Event
+
+router = APIRouter(prefix="/v1", tags=["events"], route_class=JsonRoute)
+
+_LINES_AT_ONCE = 5_000
+"""Lines of a stream that are stored together."""
+_LONGEST_LINE = 1_000_000
+"""Bytes."""
+_MAX_SAID = 20
+"""Refused lines that are described; the rest is counted."""
+_EVENT = TypeAdapter(schemas.EventIn)
+
+
+@router.post(
+    "/events",
+    status_code=202,
+    response_model=schemas.EventsOut,
+    response_description="The events are on the disk.",
+)
+async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body()]) -> Response:
+    """Store what users did.
+
+    One event, or `{"events": [...]}` with up to 10,000, all or none. The answer comes when they are on the
+    disk, and the next recommendation reflects them. Sending again with the same `event_id` is safe.
+    """
+    sent = body.events if isinstance(body, schemas.EventsIn) else [body]
+    accepted = await _stored(request, await engine_of(request), sent)
+    return json_response(
+        {
+            "accepted": len(sent),
+            "stored": accepted.n_stored,
+            "duplicates": accepted.n_duplicates,
+            "event_ids": accepted.event_ids,
+            "unknown_items": accepted.unknown_items,
+            "event_kinds": accepted.event_kinds,
+        },
+        status=202,
+    )
+
+
+@router.post(
+    "/events/bulk",
+    response_model=schemas.BulkOut,
+    response_description="Lines of progress; the last one has `done`.",
+)
+async def post_bulk(request: Request) -> Response:
+    """Store a stream of events: one JSON object a line, as long as wanted.
+
+    The content type is `application/x-ndjson`. Lines are stored in groups while they arrive, and after each
+    group a line of progress comes back, so that a broken stream tells how far it got: every line up to
+    `lines` of the last progress is stored or was refused. A line that is wrong is refused and the others go
+    on; events with an `event_id` can be sent again safely.
+    """
+    if media_type_of(request) not in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
+        raise Refused(
+            "unsupported-media-type",
+            f"The content type is {media_type_of(request)!r}.",
+            possible="The content type is application/x-ndjson.",
+            remedy="Send the header  Content-Type: application/x-ndjson",
+        )
+    engine = await engine_of(request)
+    return Lines(_progress(request, engine))
+
+
+class Lines(Response):
+    """Lines of JSON, sent one by one while the body of the request is still being read.
+
+    The response of the framework listens for a caller who goes away, and would swallow parts of the body.
+    """
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, lines: AsyncIterator[bytes]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send them."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for line in self._lines:
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes]:
+    """Store the lines of a body in groups; yield a line of progress after each."""
+    told: dict[str, Any] = {"lines": 0, "stored": 0, "duplicates": 0, "refused": 0}
+    errors: list[dict[str, Any]] = []
+    try:
+        async for lines in _groups(request):
+            sent = []
+            for line in lines:
+                told["lines"] += 1
+                try:
+                    sent.append(_EVENT.validate_python(orjson.loads(line)))
+                except (orjson.JSONDecodeError, ValidationError) as error:
+                    told["refused"] += 1
+                    if len(errors) < _MAX_SAID:
+                        errors.append({"line": told["lines"], "problem": _what_is_wrong(error)})
+            if sent:
+                accepted = await _stored(request, engine, sent)
+                told["stored"] += accepted.n_stored
+                told["duplicates"] += accepted.n_duplicates
+            yield orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    except Refused as refused:
+        told["problem"] = refused.detail
+    except Exception as error:  # The status has been sent; what failed must still be said.
+        told["problem"] = getattr(error, "problem", "Something went wrong inside the service.")
+        told["remedy"] = f"Everything up to line {told['lines']} of the last line of progress is stored."
+    else:
+        told["done"] = True
+    yield orjson.dumps({**told, "errors": errors}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _groups(request: Request) -> AsyncIterator[Sequence[bytes]]:
+    """Yield the lines of a body as they come, without empty ones."""
+    rest = b""
+    waiting: list[bytes] = []
+    async for chunk in request.stream():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise Refused("too-large", f"A line has more than {_LONGEST_LINE} bytes.")
+        waiting += [line for line in lines if line.strip()]
+        while len(waiting) >= _LINES_AT_ONCE:
+            yield waiting[:_LINES_AT_ONCE]
+            waiting = waiting[_LINES_AT_ONCE:]
+        await asyncio.sleep(0)
+    if rest.strip():
+        waiting.append(rest)
+    if waiting:
+        yield waiting
+
+
+def _what_is_wrong(error: orjson.JSONDecodeError | ValidationError) -> str:
+    if isinstance(error, ValidationError):
+        return invalid_request(error.errors(), schemas.KNOWN_FIELDS).detail
+    return f"The line is not JSON: {error}."
+
+
+async def _stored(request: Request, engine: LiveEngine, sent: Sequence[schemas.EventIn]) -> Accepted:
+    start = time.perf_counter()
+    accepted = await durable(engine.intake.accept(_events(request, engine, sent)))
+    metrics = service_of(request).metrics
+    metrics.observe_freshness(tenant_of(request), time.perf_counter() - start)
+    metrics.count_events(tenant_of(request), accepted.stored_kinds.items(), accepted.n_duplicates)
+    return accepted
+
+
+def _events(request: Request, engine: LiveEngine, sent: Sequence[schemas.EventIn]) -> list[Event]:
+    now = engine.clock.now()
+    # Ids that rise with time keep the index of the store compact; the random half keeps them distinct.
+    prefix = f"{time.time_ns():016x}{os.urandom(6).hex()}"
+    people = people_of(request, [event.user_id for event in sent])
+    border, tenant = service_of(request).border, tenant_of(request)
+    return [
+        Event(
+            event.event_id or f"{prefix}{place:04x}",
+            user_id,
+            event.item_id,
+            event.event,
+            now if event.timestamp is None else event.timestamp,
+            event.value,
+            border.attributes(tenant, event.context) if event.context else {},
+        )
+        for place, (event, user_id) in enumerate(zip(sent, people, strict=True))
+    ]
