@@ -34,8 +34,8 @@ class Message:
     """What a stream delivered.
 
     Attributes:
-        position: Where it stands, such as ``events/1718000000000-0`` or ``clicks/3/4711@1718000000000``; the same at
-            every delivery, and no other message ever stands there.
+        position: Where it stands, such as ``events/1718000000000-0`` or ``clicks/3/4711@1718000000000``; the
+            same at every delivery, and no other message ever stands there.
         payload: Its bytes as they came.
         arrived: UTC seconds when the stream took it in; the same at every delivery.
         mark: What the stream needs to be told when it is durable.
