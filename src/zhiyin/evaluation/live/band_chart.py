@@ -11,6 +11,7 @@ from zhiyin.evaluation.markup import Html, fill, fill_each
 from zhiyin.evaluation.plots import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, nice_ticks
 
 STYLE = """
+figure { max-width: 34rem; }
 .band { fill: var(--accent-soft); }
 .zero { stroke: var(--mark); stroke-dasharray: 4 3; }
 .verdict {

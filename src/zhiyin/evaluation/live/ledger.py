@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from zhiyin.evaluation.live.joining import join_events
 from zhiyin.evaluation.live.measures import QUANTITIES, Measure
 from zhiyin.evaluation.live.moments import BEFORE, Moments, moments_of
 from zhiyin.evaluation.live.question import Question
 from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import Impression
 
 N_LOOKS = 50
 """Moments of an experiment at which a report looks back."""
@@ -116,12 +118,27 @@ def _slates(store: EventStore, question: Question, until: int) -> pl.DataFrame:
     parts = [_SLATES.to_frame()]
     for batch in store.impression_batches(since=question.start):
         ours = [
-            (shown.user_id, shown.arm, shown.timestamp, shown.item_ids)
+            shown
             for shown in batch
             if shown.experiment == question.name and shown.user_id is not None and shown.timestamp <= until
         ]
-        parts.append(pl.DataFrame(ours, schema=_SLATES, orient="row"))
+        parts.append(_as_frame(ours))
     return pl.concat(parts).sort("timestamp", maintain_order=True).with_row_index("slate")
+
+
+def _as_frame(shown: list[Impression]) -> pl.DataFrame:
+    # Arrow reads lists of texts ten times as fast as rows of lists are read.
+    return pl.DataFrame(
+        {
+            "user_id": [one.user_id for one in shown],
+            "arm": [one.arm for one in shown],
+            "timestamp": [one.timestamp for one in shown],
+            "item_ids": pl.Series(
+                pa.array([one.item_ids for one in shown], pa.large_list(pa.large_string()))
+            ),
+        },
+        schema=_SLATES,
+    )
 
 
 def _in_first_arm(slates: pl.DataFrame, arms: Sequence[str], question: Question) -> tuple[pl.DataFrame, int]:

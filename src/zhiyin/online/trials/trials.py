@@ -66,7 +66,9 @@ class Trials:
             else:
                 started[document.name] = found
         if ours:
-            self._started, self._table = started, _Table(tuple(started.values()))
+            now = self._clock()
+            waiting = tuple(one for one in started.values() if not one.is_over(now))
+            self._started, self._table = started, _Table(waiting)
 
     def running(self) -> tuple[StartedTrial, ...]:
         """Return the experiments that assign users now, oldest first."""

@@ -1,0 +1,97 @@
+"""The commands start, list, report and stop what the service will follow."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from zhiyin.cli.main import app
+from zhiyin.domain.errors import ConfigError
+from zhiyin.online.trials.definition import KIND
+from zhiyin.online.trials.trials import Trials
+from zhiyin.stores.opening import open_database
+from zhiyin.stores.records import Event, Impression
+
+DEFINITION = {
+    "name": "order",
+    "control": "now",
+    "arms": {"now": {"share": 0.5}, "new": {"share": 0.5, "diversity": 0.2}},
+}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'events.db'}"
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, ["experiments", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_from_start_to_stop(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps(DEFINITION))
+    assert "Started order with now 50 %, new 50 %." in run("start", str(file), "--store", url).stdout
+    database = open_database(url)
+    store = database.store("default")
+    trials = Trials(store.documents(KIND))
+    begin = trials.running()[0].start
+    shown, done = [], []
+    for n in range(600):
+        user = f"u{n}"
+        arm = trials.arm_for(user).arm
+        shown.append(Impression(user, user, begin, "recommend", "b", ("x", "y"), (1.0, 1.0), "order", arm))
+        if n % (2 if arm == "new" else 10) == 0:
+            done.append(Event(user, user, "x", "view", begin))
+    store.append_impressions(shown).result()
+    store.append_events(done).result()
+    database.close()
+    page = tmp_path / "report.html"
+    text = run("report", "order", "--store", url, "--html", str(page)).stdout
+    assert "Ship 'new': ctr of 'new' is 0.5" in text
+    assert "Ship &#x27;new&#x27;" in page.read_text("utf-8")
+    read = json.loads(run("report", "order", "--store", url, "--json").stdout)
+    assert read["decision"] == "ship"
+    assert sum(arm["n_users"] for arm in read["arms"]) == 600
+    assert "since" in run("list", "--store", url).stdout
+    assert "Stopped order" in run("stop", "order", "--store", url).stdout
+    assert "ended" in run("list", "--store", url).stdout
+
+
+def test_two_bundles_need_no_file(url: str) -> None:
+    with pytest.raises(ConfigError, match="'abc' of an arm is not in the store"):
+        run("start", "--name", "models", "--arm", "now", "--arm", "new=abc", "--store", url)
+    run("start", "--name", "mix", "--arm", "now", "--arm", "b", "--kind", "interleaving", "--store", url)
+    assert "interleaving" in run("list", "--store", url).stdout
+
+
+def test_tenants_do_not_see_each_other(url: str) -> None:
+    run("start", "--name", "one", "--arm", "a", "--arm", "b", "--store", url, "--tenant", "teas")
+    assert "There are no experiments." in run("list", "--store", url).stdout
+    assert "one" in run("list", "--store", url, "--tenant", "teas").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["start"], "by a file or by --name"),
+        (["start", "--name", "x", "--arm", "a"], "has 1 arms"),
+        (["start", "nowhere.toml"], "cannot be read"),
+        (["report", "x"], "no experiment 'x'"),
+        (["stop", "x"], "no experiment 'x'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(url: str, arguments: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(*arguments, "--store", url)
+
+
+def test_a_misspelt_setting_of_an_arm_is_named(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "order.toml"
+    file.write_text('name="e"\ncontrol="a"\n[arms.a]\nshare=0.5\n[arms.b]\nshare=0.5\ndiversty=0.3\n')
+    with pytest.raises(ConfigError, match=r"(?s)arms\.b\.diversty.*An arm has the settings: share, bundle"):
+        run("start", str(file), "--store", url)
