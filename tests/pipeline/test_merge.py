@@ -39,7 +39,8 @@ def test_the_source_that_knows_gets_the_weight():
     merge = Merge(["knowing", "noise", "sparse"])
     n_used = merge.fit(candidates, targets, penalty=1e-3)
     assert n_used == N_QUERIES
-    assert merge.weights[0].sum() > 3 * merge.weights[1].sum()
+    # Standing alone: a good quality leaves the weights of the places of noise to the last digit of rounding.
+    assert merge.weights[0, 0] > 3 * merge.weights[1, 0]
     unseen, answers = opinions(7)
     merged, knowing = quality(merge.apply(unseen).column("score"), answers), unseen.column("knowing")
     assert merged > 0.95 * quality(knowing, answers)

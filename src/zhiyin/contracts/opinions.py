@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from zhiyin.contracts.scores import best_positions
+from zhiyin.contracts.scores import best_positions, nan_unless
 from zhiyin.domain import PAD, Barred, FloatArray, Histories, IndexArray, LongArray
 from zhiyin.domain.arrays import flat_positions
 
@@ -99,7 +99,7 @@ class DenseOpinion(Opinion):
         cell = item_index + np.arange(n_queries, dtype=np.int64)[:, None] * n_items
         picked = self.scores.ravel().take(cell, mode="clip")
         is_heard = (picked > self.silence) & (item_index >= 0) & (item_index < n_items)
-        return np.where(is_heard, picked, np.float32(np.nan))
+        return picked + nan_unless(is_heard)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +148,7 @@ class SparseOpinion(Opinion):
         place, is_there = self._find(cell.ravel())
         if not len(self.cell):
             return np.full(item_index.shape, np.nan, dtype=np.float32)
-        picked = np.where(is_there, self.scores[place], np.float32(np.nan)).reshape(cell.shape)
-        return np.where(is_known, picked, np.float32(np.nan))
+        return self.scores[place].reshape(cell.shape) + nan_unless(is_there.reshape(cell.shape) & is_known)
 
     def _find(self, cell: LongArray) -> tuple[LongArray, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
         """Return the places of some cells, and which of them are there at all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zhiyin.contracts.scores import descending
-from zhiyin.domain import BoolArray, FloatArray
+from zhiyin.domain import FloatArray
 
 FEATURES = ("standing", "place", "share")
 """Names of the features `comparable` makes of each source's scores, in their order."""
@@ -33,37 +33,41 @@ def comparable(scores: FloatArray) -> FloatArray:
 
 
 def features_of(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the features of `comparable` one by one, each (…, N) float32."""
-    has_score = ~np.isnan(scores)
-    n_scores = np.maximum(np.count_nonzero(has_score, axis=-1), 1).astype(np.float32)[..., None]
-    mean = np.where(has_score, scores, _ZERO).sum(axis=-1, keepdims=True) / n_scores
-    centred = np.where(has_score, scores - mean, _ZERO)
-    deviation = np.sqrt(np.einsum("...n,...n->...", centred, centred)[..., None] / n_scores)
-    standing = centred / np.maximum(deviation, 1e-9)
+    """Return the features of `comparable` one by one, each (…, N) float32.
+
+    What has no score is multiplied away: choosing by a mask takes ten times as long, because no processor
+    foresees where the gaps are.
+    """
+    has_score = (~np.isnan(scores)).astype(np.float32)
+    n_scores = np.maximum(has_score.sum(axis=-1, keepdims=True), 1)
+    finite = np.fmax(scores, _LOWEST)
+    mean = (finite * has_score).sum(axis=-1, keepdims=True) / n_scores
+    centred = (finite - mean) * has_score
+    deviation = np.sqrt(np.vecdot(centred, centred)[..., None] / n_scores)
+    standing = centred / np.maximum(deviation, np.float32(1e-9))
     # Never above 0, because the mean is taken out; where nothing may be shown there is nothing to take it of.
     lowest = standing.min(axis=-1, keepdims=True, initial=0.0)
-    above = np.where(has_score, standing - lowest, _ZERO)
-    total = np.maximum(above.sum(axis=-1, keepdims=True), 1e-9)
-    above /= total
+    above = (standing - lowest) * has_score
+    above /= np.maximum(above.sum(axis=-1, keepdims=True), np.float32(1e-9))
     above += _SHARE_FLOOR
     share = np.log(above, out=above)
     share -= np.log(_SHARE_FLOOR)
-    standing = np.where(has_score, standing, lowest - np.float32(0.5))
+    standing += (1 - has_score) * (lowest - np.float32(0.5))
     np.clip(standing, -_STANDING_LIMIT, _STANDING_LIMIT, out=standing)
-    return standing, _places(scores, has_score), share
+    return standing, _places(finite) * has_score, share
 
 
-def _places(scores: FloatArray, has_score: BoolArray) -> FloatArray:
+def _places(scores: FloatArray) -> FloatArray:
     """Return the discount of each score's rank; of equal scores the earlier one comes first."""
-    shape, n = scores.shape, scores.shape[-1]
-    keys = np.where(has_score, descending(scores), _NOTHING) << 32
+    n = scores.shape[-1]
+    keys = descending(scores)
+    keys <<= 32
     keys |= np.arange(n)
     keys.sort(axis=-1)
     position = (keys & 0xFFFFFFFF).reshape(-1, n) + np.arange(keys.size // max(n, 1))[:, None] * n
     places = np.empty(keys.size, dtype=np.float32)
     places[position] = 1.0 / np.log2(np.arange(2, n + 2, dtype=np.float64))
-    return np.where(has_score, places.reshape(shape), _ZERO)
+    return places.reshape(scores.shape)
 
 
-_ZERO = np.float32(0.0)
-_NOTHING = np.int64(np.iinfo(np.int32).max)
+_LOWEST = np.finfo(np.float32).min

@@ -105,7 +105,7 @@ def _each_once(item_index: IndexArray) -> IndexArray:
     """Sort each row, drop doubles, and push the padding to the end."""
     ordered = np.sort(item_index.view(np.uint32), axis=1)  # -1 is the largest
     is_double = ordered[:, 1:] == ordered[:, :-1]
-    ordered[:, 1:][is_double] = _LAST
+    ordered[:, 1:] |= is_double * _LAST
     ordered.sort(axis=1)
     width = int((ordered != _LAST).sum(axis=1).max(initial=0))
     return ordered[:, :width].view(np.int32)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import PositiveInt
 
 from zhiyin.contracts import (
@@ -181,7 +182,8 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         """(B, I) float32; rows of minus infinity where the history has no words."""
         recent = queries.histories.newest(self.config.history_length)
         mean, is_silent = mean_vectors(recent, vectors, decay)
-        scores: FloatArray = mean @ vectors.T
+        # torch multiplies few rows with many columns up to three times faster than numpy's OpenBLAS.
+        scores: FloatArray = torch.mm(torch.from_numpy(mean), torch.from_numpy(vectors).T).numpy()
         if is_silent.any():
             scores[is_silent] = -np.inf
         return scores

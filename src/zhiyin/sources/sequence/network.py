@@ -58,13 +58,13 @@ class Block(nn.Module):
         normed = self.before_attention(events)
         dimension, newest = events.shape[1], packing.newest
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
-        query = functional.linear(normed[newest], weight[:dimension], bias[:dimension])
+        query = functional.linear(normed.index_select(0, newest), weight[:dimension], bias[:dimension])
         key_value = functional.linear(normed, weight[dimension:], bias[dimension:])
         heads = packing.rows(key_value).view(packing.n_rows, packing.longest, 2, self.n_heads, -1)
         key, value = heads.permute(2, 0, 3, 1, 4)
         query = query.view(packing.n_rows, self.n_heads, 1, -1)
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=packing.mask)
-        states = events[newest] + self.mix(seen.reshape(packing.n_rows, dimension))
+        states = events.index_select(0, newest) + self.mix(seen.reshape(packing.n_rows, dimension))
         summed: Tensor = states + self.narrow(functional.gelu(self.widen(self.before_feed_forward(states))))
         return summed
 
@@ -116,7 +116,7 @@ class SequenceNetwork(nn.Module):
 
         The same numbers as `forward` without dropout, but the last block looks at the newest events alone.
         """
-        states = events + self.places[packing.place]
+        states = events + self.places.index_select(0, packing.place)
         *blocks, last = self.blocks.children()
         for block in blocks:
             states = block(states, packing)

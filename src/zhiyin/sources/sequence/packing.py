@@ -26,6 +26,7 @@ class Packing:
         cell: (N,) int64, ``row × L + place`` of each event.
         place: (N,) int64, 0 for the oldest event of a sequence.
         newest: (B,) int64, flat position of the newest event of each sequence.
+        event: (B × L,) int64, flat position of the event in each cell, the newest one in the cells after it.
     """
 
     n_rows: int
@@ -33,6 +34,7 @@ class Packing:
     cell: Tensor
     place: Tensor
     newest: Tensor
+    event: Tensor
 
     @classmethod
     def of(cls, lengths: LongArray) -> Packing:
@@ -41,12 +43,14 @@ class Packing:
         place = flat_positions(np.zeros(len(lengths), dtype=np.int64), lengths)
         row = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
         newest = offsets_of(lengths)[1:] - 1
-        arrays = (row * longest + place, place, newest)
+        steps = np.minimum(np.arange(longest), lengths[:, None] - 1)
+        event = (newest - lengths + 1)[:, None] + steps
+        arrays = (row * longest + place, place, newest, event.ravel())
         return cls(len(lengths), longest, *(torch.from_numpy(array) for array in arrays))
 
     def to(self, device: torch.device) -> Packing:
         """Return the same layout on a device."""
-        moved = (part.to(device) for part in (self.cell, self.place, self.newest))
+        moved = (part.to(device) for part in (self.cell, self.place, self.newest, self.event))
         return Packing(self.n_rows, self.longest, *moved)
 
     @property
@@ -54,15 +58,17 @@ class Packing:
         """(B, 1, 1, L) bool, True where there is an event; None where the rows are full."""
         if len(self.place) == self.n_rows * self.longest:
             return None
-        last = self.place[self.newest]
+        last = self.place.index_select(0, self.newest)
         places = torch.arange(self.longest, device=last.device)
         return (places <= last[:, None])[:, None, None, :]
 
     def rows(self, flat: Tensor) -> Tensor:
-        """Unfold (N, D) into (B, L, D), zeros after the end of a sequence."""
+        """Unfold (N, D) into (B, L, D), anything after the end of a sequence."""
+        if not flat.requires_grad:  # copying rows is three times faster; its gradient is not
+            return flat.index_select(0, self.event).view(self.n_rows, self.longest, -1)
         rows = flat.new_zeros(self.n_rows * self.longest, flat.shape[1])
         return rows.index_copy(0, self.cell, flat).view(self.n_rows, self.longest, -1)
 
     def flat(self, rows: Tensor) -> Tensor:
         """Fold (B, L, D) into (N, D)."""
-        return rows.reshape(self.n_rows * self.longest, -1)[self.cell]
+        return rows.reshape(self.n_rows * self.longest, -1).index_select(0, self.cell)
