@@ -21,11 +21,14 @@ from zhiyin.data.rules import RULES
 from zhiyin.domain import errors
 from zhiyin.evaluation.live.question import GuardRail
 from zhiyin.evaluation.protocol import EvaluationSettings
+from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.language.texts import TextTemplate
+from zhiyin.online.click_rate import ClickRateSettings
 from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.online.trials.definition import Arm, Trial
 from zhiyin.pipeline.registry import SOURCES, source_class
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
+from zhiyin.serving.alerts.rules import AlertSettings, Rule
 from zhiyin.serving.problems import TITLES
 from zhiyin.serving.settings import ServingSettings
 
@@ -42,10 +45,14 @@ def configs() -> dict[str, type[Config]]:
         **of_sources,
         "text template": TextTemplate,
         "evaluation": EvaluationSettings,
+        "loop": LoopConfig,
         "experiment": Trial,
         "experiment.arms.NAME": Arm,
         "experiment.guard_rails": GuardRail,
         "service": ServingSettings,
+        "alerts": AlertSettings,
+        "alerts.rules": Rule,
+        "live click rate": ClickRateSettings,
         "stream": StreamSettings,
     }
 

@@ -26,6 +26,7 @@ from zhiyin.pipeline.recipes import RECIPES
 from zhiyin.policy.filters import compile_filter
 from zhiyin.serving import schemas
 from zhiyin.serving.app import create_app
+from zhiyin.serving.settings import ServingSettings
 
 GUIDE = ROOT / "docs" / "guide"
 SLATE_METRICS = ("serendipity", "novelty", "popularity", "diversity")
@@ -65,13 +66,16 @@ def test_every_reference_stands_somewhere() -> None:
 def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts import Config
     from zhiyin.evaluation.live.question import MeasuringSettings
+    from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.training.settings import TrainingSettings
 
     def below(kind: type[Config]) -> set[type[Config]]:
         return {kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))}
 
     ours = {kind for kind in below(Config) - {Config} if kind.__module__.startswith("zhiyin.")}
-    inside = {TrainingSettings, MeasuringSettings}  # shown as training.… and measuring.… where they are used
+    of_service = {type(value) for _, value in ServingSettings() if isinstance(value, Config)}
+    # Shown as training.…, measuring.…, access.… and so on where they are used.
+    inside = {TrainingSettings, MeasuringSettings, WebhookSettings, *of_service}
     testing = {kind for kind in ours if kind.__module__.startswith("zhiyin.testing")}
     assert ours - testing == set(configs().values()) | inside
 

@@ -83,7 +83,7 @@ def test_where_nothing_drifts_there_is_no_alert():
 
 
 def test_texts_that_move_are_seen_where_the_recipe_reads_them(monkeypatch):
-    monkeypatch.setattr(Pipeline, "reads_text", property(lambda self: True))
+    monkeypatch.setattr(Pipeline, "reads_text", True)
     assert levels(world(0, popularity=True))["texts (cosine shift)"] == "alert"
     assert levels(world(0))["texts (cosine shift)"] == "steady"
 

@@ -41,8 +41,7 @@ def asked(good):
     targets = (histories.item_index[histories.offsets[1:] - 1] + 1) % N_ITEMS
     n = len(histories)
     queries = Queries(np.arange(n, dtype=np.int32), histories, np.full(n, 1_700_000_000, dtype=np.int64))
-    examples = Examples(queries, Ragged(np.arange(n + 1, dtype=np.int64), targets.astype(np.int32)))
-    return examples
+    return Examples(queries, Ragged(np.arange(n + 1, dtype=np.int64), targets.astype(np.int32)))
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,8 @@ def test_few_new_events_wait_for_the_next_round(store, live, new_walks):
     assert active(store).version == live
 
 
-def test_a_removed_user_is_reason_enough_for_a_round(store, live, new_walks, tmp_path):
+@pytest.mark.usefixtures("live")
+def test_a_removed_user_is_reason_enough_for_a_round(store, new_walks, tmp_path):
     store.append_events(new_walks(40, step=1, seed=1)).result()
     store.delete_user("u5").result()
     config = QUICK.model_copy(update={"gate": QUICK.gate.model_copy(update={"fewest_events": 3})})
@@ -88,7 +89,7 @@ def test_a_removed_user_is_reason_enough_for_a_round(store, live, new_walks, tmp
 def test_a_worse_candidate_is_kept_for_inspection_and_not_served(store, live, new_walks, monkeypatch):
     store.append_events(new_walks(200, step=1, seed=1)).result()
 
-    def spoiled(grown, held, config, **_):
+    def spoiled(grown, held, _config, **_):
         worse = Pipeline(recipe("popular"))
         worse.fit(TrainingData(held.split.train, worse.language))
         return loop_module.Refreshed(worse, grown, held, 0.0)
@@ -128,12 +129,13 @@ def test_after_going_back_the_loop_waits_until_it_is_released(store, live, new_w
     assert LearningLoop(store, QUICK).round().decision is Decision.LIVE
 
 
-def test_going_back_where_there_is_nothing_before(store, live):
+@pytest.mark.usefixtures("live")
+def test_going_back_where_there_is_nothing_before(store):
     with pytest.raises(StoreError, match="no version before"):
         rollback(store)
 
 
-def test_what_is_in_use_is_never_cleared_away(store, live, bundle):
+def test_what_is_in_use_is_never_cleared_away(store, live):
     assert clear_away(store, keep=2) == []
     assert active(store).version == live
 
@@ -225,7 +227,8 @@ def test_killed_in_the_middle_leaves_what_is_served(tmp_path, bundle, new_walks)
         database.close()
 
 
-def test_events_after_the_position_are_left_for_the_service(store, live, new_walks):
+@pytest.mark.usefixtures("live")
+def test_events_after_the_position_are_left_for_the_service(store, new_walks):
     store.append_events(new_walks(150, step=1, seed=1)).result()
     done = LearningLoop(store, QUICK).round()
     after = store.append_events([Event("later", "u0", "i1", "view", 1_800_000_000)])

@@ -17,6 +17,7 @@ from zhiyin.sources.item_graph.absorbing import RecentEdges
 from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.sources.item_graph.source import ItemGraph
+from zhiyin.sources.item_neighbours import ItemNeighbours
 from zhiyin.sources.popularity import Popularity
 from zhiyin.testing.absorb_contract import AbsorbContract
 from zhiyin.training.recent_counts import RecentCounts
@@ -246,3 +247,36 @@ def test_a_refreshed_source_keeps_what_was_chosen():
     again = graph.refreshed(TrainingData(dataset, language=None), Growth(np.ones(1, dtype=np.bool_)))
     asked = Queries.of_histories(dataset.histories)
     np.testing.assert_array_equal(again.score_all(asked), graph.score_all(asked))
+
+
+class TestItemNeighboursAbsorbs(AbsorbContract):
+    source = ItemNeighbours
+    learns_arrivals = False
+
+
+class TestItemNeighboursWithDampingAbsorbs(AbsorbContract):
+    source = ItemNeighbours
+    settings = {"similarity": "jaccard", "user_damping": 0.5}  # noqa: RUF012
+    learns_arrivals = False
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "jaccard", "conditional"])
+def test_neighbours_that_absorbed_count_and_rank_as_those_that_were_fitted_again(similarity):
+    dataset = world_of(300, 25, 8, seed=5)
+    early, steps = divided(dataset, 0.7)
+    settings = {"similarity": similarity, "history_decay": 0.8}
+    absorbing, again, before = (ItemNeighbours(**settings) for _ in range(3))
+    for source, data in ((absorbing, early), (before, early), (again, dataset)):
+        source.fit(TrainingData(data, language=None))
+    absorbing.absorb(steps)
+    counts = absorbing._since.counts.toarray()
+    heads, tails, sums = absorbing._since.pairs.pairs()
+    counts[heads, tails] += sums
+    np.testing.assert_allclose(counts, again._since.counts.toarray(), atol=1e-3)
+    asked = Queries.of_histories(dataset.histories)
+    found, expected, stale = (np.nan_to_num(s.score_all(asked)) for s in (absorbing, again, before))
+    near, far = (
+        np.mean([rank_likeness(a, b) for a, b in zip(x, expected, strict=True)]) for x in (found, stale)
+    )
+    assert near > 0.95
+    assert near > far

@@ -240,7 +240,7 @@ def _sums(dataset: Dataset, half_life_days: float) -> DecayedSums:
     if np.isfinite(half_life_days) and dataset.has_timestamps:
         newest = int(histories.timestamp.max())
         weights *= np.exp2(-_age_days(histories.timestamp) / half_life_days)
-    events = np.bincount(histories.item_index, weights=weights, minlength=dataset.n_items)
+    events = np.bincount(histories.item_index, weights, dataset.n_items).astype(np.float64)
     return DecayedSums(events, half_life_days * SECONDS_PER_DAY, origin=newest, newest=newest)
 
 

@@ -1,0 +1,118 @@
+"""The commands around the learning loop, as they are typed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from zhiyin.cli.loop import loop_config, seconds_of
+from zhiyin.cli.main import main
+from zhiyin.domain.errors import ConfigError, RequestError
+from zhiyin.stores.opening import open_database
+from zhiyin.stores.records import Event
+
+
+def zhiyin(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["zhiyin", *arguments])
+        main()
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out, told.err
+
+
+def events(n: int) -> list[Event]:
+    kinds = ("book", "kitchen")
+    return [
+        Event(f"e{i}", f"new-{i // 8}", f"{kinds[(i // 8) % 2]}-{i * 7 % 20:05d}", "view", 1_900_000_000 + i)
+        for i in range(n)
+    ]
+
+
+def test_publish_loop_and_rollback(shop, bundle, tmp_path, capsys):  # noqa: ARG001
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    status, out, _ = zhiyin(capsys, "publish", str(bundle), "--store", url, "--activate")
+    assert status == 0
+    first = out.split()[1]
+    database = open_database(url)
+    items = [item for item in _ids(bundle) if item]
+    taken = [
+        Event(f"e{i}", f"new-{i // 8}", items[i * 7 % 60], "view", 1_900_000_000 + i) for i in range(1600)
+    ]
+    database.store().append_events(taken).result()
+    database.close()
+    arguments = ("--once", "--set", "gate.fewest_events=20", "--set", "gate.tolerated_loss=1.0", "--json")
+    status, out, err = zhiyin(capsys, "loop", "--store", url, *arguments)
+    assert status == 0, err
+    steps = [json.loads(line) for line in out.splitlines()]
+    assert [step["step"] for step in steps] == ["read", "watch", "refresh", "judge", "publish"]
+    assert steps[0]["parent"] == first
+    if steps[-1]["is_active"]:
+        status, out, _ = zhiyin(capsys, "rollback", "--store", url)
+        assert (status, out) == (0, f"Version {first} is in use.\n")
+    status, out, _ = zhiyin(capsys, "loop", "--store", url, "--once")
+    assert status == 0
+
+
+def _ids(bundle: Path) -> list[str]:
+    import polars as pl
+
+    return pl.read_parquet(bundle / "items.parquet")["item_id"].to_list()
+
+
+def test_nothing_to_go_back_to_is_said_in_words(bundle, tmp_path, capsys):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    zhiyin(capsys, "publish", str(bundle), "--store", url)
+    status, _, err = zhiyin(capsys, "rollback", "--store", url, "--to", "nonsense")
+    assert status == 1
+    assert "There is no version 'nonsense'" in err
+    status, _, err = zhiyin(capsys, "loop", "--store", url, "--once")
+    assert status == 1
+    assert "No bundle is in use" in err
+
+
+def test_the_loop_ends_cleanly_when_it_is_asked_to(bundle, tmp_path, capsys):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    zhiyin(capsys, "publish", str(bundle), "--store", url, "--activate")
+    command = [sys.executable, "-m", "zhiyin.cli.main", "loop", "--store", url, "--every", "1h", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = json.loads(process.stdout.readline())
+    assert line["step"] == "read"
+    started = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert time.monotonic() - started < 10
+    database = open_database(url)
+    assert not database.store().documents("lease"), "the lease was given back"
+    database.close()
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5400), ("1d", 86400)])
+def test_times(said, seconds):
+    assert seconds_of(said) == seconds
+
+
+@pytest.mark.parametrize("said", ["", "15", "m", "-1m", "0s", "1w", "1.2.3s"])
+def test_what_is_no_time(said):
+    with pytest.raises(RequestError, match="is no time"):
+        seconds_of(said)
+
+
+def test_settings_of_the_loop():
+    config = loop_config(600.0, "full", ["gate.fewest_events=7", "refresh.continuing.epochs=2"])
+    assert config.every_minutes == 10.0
+    assert config.refresh.recipe == "full"
+    assert config.gate.fewest_events == 7
+    assert config.refresh.continuing.epochs == 2
+    with pytest.raises(ConfigError, match="fewest_event"):
+        loop_config(600.0, "full", ["gate.fewest_event=7"])
+    with pytest.raises(ConfigError, match="no recipe 'fsat'"):
+        loop_config(600.0, "fsat", [])
+    assert threading.current_thread() is threading.main_thread()
