@@ -16,7 +16,7 @@ from zhiyin.evaluation.live.sequences import (
     one_sided_margin,
 )
 
-N_LOOKS, N_USERS, N_REPEATS = 100, 1_000, 300
+N_LOOKS, N_USERS, N_REPEATS = 100, 1_000, 200
 ALPHA = 0.05
 
 
@@ -69,7 +69,7 @@ def test_peeking_a_hundred_times_keeps_the_error_and_a_t_test_does_not(traffic: 
     assert least_share(found["always valid"], N_REPEATS) <= ALPHA
     assert found["always valid"] <= ALPHA
     assert found["one-sided"] <= ALPHA
-    assert least_share(found["naive"], N_REPEATS) > 3 * ALPHA
+    assert least_share(found["naive"], N_REPEATS) > 2 * ALPHA
     assert least_share(found["naive, once"], N_REPEATS) <= ALPHA
 
 
