@@ -75,7 +75,8 @@ def test_every_variable_is_a_setting() -> None:
     assert unknown == set()
 
 
-def test_every_command_exists() -> None:
+def test_every_command_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZHIYIN_STORE", "postgresql://postgres/zhiyin")
     (command,) = re.findall(r'^CMD \["(\w+)"\]$', containerfile(), re.MULTILINE)
     check_command([command])
     for service in compose()["services"].values():

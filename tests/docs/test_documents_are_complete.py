@@ -65,7 +65,9 @@ def test_every_reference_stands_somewhere() -> None:
 
 def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts import Config
+    from zhiyin.contracts.updating import Continuing
     from zhiyin.evaluation.live.question import MeasuringSettings
+    from zhiyin.experiments.refreshing.settings import DriftConfig, GateConfig, RefreshConfig
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.training.settings import TrainingSettings
 
@@ -75,7 +77,16 @@ def test_every_settings_class_is_in_the_reference() -> None:
     ours = {kind for kind in below(Config) - {Config} if kind.__module__.startswith("zhiyin.")}
     of_service = {type(value) for _, value in ServingSettings() if isinstance(value, Config)}
     # Shown as training.…, measuring.…, access.… and so on where they are used.
-    inside = {TrainingSettings, MeasuringSettings, WebhookSettings, *of_service}
+    inside = {
+        TrainingSettings,
+        MeasuringSettings,
+        WebhookSettings,
+        Continuing,
+        RefreshConfig,
+        GateConfig,
+        DriftConfig,
+        *of_service,
+    }
     testing = {kind for kind in ours if kind.__module__.startswith("zhiyin.testing")}
     assert ours - testing == set(configs().values()) | inside
 

@@ -1,12 +1,12 @@
-"""Signals of known counts, and baselines that know what is usual."""
+"""Signals of known counts, and those that learn what is usual."""
 
 import random
 
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from zhiyin.serving.alerts.baselines import RecentBaseline, SameHourBaseline
-from zhiyin.serving.alerts.signals import SIGNALS, Snapshot, Window, snapshot
+from zhiyin.serving.alerts.signals import SIGNALS, Reading, Window, take_reading
+from zhiyin.serving.alerts.usual import UsualAtThisHour, UsualLately
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.tenant_state import ArmCounts, TenantState
 
@@ -14,7 +14,7 @@ HOUR = 3_600.0
 
 
 def read(signal: str, metrics: Metrics, old, **where: str) -> float | None:
-    return SIGNALS[signal].read(Window(old, snapshot(metrics.registry, 10.0), where))
+    return SIGNALS[signal].read(Window(old, take_reading(metrics.registry, 10.0), where))
 
 
 def test_rates_and_shares_are_those_of_the_window() -> None:
@@ -23,7 +23,7 @@ def test_rates_and_shares_are_those_of_the_window() -> None:
     metrics.engines.add_clicks(lambda: clicks)
     for _ in range(50):
         metrics.count_request("/a", "GET", 500, 0.001)
-    old = snapshot(metrics.registry, 0.0)
+    old = take_reading(metrics.registry, 0.0)
     for number in range(40):
         metrics.count_request("/a", "GET", 500 if number < 4 else 200, 0.001)
     for _ in range(60):
@@ -44,7 +44,7 @@ def test_rates_and_shares_are_those_of_the_window() -> None:
 
 def test_gauges_are_those_of_now_and_the_worst_counts() -> None:
     metrics = Metrics()
-    old = snapshot(metrics.registry, 0.0)
+    old = take_reading(metrics.registry, 0.0)
     assert read("queue_depth", metrics, old) is None
     metrics.watch_queue("writer", lambda: 40, 400)
     metrics.watch_queue("recommend", lambda: 30, 40)
@@ -63,7 +63,7 @@ def test_gauges_are_those_of_now_and_the_worst_counts() -> None:
 
 def test_few_cases_say_nothing() -> None:
     metrics = Metrics()
-    old = snapshot(metrics.registry, 0.0)
+    old = take_reading(metrics.registry, 0.0)
     for _ in range(19):
         metrics.count_request("/a", "GET", 500, 0.001)
     assert read("error_rate", metrics, old) is None
@@ -82,14 +82,14 @@ def test_a_quantile_is_linear_within_its_bucket() -> None:
 
     for value in [0.5] * 50 + [3.0] * 50:
         histogram.observe(value)
-    window = Window(Snapshot(0, {"made_up_bucket": []}), Snapshot(1, now()))
+    window = Window(Reading(0, {"made_up_bucket": []}), Reading(1, now()))
     assert window.quantile("made_up", 0.25) == pytest.approx(0.5)
     assert window.quantile("made_up", 0.5) == pytest.approx(1.0)
     assert window.quantile("made_up", 0.75) == pytest.approx(3.0)
-    before = Snapshot(1, now())
+    before = Reading(1, now())
     for _ in range(100):
         histogram.observe(99.0)
-    assert Window(before, Snapshot(2, now())).quantile("made_up", 0.5) == 4.0
+    assert Window(before, Reading(2, now())).quantile("made_up", 0.5) == 4.0
 
 
 def test_every_signal_is_made_of_metrics_that_exist() -> None:
@@ -103,47 +103,47 @@ def test_every_signal_is_made_of_metrics_that_exist() -> None:
         assert set(signal.samples) <= known, signal.name
 
 
-def test_the_recent_baseline_finds_level_and_scale_and_ignores_outliers() -> None:
+def test_what_was_usual_lately_finds_level_and_scale_and_ignores_outliers() -> None:
     dice = random.Random(1)
-    baseline = RecentBaseline()
+    usual = UsualLately()
     for number in range(1_000):
-        baseline.learn(1e6 if number % 50 == 49 else dice.gauss(100, 10), 0.0)
-    assert baseline.score(100, 0.0) == pytest.approx(0, abs=1)
-    assert baseline.score(150, 0.0) == pytest.approx(5, abs=1.5)
-    assert baseline.score(50, 0.0) == pytest.approx(-5, abs=1.5)
+        usual.learn(1e6 if number % 50 == 49 else dice.gauss(100, 10), 0.0)
+    assert usual.score(100, 0.0) == pytest.approx(0, abs=1)
+    assert usual.score(150, 0.0) == pytest.approx(5, abs=1.5)
+    assert usual.score(50, 0.0) == pytest.approx(-5, abs=1.5)
 
 
-def test_the_recent_baseline_waits_and_then_follows_a_new_level() -> None:
-    baseline = RecentBaseline(warm_up=5)
+def test_what_was_usual_lately_waits_and_then_follows_a_new_level() -> None:
+    usual = UsualLately(warm_up=5)
     for _ in range(4):
-        baseline.learn(10, 0.0)
-        assert baseline.score(100, 0.0) is None
-    baseline.learn(10, 0.0)
-    assert baseline.score(100, 0.0) == pytest.approx(90 / 0.5)  # the floor: 5 % of the level
+        usual.learn(10, 0.0)
+        assert usual.score(100, 0.0) is None
+    usual.learn(10, 0.0)
+    assert usual.score(100, 0.0) == pytest.approx(90 / 0.5)  # the floor: 5 % of the level
     for _ in range(500):
-        baseline.learn(100, 0.0)
-    assert baseline.score(100, 0.0) == pytest.approx(0, abs=1)
+        usual.learn(100, 0.0)
+    assert usual.score(100, 0.0) == pytest.approx(0, abs=1)
 
 
 def test_the_same_hour_of_earlier_days_is_what_is_usual() -> None:
-    baseline = SameHourBaseline()
+    usual = UsualAtThisHour()
     for day in range(10):
         for hour in range(24):
             for minute in (0, 20, 40):
                 level = 1_000 if hour == 20 else 100
-                baseline.learn(level + day % 3, day * 24 * HOUR + hour * HOUR + minute * 60)
+                usual.learn(level + day % 3, day * 24 * HOUR + hour * HOUR + minute * 60)
     today = 10 * 24 * HOUR
-    assert baseline.score(1_001, today + 20 * HOUR) == pytest.approx(0, abs=1)
-    assert (baseline.score(100, today + 20 * HOUR) or 0) < -10
-    assert baseline.score(101, today + 4 * HOUR) == pytest.approx(0, abs=1)
-    assert (baseline.score(1_000, today + 4 * HOUR) or 0) > 10
+    assert usual.score(1_001, today + 20 * HOUR) == pytest.approx(0, abs=1)
+    assert (usual.score(100, today + 20 * HOUR) or 0) < -10
+    assert usual.score(101, today + 4 * HOUR) == pytest.approx(0, abs=1)
+    assert (usual.score(1_000, today + 4 * HOUR) or 0) > 10
 
 
 def test_today_does_not_excuse_itself() -> None:
-    baseline = SameHourBaseline(warm_up=3)
+    usual = UsualAtThisHour(warm_up=3)
     for day in range(3):
-        assert baseline.score(100, day * 24 * HOUR) is None
-        baseline.learn(100, day * 24 * HOUR)
+        assert usual.score(100, day * 24 * HOUR) is None
+        usual.learn(100, day * 24 * HOUR)
     for _ in range(100):
-        baseline.learn(0, 3 * 24 * HOUR)
-    assert baseline.score(0, 3 * 24 * HOUR) == pytest.approx(-20)
+        usual.learn(0, 3 * 24 * HOUR)
+    assert usual.score(0, 3 * 24 * HOUR) == pytest.approx(-20)

@@ -169,9 +169,14 @@ def test_rules_come_from_a_file_and_the_address_from_the_environment(tmp_path: P
     )
     told = load_alerts(file, {"ZHIYIN_WEBHOOK_URL": "https://b/", "ZHIYIN_WEBHOOK_SECRET": "quiet"})
     assert (told.every_seconds, told.webhook.url, told.webhook.attempts) == (5, "https://b/", 2)
+    assert told.rules is not None
     assert told.rules[0].where == {"route": "/v1/search"}
     assert "quiet" not in repr(told)
-    assert load_alerts(None, {}).rules == DEFAULT_RULES
+    assert load_alerts(None, {}).rules is None
+    watched = AlertWatch(Metrics(), load_alerts(None, {}))
+    watched.look()
+    assert len(DEFAULT_RULES) == 8
+    assert watched.firing() == []
 
 
 def settings_for(listener: Any, **more: Any) -> WebhookSettings:

@@ -39,16 +39,16 @@ class Rule(Config):
     below: float | None = None
     """The alert fires below this."""
     unusual: Literal["high", "low", "either"] | None = None
-    """Instead of a threshold: fires when the signal is this much off its baseline."""
+    """Instead of a threshold: fires when the signal is this much off what is usual."""
     z: PositiveFloat = 5.0
     """Robust standard deviations that count as unusual."""
-    baseline: Literal["recent", "same-hour"] = "recent"
+    compared_with: Literal["recent", "same-hour"] = "recent"
     """What is usual: the last hour or two, or the same hour of the days before."""
     window_seconds: PositiveFloat = 300.0
     """Stretch of time the signal is computed over."""
     for_seconds: NonNegativeFloat = 60.0
     """How long it must be so before the alert fires, and be over before it is resolved."""
-    where: dict[str, str] = Field(default_factory=dict)
+    where: dict[str, str] | None = None
     """Label → value; samples with another value are left out, such as route = "/v1/recommend"."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """How bad it is."""
@@ -135,7 +135,7 @@ _DEFAULTS: tuple[dict[str, object], ...] = (
         "name": "fewer events than usual",
         "signal": "events_per_second",
         "unusual": "low",
-        "baseline": "same-hour",
+        "compared_with": "same-hour",
         "for_seconds": 600,
         "summary": "Does the shop still send them?",
     },
@@ -169,13 +169,13 @@ class AlertSettings(Config):
     """An alert that still fires is told again after this long; 0 tells it once."""
     webhook: WebhookSettings = WebhookSettings()
     """Where alerts are told."""
-    rules: tuple[Rule, ...] = DEFAULT_RULES
-    """What is watched."""
+    rules: tuple[Rule, ...] | None = None
+    """What is watched; left out, rules that fit most services."""
 
     @field_validator("rules")
     @classmethod
-    def _distinct(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        names = [rule.name for rule in rules]
+    def _distinct(cls, rules: tuple[Rule, ...] | None) -> tuple[Rule, ...] | None:
+        names = [rule.name for rule in rules or ()]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two rules are called '{twice}'")

@@ -16,7 +16,7 @@ MIN_CASES = 20
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Reading:
     """All samples at one moment.
 
     Attributes:
@@ -37,7 +37,7 @@ class Window:
         where: Label → value a sample must have, where it has the label; others are not looked at.
     """
 
-    def __init__(self, old: Snapshot, new: Snapshot, where: Mapping[str, str] | None = None) -> None:
+    def __init__(self, old: Reading, new: Reading, where: Mapping[str, str] | None = None) -> None:
         self.seconds = new.time - old.time
         self._old = old.samples
         self._new = new.samples
@@ -130,14 +130,14 @@ class Signal:
     read: Callable[[Window], float | None]
 
 
-def snapshot(registry: CollectorRegistry, time: float) -> Snapshot:
+def take_reading(registry: CollectorRegistry, time: float) -> Reading:
     """Read everything that any signal is made of."""
     found: dict[str, list[tuple[Mapping[str, str], float]]] = {name: [] for name in _WANTED}
     for family in registry.collect():
         for sample in family.samples:
             if sample.name in found:
                 found[sample.name].append((sample.labels, sample.value))
-    return Snapshot(time, found)
+    return Reading(time, found)
 
 
 def _quantile(name: str, meaning: str, histogram: str, q: float) -> Signal:

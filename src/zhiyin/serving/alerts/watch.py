@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from zhiyin.serving.alerts.baselines import Baseline, baseline_of
-from zhiyin.serving.alerts.rules import AlertSettings, Rule
-from zhiyin.serving.alerts.signals import SIGNALS, Snapshot, Window, snapshot
+from zhiyin.serving.alerts.rules import DEFAULT_RULES, AlertSettings, Rule
+from zhiyin.serving.alerts.signals import SIGNALS, Reading, Window, take_reading
 from zhiyin.serving.alerts.states import Alert, News, State
+from zhiyin.serving.alerts.usual import Usual, usual_by
 from zhiyin.serving.alerts.webhook import Webhook
 from zhiyin.serving.metrics import Metrics
 
@@ -29,7 +29,7 @@ _WHOLE_ENOUGH = 0.5
 class _Watched:
     rule: Rule
     alert: Alert
-    baseline: Baseline | None
+    usual: Usual | None
     learned: float = float("-inf")
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -65,10 +65,11 @@ class AlertWatch:
             self._webhook = Webhook(settings.webhook, count=metrics.count_delivery)
             tell = self._webhook.send
         self._tell = tell
+        rules = DEFAULT_RULES if settings.rules is None else settings.rules
         self._instance = f"{socket.gethostname()}:{os.getpid()}"
-        self._watched = [_watched(rule, settings.repeat_seconds) for rule in settings.rules]
-        self._longest = max((rule.window_seconds for rule in settings.rules), default=0.0)
-        self._past: deque[Snapshot] = deque()
+        self._watched = [_watched(rule, settings.repeat_seconds) for rule in rules]
+        self._longest = max((rule.window_seconds for rule in rules), default=0.0)
+        self._past: deque[Reading] = deque()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -88,7 +89,7 @@ class AlertWatch:
     def look(self) -> None:
         """Evaluate every rule once."""
         now = self._clock()
-        new = snapshot(self._metrics.registry, now)
+        new = take_reading(self._metrics.registry, now)
         self._past.append(new)
         while len(self._past) > 1 and self._past[1].time <= now - self._longest:
             self._past.popleft()
@@ -99,7 +100,7 @@ class AlertWatch:
         """Return the names of the alerts that fire."""
         return [watched.rule.name for watched in self._watched if watched.alert.state is State.FIRING]
 
-    def _look_at(self, watched: _Watched, new: Snapshot) -> None:
+    def _look_at(self, watched: _Watched, new: Reading) -> None:
         rule = watched.rule
         old = self._beginning(new.time - rule.window_seconds)
         is_whole = new.time - old.time >= _WHOLE_ENOUGH * rule.window_seconds
@@ -113,12 +114,12 @@ class AlertWatch:
     def _judge(self, watched: _Watched, value: float, now: float) -> bool | None:
         rule = watched.rule
         watched.facts = {"value": value}
-        if watched.baseline is None:
+        if watched.usual is None:
             is_above = rule.above is not None and value > rule.above
             return is_above or (rule.below is not None and value < rule.below)
-        z = watched.baseline.score(value, self._wall())
+        z = watched.usual.score(value, self._wall())
         if now - watched.learned >= rule.window_seconds:  # Overlapping windows tell the same thing twice.
-            watched.baseline.learn(value, self._wall())
+            watched.usual.learn(value, self._wall())
             watched.learned = now
         if z is None:
             return None
@@ -126,8 +127,8 @@ class AlertWatch:
         is_high = rule.unusual != "low" and z > rule.z
         return is_high or (rule.unusual != "high" and z < -rule.z)
 
-    def _beginning(self, wanted: float) -> Snapshot:
-        """Return the newest snapshot that is old enough, or the oldest there is."""
+    def _beginning(self, wanted: float) -> Reading:
+        """Return the newest reading that is old enough, or the oldest there is."""
         found = self._past[0]
         for past in self._past:
             if past.time > wanted:
@@ -152,7 +153,7 @@ class AlertWatch:
                 "meaning": SIGNALS[rule.signal].meaning,
                 **watched.facts,
                 **rule.model_dump(include={"above", "below", "unusual", "window_seconds"}, exclude_none=True),
-                "where": rule.where,
+                "where": rule.where or {},
                 "summary": rule.summary,
                 "since": _text(at - (now - watched.alert.since)),
                 "at": _text(at),
@@ -169,8 +170,8 @@ class AlertWatch:
 
 
 def _watched(rule: Rule, repeat_seconds: float) -> _Watched:
-    baseline = None if rule.unusual is None else baseline_of(rule.baseline)
-    return _Watched(rule, Alert(rule.for_seconds, repeat_seconds), baseline)
+    usual = None if rule.unusual is None else usual_by(rule.compared_with)
+    return _Watched(rule, Alert(rule.for_seconds, repeat_seconds), usual)
 
 
 def _text(moment: float) -> str:

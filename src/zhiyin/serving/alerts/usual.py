@@ -13,7 +13,7 @@ _SMALLEST_SHARE = 0.05
 """No scale is smaller than this share of the level: after a number that never moved, any step is far off."""
 
 
-class Baseline(Protocol):
+class Usual(Protocol):
     """Learns a level and a scale, and says how far a value is away from what is usual."""
 
     def score(self, value: float, now: float) -> float | None:
@@ -30,7 +30,7 @@ class Baseline(Protocol):
         ...
 
 
-class RecentBaseline:
+class UsualLately:
     """Exponentially weighted level and scale that outliers cannot pull away.
 
     Robust exponential smoothing after Gelper, Fried and Croux, *Robust forecasting with exponential and
@@ -75,7 +75,7 @@ class RecentBaseline:
         return max(self._scale, _SMALLEST_SHARE * abs(self._level), 1e-12)
 
 
-class SameHourBaseline:
+class UsualAtThisHour:
     """Median and spread of the same hour of the day, in UTC, over the last days, today left out.
 
     Args:
@@ -106,9 +106,9 @@ class SameHourBaseline:
         days[-1][1][1] += 1
 
 
-def baseline_of(kind: Literal["recent", "same-hour"]) -> Baseline:
-    """Return a new baseline of a kind."""
-    return RecentBaseline() if kind == "recent" else SameHourBaseline()
+def usual_by(kind: Literal["recent", "same-hour"]) -> Usual:
+    """Return what knows nothing yet and learns what is usual."""
+    return UsualLately() if kind == "recent" else UsualAtThisHour()
 
 
 def _middle_and_spread(values: list[float]) -> tuple[float, float]:
