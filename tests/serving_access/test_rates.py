@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zhiyin.serving.access import rates
 from zhiyin.serving.access.rates import RateLimits
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.problems import Refused
@@ -93,6 +94,24 @@ def test_what_costs_more_than_a_full_bucket_is_allowed_when_it_is_full() -> None
         await asked.take_events(principal(), 10_000)
 
     asyncio.run(test())
+
+
+def test_a_stream_that_is_too_fast_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = Time()
+
+    async def sleep(seconds: float) -> None:
+        time.now += seconds
+
+    monkeypatch.setattr(rates.asyncio, "sleep", sleep)
+
+    async def test() -> None:
+        asked = limits(time)
+        for _ in range(100):
+            await asked.wait_for_events(principal(), 1_000)
+
+    asyncio.run(test())
+    # 100 groups of 10 at 10 a second, the first 20 at once; waiting is in whole seconds.
+    assert 98 <= time.now <= 100
 
 
 def test_the_headers_tell_what_is_left() -> None:

@@ -34,7 +34,8 @@ class Refusals(Protocol):
 class Gate:
     """ASGI middleware; stands inside the one that gives requests their id, and outside everything else.
 
-    Whom it lets in, it names in ``scope["state"]["principal"]``. Open and unknown routes name nobody.
+    Whom it lets in, it names in ``scope["state"]["principal"]``, and puts ``limits`` beside it for routes
+    that cost more than a request. Open and unknown routes name nobody.
 
     Args:
         app: What answers.
@@ -103,7 +104,7 @@ class Gate:
         if needed not in principal.scopes:
             await self._forbid(principal, needed, f"{scope['method']} {area_of(path)}", _request_id(scope))
         scope.setdefault("state", {}).update(
-            principal=principal, tenant=principal.tenant, key_id=principal.key_id
+            principal=principal, tenant=principal.tenant, key_id=principal.key_id, limits=self._limits
         )
         return headers
 

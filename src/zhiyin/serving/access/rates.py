@@ -75,6 +75,19 @@ class RateLimits:
         """
         await self.take(principal, n_events / EVENTS_PER_REQUEST)
 
+    async def wait_for_events(self, principal: Principal, n_events: int) -> None:
+        """Take what events of a stream cost, and wait until the bucket holds as much.
+
+        A stream that is too fast is slowed down: refused in the middle, it would only come again.
+        """
+        while True:
+            try:
+                await self.take_events(principal, n_events)
+            except Refused as refused:
+                await asyncio.sleep(float(refused.headers["Retry-After"]))
+            else:
+                return
+
     async def _decide(self, key_id: str, cost: float, rate: float, burst: float) -> Decision:
         def take() -> Decision:
             return self._limiter.take(key_id, cost, per_second=rate, burst=burst)
