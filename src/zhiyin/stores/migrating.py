@@ -78,6 +78,7 @@ def _write_down(connection: Connection, revision: str) -> None:
 
 def _refuse_strangers(connection: Connection, names: set[str], label: str) -> None:
     """Refuse a database in which tables of another program would be in the way."""
+    names = names - {VERSION_TABLE}
     in_the_way = names if connection.dialect.name == "sqlite" else names & set(tables.metadata.tables)
     if in_the_way:
         raise StoreError(

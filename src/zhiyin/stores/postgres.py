@@ -58,7 +58,7 @@ class PostgresBackend(Backend):
     is_shared: ClassVar[bool] = True
 
     def __init__(self, url: str) -> None:
-        parsed = sql.make_url(url).set(drivername="postgresql+psycopg")
+        parsed = _parsed(url)
         place = parsed.host or parsed.query.get("host") or "localhost"
         self.label = f"The PostgreSQL database '{parsed.database}' at {place}"
         self.writing = _engine(parsed)
@@ -155,14 +155,20 @@ def _array_type(column: sql.Column[Any]) -> str:
     return next((name for kind, name in kinds.items() if isinstance(column.type, kind)), "text")
 
 
-def _engine(url: sql.URL) -> Engine:
+def _parsed(url: str) -> sql.URL:
     try:
-        engine = sql.create_engine(url, connect_args=_NETWORK, **_POOL)
-    except (SQLAlchemyError, ValueError) as error:
+        return sql.make_url(url).set(drivername="postgresql+psycopg")
+    except (SQLAlchemyError, ValueError):
+        # What could not be read may be a part of the password, so it is not shown.
         raise StoreError(
-            f"The URL of the PostgreSQL database cannot be read: {error}.",
-            possible="It looks like postgresql://user:password@host:5432/database.",
+            "The URL of the PostgreSQL database cannot be read.",
+            possible="It looks like postgresql://user:password@host:5432/database; in user and password, "
+            "other signs than letters and digits are written as %40, %2F, ….",
         ) from None
+
+
+def _engine(url: sql.URL) -> Engine:
+    engine = sql.create_engine(url, connect_args=_NETWORK, **_POOL)
 
     @event.listens_for(engine, "connect")
     def configure(connection: psycopg.Connection[Any], _record: object) -> None:
@@ -180,11 +186,13 @@ def _engine(url: sql.URL) -> Engine:
     return engine
 
 
+_MAY_NOT = "Give this user the right to create and write tables in the database."
 _REMEDIES_BY_STATE = {
     "28P01": "Check the user and the password in the URL.",
     "28000": "Check the user in the URL, and whether pg_hba.conf lets it in from here.",
     "3D000": "Create it:  createdb -O USER DATABASE",
-    "42501": "Give this user the right to create and write tables in the database.",
+    "42501": _MAY_NOT,
+    "3F000": _MAY_NOT,
     "53100": "Free some space on the disk of the server; nothing of this write was stored.",
     "53300": "Raise max_connections of the server, or run fewer processes.",
     "25006": "It is a standby or set to read-only; name the primary.",
