@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from zhiyin.cli.loop import loop_config, seconds_of
@@ -19,22 +19,18 @@ from zhiyin.stores.records import Event
 
 
 def zhiyin(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    status = 0
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["zhiyin", *arguments])
-        main()
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
     told = capsys.readouterr()
-    return int(ended.value.code or 0), told.out, told.err
+    return status, told.out, told.err
 
 
-def events(n: int) -> list[Event]:
-    kinds = ("book", "kitchen")
-    return [
-        Event(f"e{i}", f"new-{i // 8}", f"{kinds[(i // 8) % 2]}-{i * 7 % 20:05d}", "view", 1_900_000_000 + i)
-        for i in range(n)
-    ]
-
-
-def test_publish_loop_and_rollback(shop, bundle, tmp_path, capsys):  # noqa: ARG001
+def test_publish_loop_and_rollback(bundle, tmp_path, capsys):
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     status, out, _ = zhiyin(capsys, "publish", str(bundle), "--store", url, "--activate")
     assert status == 0
@@ -60,8 +56,6 @@ def test_publish_loop_and_rollback(shop, bundle, tmp_path, capsys):  # noqa: ARG
 
 
 def _ids(bundle: Path) -> list[str]:
-    import polars as pl
-
     return pl.read_parquet(bundle / "items.parquet")["item_id"].to_list()
 
 
@@ -115,4 +109,3 @@ def test_settings_of_the_loop():
         loop_config(600.0, "full", ["gate.fewest_event=7"])
     with pytest.raises(ConfigError, match="no recipe 'fsat'"):
         loop_config(600.0, "fsat", [])
-    assert threading.current_thread() is threading.main_thread()

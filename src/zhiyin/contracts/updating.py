@@ -50,6 +50,8 @@ class Steps:
 
     def slice(self, start: int, stop: int) -> Steps:
         """Return steps ``start:stop``."""
+        if start <= 0 and stop >= len(self):
+            return self
         part = slice(start, stop)
         before = self.before.slice(start, min(stop, len(self)))
         return Steps(before, self.item_index[part], self.event_index[part], self.timestamp[part])

@@ -114,7 +114,10 @@ class Popularity(CandidateSource[PopularityConfig]):
         if n_due > 0:
             self._waiting += (steps.slice(0, n_due),)
             self._scores = self._count_waiting().scores()
-            steps, self._n_absorbed = steps.slice(n_due, len(steps)), self._n_absorbed + n_due
+            self._n_absorbed += n_due
+            if n_due == len(steps):
+                return
+            steps = steps.slice(n_due, len(steps))
         if len(steps):
             self._waiting, self._n_absorbed = (*self._waiting, steps), self._n_absorbed + len(steps)
 

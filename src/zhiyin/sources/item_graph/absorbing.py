@@ -158,7 +158,9 @@ def _edges(
     An event on the item of the event before it takes that one's place, as in training: what counts is the
     difference of their weights, seen from the items before both.
     """
-    before = steps.before.newest(config.window + 1)
+    before = steps.before
+    if before.n_events > config.window:
+        before = before.newest(config.window + 1)
     weights = weights_of(event_weights, steps.event_index).astype(np.float64)
     repeats = steps.repeats
     if repeats.any():

@@ -185,7 +185,10 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
             recent = self.recent.plus(steps.slice(0, n), self._event_weights, self._chosen)
             if recent.n_events == EVENTS_BETWEEN_FOLDS:
                 self.graph, recent = recent.folded(self.graph, self._chosen)
-            self.recent, steps = recent, steps.slice(n, len(steps))
+            self.recent = recent
+            if n == len(steps):
+                return
+            steps = steps.slice(n, len(steps))
 
     def state(self) -> ComponentState:
         """Return the graph, the words of the catalogue and the settings that were chosen."""
