@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from zhiyin import __version__
-from zhiyin.domain.errors import StoreError
 from zhiyin.serving.label_values import Children, Tenants
 from zhiyin.serving.tenant_state import EngineReadings, TenantState
-from zhiyin.stores.events import DEFAULT_TENANT
-
-if TYPE_CHECKING:
-    from zhiyin.online.engine import LiveEngine
 
 REQUEST_SECONDS = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
@@ -165,25 +159,6 @@ class Metrics:
         """What is read from the engines; `EngineReadings.add_clicks` takes the live click counts."""
         return self._engines
 
-    def watch(self, engine: LiveEngine, tenant: str = DEFAULT_TENANT) -> None:
-        """Read what the engine of a tenant knows itself, at each scrape."""
-
-        def read() -> TenantState:
-            live, following = engine.live, engine.following
-            return TenantState(
-                bundle=live.version,
-                n_items=live.catalogue.n_items,
-                n_users=live.histories.n_users,
-                created=engine.loaded_since or None,
-                trained_position=live.trained_until,
-                applied_position=following.applied,
-                newest_position=following.applied + _lag(following.lag),
-                source_failures=live.pipeline.failures,
-                impressions_dropped=engine.impressions.n_dropped,
-            )
-
-        self.watch_tenant(tenant, read)
-
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -250,14 +225,6 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, buckets=bounds, registry=self.registry)
-
-
-def _lag(read: Callable[[], int]) -> int:
-    """How many positions are not taken in; 0 while nobody can be asked: `zhiyin_store_errors` counts that."""
-    try:
-        return read()
-    except StoreError:
-        return 0
 
 
 class _QueueDepths(Collector):
