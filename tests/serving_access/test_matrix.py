@@ -225,7 +225,7 @@ def test_no_tenant_sees_the_other(house: House) -> None:
         assert slates[0].json()["known_user"] is (tenant == "tea")
     assert house.ask("POST /v1/similar", coffee, body={"item_id": "tea-i1"}).status_code == 404
     assert house.ask("DELETE /v1/items/{item_id}", coffee, item_id="tea-i1").status_code == 404
-    assert house.ask("GET /v1/users/{user_id}", coffee, user_id="tea-u0").status_code == 404
+    assert house.ask("GET /v1/users/{user_id}", coffee, user_id="tea-u1").status_code == 404
 
     bundles = house.ask("GET /v1/bundles", coffee).json()
     assert [bundle["version"] for bundle in bundles["bundles"]] == ["of-coffee"]
@@ -255,6 +255,25 @@ def test_a_key_of_a_tenant_without_a_bundle(house: House, url: str) -> None:
     answered = house.ask("POST /v1/recommend", new.text)
     assert (answered.status_code, answered.json()["type"]) == (503, "urn:zhiyin:problem:no-bundle")
     assert "tea" not in answered.text.replace("/", "")
+
+
+def test_events_cost_by_their_number(house: House, url: str) -> None:
+    beside = open_beside(url)
+    made = ApiKeys(beside.access)
+    one, other = (made.create("slow", Allowance(SCOPES, "tea", requests_per_second=0.1)) for _ in range(2))
+    many = made.create("many", Allowance(SCOPES, "tea", requests_per_second=3))
+    beside.close()
+    assert house.ask("POST /v1/recommend", one.text).status_code == 200
+    refused = house.ask("POST /v1/recommend", one.text)
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:zhiyin:problem:rate-limited")
+    assert 1 <= int(refused.headers["retry-after"]) <= 10
+    assert house.ask("POST /v1/recommend", other.text).status_code == 200  # another bucket
+    events = [{"user_id": "busy", "item_id": "tea-i1"} for _ in range(300)]
+    sent = [house.ask("POST /v1/events", many.text, body={"events": events}).status_code for _ in range(2)]
+    assert sent == [202, 429]  # 6 at once: the first takes 1 and 3, the second 1 and not 3 more
+    assert (
+        len(house.ask("GET /v1/users/{user_id}", house.full("tea"), user_id="busy").json()["events"]) == 300
+    )
 
 
 def test_a_revoked_key_is_refused_within_two_seconds(house: House, url: str) -> None:

@@ -22,6 +22,7 @@ from zhiyin.serving.access.checking import KeyCheck
 from zhiyin.serving.access.gate import Gate
 from zhiyin.serving.access.rates import RateLimits
 from zhiyin.serving.access.safety import refuse_unsafe
+from zhiyin.serving.access.scopes import without_row
 from zhiyin.serving.direct import Direct
 from zhiyin.serving.examples import examples_for
 from zhiyin.serving.log import make_log
@@ -102,6 +103,8 @@ def _surround(app: FastAPI, service: Service, shared: Shared) -> None:
     """Put around the routes what every request passes; what is added last stands outermost."""
     settings = service.settings
     routes = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    forgotten = without_row((method, route.path) for route in routes for method in route.methods or ())
+    assert not forgotten, f"no scope is written down for {forgotten}"
     app.add_middleware(Direct, routes=routes)
     app.add_middleware(
         Gate,

@@ -11,6 +11,7 @@ import orjson
 from fastapi import Request, Response
 
 from zhiyin.online.engine import LiveEngine
+from zhiyin.serving.access.rates import RateLimits
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.service import Service
 from zhiyin.stores.events import DEFAULT_TENANT
@@ -33,6 +34,12 @@ def principal_of(request: Request) -> Principal:
     """Return who asks; the gate has found out."""
     principal: Principal = request.scope["state"]["principal"]
     return principal
+
+
+def limits_of(request: Request) -> RateLimits:
+    """Return who counts what a request costs beyond itself."""
+    limits: RateLimits = request.scope["state"]["limits"]
+    return limits
 
 
 async def engine_of(request: Request) -> LiveEngine:

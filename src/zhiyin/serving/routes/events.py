@@ -18,7 +18,16 @@ from zhiyin.online.engine import LiveEngine
 from zhiyin.serving import schemas
 from zhiyin.serving.body import JsonRoute, media_type_of
 from zhiyin.serving.problems import Refused, invalid_request
-from zhiyin.serving.routes.asking import durable, engine_of, json_response, people_of, service_of, tenant_of
+from zhiyin.serving.routes.asking import (
+    durable,
+    engine_of,
+    json_response,
+    limits_of,
+    people_of,
+    principal_of,
+    service_of,
+    tenant_of,
+)
 from zhiyin.stores.records import Event
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=JsonRoute)
@@ -45,6 +54,7 @@ async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body
     disk, and the next recommendation reflects them. Sending again with the same `event_id` is safe.
     """
     sent = body.events if isinstance(body, schemas.EventsIn) else [body]
+    await limits_of(request).take_events(principal_of(request), len(sent))
     accepted = await _stored(request, await engine_of(request), sent)
     return json_response(
         {
@@ -120,6 +130,7 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
                     if len(errors) < _MAX_SAID:
                         errors.append({"line": told["lines"], "problem": _what_is_wrong(error)})
             if sent:
+                await limits_of(request).wait_for_events(principal_of(request), len(sent))
                 accepted = await _stored(request, engine, sent)
                 told["stored"] += accepted.n_stored
                 told["duplicates"] += accepted.n_duplicates
