@@ -50,7 +50,6 @@ def test_an_arm_says_what_differs() -> None:
             "bundle": "abc",
             "diversity": 0.0,
             "boost": [{"filter": {"brand": "Tea"}, "by": 2.0}],
-            "pipeline": {"merge": {"weights": {"popularity": 2.0}}},
         },
     }
     trials = Trials([body(trial(arms=arms, start=0), [[0, 10_000]])])
@@ -61,7 +60,6 @@ def test_an_arm_says_what_differs() -> None:
     assert dict(found["new"].settings) == {
         "diversity": 0.0,
         "boost": ({"filter": {"brand": "Tea"}, "by": 2.0},),
-        "pipeline": {"merge": {"weights": {"popularity": 2.0}}},
     }
     assert trials.bundle_versions() == {"abc"}
 

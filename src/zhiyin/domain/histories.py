@@ -81,6 +81,13 @@ class Histories:
             np.concatenate([self.value, other.value]),
         )
 
+    def beside(self, other: Histories) -> Histories:
+        """Return B histories, each followed by what the other B histories hold, whatever the times say."""
+        both = self.followed_by(other)
+        starts = np.stack([self.offsets[:-1], other.offsets[:-1] + self.n_events], axis=1).ravel()
+        lengths = np.stack([self.lengths, other.lengths], axis=1).ravel()
+        return both._at(offsets_of(self.lengths + other.lengths), flat_positions(starts, lengths))
+
     @classmethod
     def stacked(cls, parts: Sequence[Histories]) -> Histories:
         """Return the histories of all parts, one under the other."""

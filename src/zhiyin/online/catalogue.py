@@ -10,10 +10,13 @@ from concurrent.futures import Future
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zhiyin.domain import PAD, Catalogue
 from zhiyin.domain.errors import StoreError
 from zhiyin.online.attributes import fitted, rows_of
-from zhiyin.online.histories import LiveHistories
+from zhiyin.online.histories import LiveHistories, Recorded
+from zhiyin.pipeline.absorbing import absorb
 from zhiyin.stores.records import StoredItem
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _Change = tuple[StoredItem, Future[None]]
+_MOST_EARLY = 100_000
+"""Events on items that have not arrived which are remembered, to be absorbed when they do."""
 
 
 class LiveCatalogue:
@@ -39,7 +44,8 @@ class LiveCatalogue:
     def __init__(self, pipeline: Pipeline, histories: LiveHistories) -> None:
         self._pipeline = pipeline
         self._histories = histories
-        self._waiting: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Change | Recorded | None] = queue.SimpleQueue()
+        self._early = Recorded.together([])
         self._accepting = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._change_forever, name="zhiyin-items", daemon=True)
@@ -85,6 +91,19 @@ class LiveCatalogue:
                 raise StoreError("The service is stopping.", remedy="Send the request again later.")
             self._waiting.put((item, future))
         return future
+
+    def absorb(self, recorded: Recorded) -> None:
+        """Let sources that learn from events learn from these, soon; nobody waits for it.
+
+        Events on items that have not arrived are absorbed when they do.
+        """
+        if not self._closed and self._pipeline.config.absorb and len(recorded):
+            self._waiting.put(recorded)
+
+    @property
+    def n_waiting(self) -> int:
+        """Changes and portions of events that wait."""
+        return self._waiting.qsize()
 
     def take_in(self, items: Sequence[StoredItem]) -> list[Exception | None]:
         """Bring changes into the pipeline at once; return what went wrong with each.
@@ -135,16 +154,32 @@ class LiveCatalogue:
 
     def _change_forever(self) -> None:
         for group in self._groups():
-            for (_, future), problem in zip(group, self.take_in([item for item, _ in group]), strict=True):
+            changes = [change for change in group if not isinstance(change, Recorded)]
+            problems = self.take_in([item for item, _ in changes])
+            for (_, future), problem in zip(changes, problems, strict=True):
                 if problem is None:
                     future.set_result(None)
                 else:
                     future.set_exception(problem)
+            try:
+                self._learn([part for part in group if isinstance(part, Recorded)], bool(changes))
+            except Exception:
+                _LOG.exception("events could not be absorbed")
 
-    def _groups(self) -> Iterator[list[_Change]]:
+    def _learn(self, parts: Sequence[Recorded], items_came: bool) -> None:
+        """Absorb events, and those of before whose item has come since."""
+        early, self._early = self._early if items_came else Recorded.together([]), self._early
+        if not parts and not len(early):
+            return
+        steps, still_early = self._histories.steps(Recorded.together([early, *parts]))
+        absorb(self._pipeline, steps)
+        kept = still_early if items_came else Recorded.together([self._early, still_early])
+        self._early = kept.where(np.arange(len(kept)) < _MOST_EARLY)
+
+    def _groups(self) -> Iterator[list[_Change | Recorded]]:
         while True:
             change = self._waiting.get()
-            group: list[_Change] = []
+            group: list[_Change | Recorded] = []
             while change is not None:
                 group.append(change)
                 if self._waiting.empty():

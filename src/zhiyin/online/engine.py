@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 from zhiyin.domain import Vocabulary
 from zhiyin.domain.errors import StoreError, ZhiyinError
 from zhiyin.online.answering import Observe, Shown
+from zhiyin.online.arms import Arms, Planned, labelled
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
+from zhiyin.online.click_rate import ClickRate
 from zhiyin.online.clock import ArrivalClock
 from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
 from zhiyin.online.live import Live, Renamed, as_they_are, unobserved
+from zhiyin.online.trials.definition import KIND
 from zhiyin.online.unknown import unknown_bundle
 from zhiyin.online.versions import Loaded, load_version
 from zhiyin.stores.events import EventStore
-from zhiyin.stores.records import Changes
+from zhiyin.stores.records import Changes, Event, StoredDocument
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
@@ -66,6 +69,7 @@ class LiveEngine:
 
     Attributes:
         intake: Events, items and users come in here.
+        clicks: What became of the slates that this process showed.
         following: How far the change log is reflected.
         n_failed_swaps: Bundles that became active and could not be loaded.
     """
@@ -82,14 +86,17 @@ class LiveEngine:
         self.n_failed_swaps = 0
         self._settings = settings
         self._swapping = ThreadPoolExecutor(1, thread_name_prefix="zhiyin-swap")
-        self._listeners: list[Callable[[Changes], None]] = []
         self.following = Following(store, heads, is_shared=settings.is_shared, on_changes=self._hear)
         self._live = self._living(loaded)
         self.loaded_since = loaded.timestamp
         self.following.start(store.position())
         self.following.add(self._live)
         self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
+        self.clicks = ClickRate()
         self.intake = Intake(store, self.following, self.impressions, lambda: self._live)
+        self.intake.listen(self._events_came, self.clicks.forget)
+        self._arms = Arms(store.documents(KIND), self._load_arm, self._drop)
+        self._swapping.submit(self._arms.load_missing)
         self.clock = ArrivalClock(self._live.histories.newest_timestamp())
         self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read_forever, name="zhiyin-following", daemon=True)
@@ -110,10 +117,6 @@ class LiveEngine:
         """Version of the bundle in use."""
         return self._live.version
 
-    def listen(self, listener: Callable[[Changes], None]) -> None:
-        """Tell somebody of every change that other processes made, after it is reflected."""
-        self._listeners.append(listener)
-
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """Answer requests that came together; those that want the same kind of slate are computed at once.
 
@@ -121,18 +124,23 @@ class LiveEngine:
             One answer a request, or the error that belongs to it.
         """
         is_level = self.following.catch_up()
-        live = self._live
-        answers: list[Answer | Exception] = [_UNANSWERED] * len(asked)
-        for places in _alike(asked):
-            for place, shown in zip(places, self._shown(live, [asked[p] for p in places]), strict=True):
-                if isinstance(shown, Shown):
-                    self.impressions.add(shown.impression)
-                    answer = shown.answer if is_level else replace(shown.answer, degraded="stale")
-                    _remember(live, asked[place], answer)
-                    answers[place] = answer
-                else:
-                    answers[place] = shown
-        return answers
+        main = self._live
+        plans = [(place, plan) for place, one in enumerate(asked) for plan in self._arms.plan(main, one)]
+        made: dict[int, list[Shown | Exception]] = {}
+        for group in _alike([plan for _, plan in plans]):
+            together = [plans[nth] for nth in group]
+            live = together[0][1].live
+            for (place, _), shown in zip(
+                together, self._shown(live, [p.asked for _, p in together]), strict=True
+            ):
+                made.setdefault(place, []).append(shown)
+        by_place: dict[int, list[Planned]] = {}
+        for place, plan in plans:
+            by_place.setdefault(place, []).append(plan)
+        return [
+            self._settle(one, by_place[place], made[place], is_level=is_level)
+            for place, one in enumerate(asked)
+        ]
 
     def answer_at_once(self, asked: AskedSlate) -> Answer:
         """Answer without computing: from what was answered before, or with what everybody takes.
@@ -165,6 +173,11 @@ class LiveEngine:
         self.store.activate_bundle(version, on_durable=swap).add_done_callback(refuse)
         return result
 
+    def take_documents(self, documents: Sequence[StoredDocument]) -> None:
+        """Take in experiments that were started, changed or stopped."""
+        if documents and self._arms.take(documents):
+            self._swapping.submit(self._arms.load_missing)
+
     def close(self) -> None:
         """Finish what was accepted. The store stays open."""
         self._closed.set()
@@ -176,6 +189,32 @@ class LiveEngine:
         """Let go of the bundles; call it after the store was closed, whose last changes still come here."""
         for live in self.following.lives:
             live.close()
+
+    def _settle(
+        self, asked: Asked, plans: Sequence[Planned], made: Sequence[Shown | Exception], *, is_level: bool
+    ) -> Answer | Exception:
+        """Make one answer of what was computed for a request, and hand over what was shown."""
+        failed = next((one for one in made if isinstance(one, Exception)), None)
+        if failed is not None:
+            return failed
+        shown = [one for one in made if isinstance(one, Shown)]
+        arms = [plan.assigned for plan in plans if plan.assigned is not None]
+        if len(shown) == 2 and isinstance(asked, AskedSlate):
+            final = self._arms.mixed(shown[0], shown[1], (arms[0], arms[1]), asked.wanted.n)
+        else:
+            final = labelled(shown[0], arms[0]) if arms else shown[0]
+        impression, answer = final.impression, final.answer
+        self.impressions.add(impression)
+        if impression.user_id is not None and impression.item_ids:
+            self.clicks.shown(
+                impression.user_id,
+                impression.item_ids,
+                experiment=impression.experiment,
+                arm=impression.arm,
+            )
+        if isinstance(asked, AskedSlate) and answer.items and not arms:
+            plans[0].live.fallback.keep(asked, answer)
+        return answer if is_level else replace(answer, degraded="stale")
 
     def _living(self, loaded: Loaded) -> Live:
         users = None
@@ -205,8 +244,11 @@ class LiveEngine:
     def _hear(self, changes: Changes) -> None:
         if changes.bundle is not None and changes.bundle != self._live.version:
             self._swapping.submit(self._swap, changes.bundle, Future())
-        for listener in self._listeners:
-            listener(changes)
+        for user_id in changes.forgotten:
+            self.clicks.forget(user_id)
+        for event in changes.events.iter_rows(named=True):
+            self.clicks.happened(event["user_id"], event["item_id"], event["event"], event["timestamp"])
+        self.take_documents(changes.documents)
 
     def _swap(self, version: str, result: Future[str]) -> None:
         """Load a version beside the one in use, bring it level, and put it in its place."""
@@ -216,8 +258,7 @@ class LiveEngine:
                 after, before = self._living(loaded), self._live
                 self.following.add(after)
                 self._live, self.loaded_since = after, loaded.timestamp
-                self.following.drop(before)
-                before.close()
+                self._drop(before)
         except Exception as error:
             self.n_failed_swaps += 1
             _LOG.log(
@@ -232,6 +273,19 @@ class LiveEngine:
         else:
             result.set_result(version)
 
+    def _load_arm(self, version: str) -> Live:
+        live = self._living(load_version(self.store, version))
+        self.following.add(live)
+        return live
+
+    def _drop(self, live: Live) -> None:
+        self.following.drop(live)
+        live.close()
+
+    def _events_came(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.clicks.happened(event.user_id, event.item_id, event.kind, event.timestamp)
+
     def _read_forever(self) -> None:
         while not self._closed.wait(_READ_THE_LOG_EVERY):
             if self._settings.is_shared:
@@ -243,18 +297,17 @@ class LiveEngine:
                     _LOG.exception("changes of another process could not be reflected")
 
 
-_UNANSWERED = RuntimeError("no answer")
-
-
 def _nothing_to_reflect(_: Live) -> None:
     """A change that is in no live bundle."""
 
 
-def _alike(asked: Sequence[Asked]) -> list[list[int]]:
-    """Group the places of requests that can be computed at once."""
+def _alike(plans: Sequence[Planned]) -> list[list[int]]:
+    """Group the places of requests that can be computed at once, in the order in which they came."""
     groups: dict[Any, list[int]] = {}
-    for place, one in enumerate(asked):
-        key = _wishes_key(one) if isinstance(one, AskedSlate) else place
+    for place, plan in enumerate(plans):
+        key: Any = place
+        if isinstance(plan.asked, AskedSlate):
+            key = (id(plan.live), *_wishes_key(plan.asked))
         groups.setdefault(key, []).append(place)
     return list(groups.values())
 
@@ -265,8 +318,3 @@ def _wishes_key(asked: AskedSlate) -> tuple[Any, ...]:
     if wanted.filter or wanted.boost:
         rules = json.dumps([wanted.filter, wanted.boost], sort_keys=True, default=str)
     return (wanted.diversity, wanted.repeat, wanted.explain, rules)
-
-
-def _remember(live: Live, asked: Asked, answer: Answer) -> None:
-    if isinstance(asked, AskedSlate) and answer.items:
-        live.fallback.keep(asked, answer)

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zhiyin.domain import FloatArray, IndexArray, LongArray
-from zhiyin.domain.arrays import flat_positions
+from zhiyin.domain import FloatArray, Histories, IndexArray, LongArray
+from zhiyin.domain.arrays import flat_positions, offsets_of
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -74,7 +74,7 @@ class GrowingHistories:
         events: npt.NDArray[np.int16],
         timestamps: LongArray,
         values: FloatArray,
-    ) -> None:
+    ) -> LongArray:
         """Append events; those of one row keep the order in which they are given.
 
         Args:
@@ -83,9 +83,12 @@ class GrowingHistories:
             events: (T,) int16.
             timestamps: (T,) int64.
             values: (T,) float32.
+
+        Returns:
+            (T,) int64, the place of each event in its row.
         """
         if len(rows) == 0:
-            return
+            return np.zeros(0, dtype=np.int64)
         self._newest = max(self._newest, int(timestamps.max()))
         order = np.argsort(rows, kind="stable")
         distinct, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
@@ -95,13 +98,27 @@ class GrowingHistories:
         columns: tuple[npt.NDArray[Any], ...] = (items, events, timestamps, values)
         for name, column in zip(_COLUMNS, columns, strict=True):
             self._pool[name][places] = column[order]
+        place_in_row = np.empty(len(rows), dtype=np.int64)
+        place_in_row[order] = np.repeat(self._length[distinct], counts) + nth
         self._length[distinct] += counts
+        return place_in_row
 
     def row(self, row: int) -> tuple[IndexArray, npt.NDArray[np.int16], LongArray, FloatArray]:
         """Return copies of one row: items, events, timestamps, values."""
         place = slice(self._start[row], self._start[row] + self._length[row])
         items, events, timestamps, values = (self._pool[name][place].copy() for name in _COLUMNS)
         return items, events, timestamps, values
+
+    def newest(self, rows: LongArray, n: int) -> Histories:
+        """Return copies of the newest ``n`` events, at most, of each row (R,) int64; items as given."""
+        lengths = np.minimum(self._length[rows], n)
+        places = flat_positions(self._start[rows] + self._length[rows] - lengths, lengths)
+        columns = [self._pool[name][places] for name in _COLUMNS]
+        return Histories(offsets_of(lengths), *columns)
+
+    def lengths(self, rows: LongArray) -> LongArray:
+        """Return (R,) int64: events of each row."""
+        return self._length[rows]
 
     def newest_timestamp(self) -> int:
         """Return the latest timestamp that was appended; 0 before the first."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from zhiyin.domain import NO_TIMESTAMP, PAD, Histories, LongArray, Vocabulary
+from zhiyin.contracts.updating import REACH, Steps
+from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, LongArray, Vocabulary
 from zhiyin.online.growing import GrowingHistories
 from zhiyin.online.kinds import EventKinds
 from zhiyin.stores.records import Event
@@ -31,6 +32,33 @@ class Known:
     user_index: int
     histories: Histories
     is_known: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Where T events were written.
+
+    Attributes:
+        rows: (T,) int64, rows of live histories.
+        places: (T,) int64, the place of each event in its row.
+    """
+
+    rows: LongArray
+    places: LongArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, keep: BoolArray) -> Recorded:
+        """Return some of the events."""
+        return Recorded(self.rows[keep], self.places[keep])
+
+    @classmethod
+    def together(cls, parts: Sequence[Recorded]) -> Recorded:
+        """Return all events of several parts, one part after the other."""
+        nothing = np.zeros(0, dtype=np.int64)
+        rows = np.concatenate([nothing, *(part.rows for part in parts)])
+        return cls(rows, np.concatenate([nothing, *(part.places for part in parts)]))
 
 
 class LiveHistories:
@@ -55,6 +83,7 @@ class LiveHistories:
         self._is_masked = np.zeros(len(users), dtype=np.bool_)
         self._live = GrowingHistories()
         self._row: dict[str, int] = {}
+        self._user_of_row = np.full(64, PAD, dtype=np.int64)
         self._n_new = 0
         self._described: set[str] = set()
         self._index = {item_id: index for index, item_id in enumerate(item_ids)}
@@ -90,29 +119,57 @@ class LiveHistories:
             row = self._row.get(user_id)
             return 0 if row is None else self._live.length(row)
 
-    def record(self, events: Sequence[Event]) -> None:
+    def record(self, events: Sequence[Event]) -> Recorded:
         """Append accepted events."""
-        if not events:
-            return
         with self._lock:
-            self._live.append(
-                np.array([self._row_of(event.user_id) for event in events], dtype=np.int64),
+            rows = np.array([self._row_of(event.user_id) for event in events], dtype=np.int64)
+            places = self._live.append(
+                rows,
                 np.array([self._code_of(event.item_id) for event in events], dtype=np.int32),
                 np.array([self.kinds.index(event.kind) for event in events], dtype=np.int16),
                 np.array([event.timestamp for event in events], dtype=np.int64),
                 np.array([np.nan if e.value is None else e.value for e in events], dtype=np.float32),
             )
+            return Recorded(rows, places)
 
-    def record_batch(self, batch: pl.DataFrame) -> None:
+    def record_batch(self, batch: pl.DataFrame) -> Recorded:
         """Append a batch of the event log, columns as in `zhiyin.stores.events.BATCH_SCHEMA`."""
         with self._lock:
-            self._live.append(
-                _places(batch["user_id"], self._row_of),
+            rows = _places(batch["user_id"], self._row_of)
+            places = self._live.append(
+                rows,
                 _places(batch["item_id"], self._code_of).astype(np.int32),
                 _places(batch["event"], self.kinds.index).astype(np.int16),
                 batch["timestamp"].to_numpy(),
                 batch["value"].fill_null(np.nan).to_numpy(),
             )
+            return Recorded(rows, places)
+
+    def steps(self, recorded: Recorded) -> tuple[Steps, Recorded]:
+        """Return recorded events with what their users did before, for sources that learn from them.
+
+        Events whose user was forgotten meanwhile are left out.
+
+        Returns:
+            The steps on items of the catalogue, and what was recorded on items that have not arrived.
+        """
+        with self._lock:
+            there = recorded.places < self._live.lengths(recorded.rows)
+            recorded = recorded.where(there)
+            rows, row_of_event = np.unique(recorded.rows, return_inverse=True)
+            lengths = self._live.lengths(rows)
+            oldest = np.full(len(rows), np.iinfo(np.int64).max)
+            np.minimum.at(oldest, row_of_event, recorded.places)
+            reach = int((lengths - oldest).max(initial=0)) + REACH
+            live = self._live.newest(rows, reach)
+            live = self._arrived_items(live)
+            base = self._base_of(rows).newest(REACH)
+        whole = base.beside(live)
+        # The newest event of a row stands at its end, so places are counted from there.
+        positions = whole.offsets[1:][row_of_event] - (lengths[row_of_event] - recorded.places)
+        is_known = whole.item_index[positions] != PAD
+        steps = Steps.of_histories(whole, positions[is_known])
+        return steps, recorded.where(~is_known)
 
     def items_arrived(self, item_ids: Sequence[str], first_index: int) -> None:
         """Take in items that were appended to the catalogue; events that waited for them count now."""
@@ -165,10 +222,29 @@ class LiveHistories:
         offsets = np.array([0, known.sum()], dtype=np.int64)
         return Histories(offsets, items[known], events[known], timestamps[known], values[known])
 
+    def _arrived_items(self, live: Histories) -> Histories:
+        """Return histories with the index of every item that has arrived, -1 for those that have not."""
+        codes = live.item_index
+        items = np.where(codes < PAD, self._arrived[np.maximum(-2 - codes, 0)], codes).astype(np.int32)
+        return replace(live, item_index=items)
+
+    def _base_of(self, rows: LongArray) -> Histories:
+        """Return what the bundle remembers of the users of some rows."""
+        users = self._user_of_row[rows]
+        users = np.where((users >= 0) & self._is_masked[np.maximum(users, 0)], PAD, users)
+        starts = self._base.offsets[np.maximum(users, 0)]
+        # One below the first user there is offset 0, so a stranger, at -1, has a run of no length.
+        return self._base.runs(starts, self._base.offsets[users + 1] - starts)
+
     def _row_of(self, user_id: str) -> int:
         row = self._row.get(user_id)
         if row is None:
             row = self._row[user_id] = self._live.new_rows(1)
+            if row >= len(self._user_of_row):
+                self._user_of_row = np.concatenate(
+                    [self._user_of_row, np.full(len(self._user_of_row), PAD, dtype=np.int64)]
+                )
+            self._user_of_row[row] = self._base_index(user_id)
             self._n_new += self._base_index(user_id) == PAD
         return row
 

@@ -31,7 +31,8 @@ class ImpressionLog:
         self._store = store
         self._gather_seconds = gather_seconds
         self._waiting: queue.Queue[Impression] = queue.Queue(capacity)
-        self._handing_over = threading.Lock()
+        self._handing_over = threading.RLock()
+        self._under_way: set[Future[None]] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._store_forever, name="zhiyin-impressions", daemon=True)
         self._thread.start()
@@ -51,6 +52,14 @@ class ImpressionLog:
         """
         while self._hand_over_group() is not None:
             pass
+
+    def store_all(self) -> None:
+        """Store all that waits, and wait for the disk."""
+        with self._handing_over:
+            under_way = list(self._under_way)
+        while (group := self._hand_over_group()) is not None:
+            under_way.append(group)
+        wait(under_way)
 
     def close(self) -> None:
         """Store what waits."""
@@ -82,8 +91,14 @@ class ImpressionLog:
             except StoreError as error:
                 self._count_lost(len(group), error)
                 return None
-        stored.add_done_callback(lambda done: self._count_lost(len(group), done.exception()))
+            self._under_way.add(stored)
+        stored.add_done_callback(lambda done: self._settled(len(group), done))
         return stored
+
+    def _settled(self, n: int, done: Future[None]) -> None:
+        with self._handing_over:
+            self._under_way.discard(done)
+        self._count_lost(n, done.exception())
 
     def _count_lost(self, n: int, error: BaseException | None) -> None:
         if error is not None:

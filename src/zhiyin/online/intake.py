@@ -60,6 +60,14 @@ class Intake:
         self._following = following
         self._impressions = impressions
         self._live = live
+        self._events_came: Callable[[Sequence[Event]], None] = _nobody_listens
+        self._user_left: Callable[[str], None] = _nobody_listens
+
+    def listen(
+        self, events_came: Callable[[Sequence[Event]], None], user_left: Callable[[str], None]
+    ) -> None:
+        """Tell somebody of events and erasures that became durable in this process."""
+        self._events_came, self._user_left = events_came, user_left
 
     def accept(self, events: Sequence[Event]) -> Future[Accepted]:
         """Store events; when the future is done, they are durable and the next answer reflects them."""
@@ -67,7 +75,8 @@ class Intake:
 
         def record(is_new: list[bool], position: int) -> None:
             new = [event for event, new in zip(events, is_new, strict=True) if new]
-            self._following.reflect(position, (lambda live: live.histories.record(new)) if new else None)
+            self._following.reflect(position, (lambda live: live.record(new)) if new else None)
+            self._events_came(new)
 
         stored = self._store.append_events(events, on_durable=record)
         stored.add_done_callback(lambda done: _pass_on(done, accepted, lambda new: self._told(events, new)))
@@ -127,6 +136,7 @@ class Intake:
         def forget(_: Erased, position: int) -> None:
             positions.append(position)
             self._following.reflect(position, lambda live: live.forget(user_id))
+            self._user_left(user_id)
 
         def settle(erased: Erased) -> Erasure:
             if not erased.found_anything and not was_live:
@@ -146,6 +156,7 @@ class Intake:
             UnknownUser: when nothing is.
             StoreError: when the store cannot be read.
         """
+        self._impressions.store_all()
         stored = self._store.user(user_id)
         events = self._store.events_of(user_id)
         shown = self._store.impressions_of(user_id)
@@ -165,6 +176,10 @@ class Intake:
             histories.kinds.unknown({event.kind for event in events}),
             Counter(event.kind for event, new in zip(events, is_new, strict=True) if new),
         )
+
+
+def _nobody_listens(_: Any) -> None:
+    """Hear nothing."""
 
 
 def _when_taken(stored: Future[Any], taken: Sequence[Future[None]], turn: Callable[[Any], T]) -> Future[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from zhiyin.online.fallback import Fallback
 from zhiyin.online.histories import LiveHistories
 from zhiyin.online.kinds import EventKinds
 from zhiyin.stores.events import EventStore
-from zhiyin.stores.records import Changes
+from zhiyin.stores.records import Changes, Event
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
@@ -92,8 +92,12 @@ class Live:
             wait([self.catalogue.put(item) for item in changes.items])
         self.histories.describe(changes.described)
         if changes.events.height:
-            self.histories.record_batch(changes.events)
+            self.catalogue.absorb(self.histories.record_batch(changes.events))
         self.applied = changes.position
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Reflect events that became durable in this process."""
+        self.catalogue.absorb(self.histories.record(events))
 
     def forget(self, user_id: str) -> None:
         """Drop everything about a user."""

@@ -60,6 +60,8 @@ def features_of(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]
 def _places(scores: FloatArray) -> FloatArray:
     """Return the discount of each score's rank; of equal scores the earlier one comes first."""
     n = scores.shape[-1]
+    if not n:
+        return scores
     keys = descending(scores)
     keys <<= 32
     keys |= np.arange(n)

@@ -40,13 +40,11 @@ class Arm(Config):
     """Diversity of its slates where a request does not ask for one."""
     boost: tuple[dict[str, Any], ...] = ()
     """Boosts that are added to those of a request: {"filter": …, "by": …}."""
-    pipeline: dict[str, Any] = Field(default={})
-    """Settings of the pipeline that differ, such as {"merge": {"weights": …}}."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that differ from an ordinary answer."""
-        return self.model_dump(include={"diversity", "boost", "pipeline"}, exclude_defaults=True)
+        return self.model_dump(include={"diversity", "boost"}, exclude_defaults=True)
 
 
 class Trial(Config):

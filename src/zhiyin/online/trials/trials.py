@@ -21,7 +21,7 @@ class Assigned:
         experiment: Name of the experiment; slates carry it.
         arm: The user's arm; for an interleaving the control.
         bundle_version: Bundle that answers; None for the active one.
-        settings: What differs from an ordinary answer: ``diversity``, ``boost``, ``pipeline``.
+        settings: What differs from an ordinary answer: ``diversity``, ``boost``.
         rival: The arm whose slate is mixed in; None unless this is an interleaving.
     """
 

@@ -49,7 +49,6 @@ async def get_user(request: Request, user_id: UserId) -> Response:
     """Export everything that is stored about a person: attributes, events, and what was shown."""
     engine, person = await engine_of(request), person_of(request, user_id)
     async with service_of(request).audit.noting(_deed(request, "user.export", user_id)):
-        engine.impressions.hand_over()
         exported = await asyncio.to_thread(engine.intake.export_user, person)
     return json_response(
         {

@@ -1,0 +1,154 @@
+"""Which live bundle answers whom while experiments run, and two slates made into one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from zhiyin.domain.errors import ConfigError
+from zhiyin.evaluation.live.interleaving import team_draft
+from zhiyin.online.answering import Shown
+from zhiyin.online.asked import Asked, AskedSlate, Wanted
+from zhiyin.online.live import Live
+from zhiyin.online.trials.trials import Assigned, Trials
+from zhiyin.stores.records import StoredDocument
+
+_LOG = logging.getLogger(__name__)
+INTERLEAVED = "interleaved"
+"""Arm of an answer whose places come from two arms."""
+_SESSION = "session"
+"""Name in the context of a request that holds the requests of an anonymous visitor together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """How one request is to be answered.
+
+    Attributes:
+        live: The bundle that answers.
+        asked: The request, with what the arm changes.
+        assigned: The arm; None where no experiment holds the user.
+    """
+
+    live: Live
+    asked: Asked
+    assigned: Assigned | None = None
+
+
+class Arms:
+    """The running experiments of a tenant, and the bundles their arms need.
+
+    Args:
+        documents: Experiments of the store.
+        load: Loads a version, level with the log.
+        drop: Lets a bundle go that no arm needs any more.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[StoredDocument],
+        load: Callable[[str], Live],
+        drop: Callable[[Live], None],
+    ) -> None:
+        self._trials = Trials()
+        self._load = load
+        self._drop = drop
+        self._lives: dict[str, Live] = {}
+        self._rng = np.random.default_rng()
+        self.take(documents)
+
+    def take(self, documents: Iterable[StoredDocument]) -> bool:
+        """Take in what the log says of experiments; return whether `load_missing` should be called."""
+        try:
+            self._trials.take(documents)
+        except ConfigError:
+            _LOG.exception("an experiment cannot be read; the running ones stay")
+        return self._trials.bundle_versions() != self._lives.keys()
+
+    def load_missing(self) -> None:
+        """Load the bundles of arms that came, and let go of those that are not needed any more."""
+        wanted = self._trials.bundle_versions()
+        for version in wanted - self._lives.keys():
+            try:
+                self._lives = {**self._lives, version: self._load(version)}
+            except Exception:
+                _LOG.exception(
+                    "bundle %s of an experiment cannot be loaded; its arm answers as usual", version
+                )
+        for version in self._lives.keys() - wanted:
+            live = self._lives[version]
+            self._lives = {name: other for name, other in self._lives.items() if name != version}
+            self._drop(live)
+
+    def plan(self, main: Live, asked: Asked) -> list[Planned]:
+        """Return how a request is answered: once, or twice where two slates are to be mixed.
+
+        A user whose arm needs a bundle that is not there yet is answered as usual and is not counted.
+        """
+        if not isinstance(asked, AskedSlate):
+            return [Planned(main, asked)]
+        assigned = self._trials.arm_for(asked.user_id, _session_of(asked.wanted.context))
+        if assigned is None:
+            return [Planned(main, asked)]
+        planned = [self._of_arm(main, asked, arm) for arm in (assigned, assigned.rival) if arm is not None]
+        return [Planned(main, asked)] if None in planned else [one for one in planned if one is not None]
+
+    def mixed(self, first: Shown, second: Shown, arms: tuple[Assigned, Assigned], n: int) -> Shown:
+        """Let two slates take turns; the impression says whose each place is."""
+        items = {item.item_id: item for shown in (second, first) for item in shown.answer.items}
+        number = {item_id: place for place, item_id in enumerate(items)}
+        slates = [
+            np.array([number[item.item_id] for item in shown.answer.items], dtype=np.int32)
+            for shown in (first, second)
+        ]
+        both = team_draft(slates[0], slates[1], n, self._rng)
+        by_number = list(items.values())
+        chosen = tuple(
+            replace(by_number[place], rank=rank)
+            for rank, place in enumerate(both.item_index.tolist(), start=1)
+        )
+        experiment = arms[0].experiment
+        answer = replace(first.answer, items=chosen, experiment=(experiment, INTERLEAVED))
+        impression = replace(
+            first.impression,
+            item_ids=tuple(item.item_id for item in chosen),
+            propensities=(1.0,) * len(chosen),
+            experiment=experiment,
+            arm=both.arms(arms[0].arm, arms[1].arm),
+        )
+        return Shown(answer, impression)
+
+    def _of_arm(self, main: Live, asked: AskedSlate, assigned: Assigned) -> Planned | None:
+        live = main
+        if assigned.bundle_version is not None and assigned.bundle_version != main.version:
+            found = self._lives.get(assigned.bundle_version)
+            if found is None:
+                return None
+            live = found
+        wanted = _with_settings(asked.wanted, assigned.settings)
+        return Planned(live, replace(asked, wanted=wanted), assigned)
+
+
+def labelled(shown: Shown, assigned: Assigned) -> Shown:
+    """Write an arm into an answer and into what is stored about it."""
+    return Shown(
+        replace(shown.answer, experiment=(assigned.experiment, assigned.arm)),
+        replace(shown.impression, experiment=assigned.experiment, arm=assigned.arm),
+    )
+
+
+def _with_settings(wanted: Wanted, settings: Mapping[str, Any]) -> Wanted:
+    if not settings:
+        return wanted
+    boosts = [(boost["filter"], boost["by"]) for boost in settings.get("boost", ())]
+    diversity = wanted.diversity or settings.get("diversity", 0.0)
+    return replace(wanted, diversity=diversity, boost=(*wanted.boost, *boosts))
+
+
+def _session_of(context: Mapping[str, Any]) -> str | None:
+    session = context.get(_SESSION)
+    return None if session is None else str(session)
