@@ -9,6 +9,7 @@ import pytest
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores.database import SqlDatabase
 from zhiyin.stores.opening import open_database
+from zhiyin.stores.records import AuditEntry
 from zhiyin.stores.sqlite import SqliteBackend
 from zhiyin.testing.store_contract import DatabaseContract, an_event
 
@@ -41,6 +42,46 @@ def test_a_removed_user_is_gone_from_the_bytes(tmp_path: Path) -> None:
     store.store().delete_user("Rumpelstilzchen").result()
     left = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"distaff" not in left
+    store.close()
+
+
+def test_a_reader_in_the_way_delays_the_overwriting_no_longer_than_it_reads(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s.db")
+    store.store().append_events([an_event(n, item_id="distaff") for n in range(50)]).result()
+    with store.backend.engine.connect() as reader:
+        assert reader.exec_driver_sql("SELECT count(*) FROM events").scalar() == 50
+        store.store().delete_user("ann").result()
+        assert b"distaff" in (tmp_path / "s.db-wal").read_bytes()
+    store.store().append_events([an_event(99, user_id="bob")]).result()
+    assert b"distaff" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    store.close()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"])
+def test_the_audit_log_only_grows(tmp_path: Path, statement: str) -> None:
+    store = opened(tmp_path / "s.db")
+    entry = AuditEntry(1, "t", "cli", "key.create", "k1", "done")
+    store.access.append_audit(entry)
+    with (
+        sqlite3.connect(tmp_path / "s.db") as other,
+        pytest.raises(sqlite3.IntegrityError, match="only grow"),
+    ):
+        other.execute(statement)
+    assert store.access.audit() == [entry]
+    store.close()
+
+
+def test_a_stored_bundle_that_was_damaged_is_not_handed_out(tmp_path: Path) -> None:
+    store = opened(tmp_path / "s.db")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "weights").write_bytes(b"right")
+    store.store().put_bundle("v1", tmp_path / "bundle", position=0, facts={})
+    with sqlite3.connect(tmp_path / "s.db") as other:
+        other.execute("UPDATE bundle_parts SET content = x'00'")
+    with pytest.raises(StoreError, match="sha256 differs"):
+        store.store().fetch_bundle("v1", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+    assert not list(tmp_path.glob(".fetched*"))
     store.close()
 
 

@@ -71,7 +71,7 @@ class Backend(ABC):
         """Whether an error has nothing to do with what was written, so that all writes meet it."""
 
     @abstractmethod
-    def after_erasing(self) -> None:
+    def after_commit(self, *, has_erased: bool) -> None:
         """Make sure that erased bytes are gone, where the database leaves that to its user."""
 
     @abstractmethod

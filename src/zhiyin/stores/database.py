@@ -144,8 +144,7 @@ class SqlDatabase:
     def _finish(self, connection: Connection, changes: Sequence[Change[Any]]) -> None:
         try:
             connection.commit()
-            if any(change.erases for change in changes):
-                self.backend.after_erasing()
+            self.backend.after_commit(has_erased=any(change.erases for change in changes))
         except Exception as error:
             # Perhaps it was committed, and only the answer was lost: trying again is left to who sent it.
             raise EveryWriteFails(self._told(error)) from None

@@ -117,7 +117,7 @@ class PostgresBackend(Backend):
         data = (psycopg.DataError, psycopg.IntegrityError)
         return isinstance(cause, (psycopg.Error, SQLAlchemyError)) and not isinstance(cause, data)
 
-    def after_erasing(self) -> None:
+    def after_commit(self, *, has_erased: bool) -> None:
         """Do nothing: the server overwrites the space of removed rows when it vacuums the tables."""
 
     def close(self) -> None:

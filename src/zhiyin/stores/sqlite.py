@@ -22,6 +22,9 @@ from zhiyin.stores.migrating import migrate
 BUSY_SECONDS = 5.0
 """How long a write waits for another program that holds the file."""
 
+ERASE_MILLISECONDS = 200
+"""How long an erasure waits for those who read, before it is tried again after the next write."""
+
 _POOL = {"pool_size": 8, "max_overflow": 56}
 
 
@@ -103,10 +106,21 @@ class SqliteBackend(Backend):
         is_ours = isinstance(error, (SQLAlchemyError, sqlite3.Error))
         return is_ours and any(word in said for word in ("locked", "readonly", "not a database", "malformed"))
 
-    def after_erasing(self) -> None:
-        """Empty the write-ahead log, where the overwritten pages still stand."""
-        with closing(self.engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    def after_commit(self, *, has_erased: bool) -> None:
+        """Empty the write-ahead log after an erasure, since the old pages still stand in it.
+
+        Somebody who reads at that moment is in the way for as long as they read; then it is tried again after
+        every commit, and when the file is closed.
+        """
+        self._must_empty_log = self._must_empty_log or has_erased
+        if self._must_empty_log:
+            with closing(self.engine.raw_connection()) as connection:
+                cursor = connection.cursor()
+                cursor.execute(f"PRAGMA busy_timeout = {ERASE_MILLISECONDS}")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                is_in_the_way = cursor.fetchone() != (0, 0, 0)
+                cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+            self._must_empty_log = is_in_the_way
 
     def close(self) -> None:
         """Let go of the file."""
