@@ -42,7 +42,14 @@ def test_publish_loop_and_rollback(bundle, tmp_path, capsys):
     ]
     database.store().append_events(taken).result()
     database.close()
-    arguments = ("--once", "--set", "gate.fewest_events=20", "--set", "gate.tolerated_loss=1.0", "--json")
+    arguments = (
+        "--once",
+        "--set",
+        "judging.fewest_events=20",
+        "--set",
+        "judging.tolerated_loss=1.0",
+        "--json",
+    )
     status, out, err = zhiyin(capsys, "loop", "--store", url, *arguments)
     assert status == 0, err
     steps = [json.loads(line) for line in out.splitlines()]
@@ -100,12 +107,12 @@ def test_what_is_no_time(said):
 
 
 def test_settings_of_the_loop():
-    config = loop_config(600.0, "full", ["gate.fewest_events=7", "refresh.continuing.epochs=2"])
+    config = loop_config(600.0, "full", ["judging.fewest_events=7", "refresh.continuing.epochs=2"])
     assert config.every_minutes == 10.0
     assert config.refresh.recipe == "full"
-    assert config.gate.fewest_events == 7
+    assert config.judging.fewest_events == 7
     assert config.refresh.continuing.epochs == 2
     with pytest.raises(ConfigError, match="fewest_event"):
-        loop_config(600.0, "full", ["gate.fewest_event=7"])
+        loop_config(600.0, "full", ["judging.fewest_event=7"])
     with pytest.raises(ConfigError, match="no recipe 'fsat'"):
         loop_config(600.0, "fsat", [])

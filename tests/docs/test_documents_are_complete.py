@@ -67,7 +67,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts import Config
     from zhiyin.contracts.updating import Continuing
     from zhiyin.evaluation.live.question import MeasuringSettings
-    from zhiyin.experiments.refreshing.settings import DriftConfig, GateConfig, RefreshConfig
+    from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.training.settings import TrainingSettings
 
@@ -83,7 +83,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
         WebhookSettings,
         Continuing,
         RefreshConfig,
-        GateConfig,
+        JudgingConfig,
         DriftConfig,
         *of_service,
     }

@@ -12,7 +12,7 @@ import pytest
 from zhiyin.contracts import TrainingData
 from zhiyin.domain.errors import StoreError
 from zhiyin.experiments.refreshing import loop as loop_module
-from zhiyin.experiments.refreshing.gate import Decision
+from zhiyin.experiments.refreshing.judging import Decision
 from zhiyin.experiments.refreshing.lease import KIND, Lease, LeaseHeld
 from zhiyin.experiments.refreshing.loop import LearningLoop
 from zhiyin.experiments.refreshing.settings import LoopConfig
@@ -30,7 +30,7 @@ from zhiyin.pipeline.recipes import recipe
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Event
 
-QUICK = LoopConfig.parse({"lease_seconds": 5, "gate": {"fewest_events": 10}}, where="loop")
+QUICK = LoopConfig.parse({"lease_seconds": 5, "judging": {"fewest_events": 10}}, where="loop")
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_a_round_teaches_what_people_do_now(store, live, new_walks, tmp_path):
     card = read_card(tmp_path / "fetched")["training"]
     assert card["parent"] == live
     assert card["position"] == bundle.position
-    assert card["gate"]["decision"] == "live"
+    assert card["judging"]["decision"] == "live"
     assert [step.name for step in done.steps] == ["read", "watch", "refresh", "judge", "publish"]
     pipeline = load_bundle(tmp_path / "fetched")
     assert len(pipeline.users) == 120 + 200
@@ -79,7 +79,7 @@ def test_few_new_events_wait_for_the_next_round(store, live, new_walks):
 def test_a_removed_user_is_reason_enough_for_a_round(store, new_walks, tmp_path):
     store.append_events(new_walks(40, step=1, seed=1)).result()
     store.delete_user("u5").result()
-    config = QUICK.model_copy(update={"gate": QUICK.gate.model_copy(update={"fewest_events": 3})})
+    config = QUICK.model_copy(update={"judging": QUICK.judging.model_copy(update={"fewest_events": 3})})
     done = LearningLoop(store, config).round()
     assert done.decision is Decision.LIVE
     store.fetch_bundle(done.version, tmp_path / "fetched")
@@ -208,7 +208,7 @@ def test_killed_in_the_middle_leaves_what_is_served(tmp_path, bundle, new_walks)
         "from zhiyin.stores.opening import open_database\n"
         "def slow(*a, **k):\n    print('training', flush=True)\n    time.sleep(60)\n"
         "loop.refresh = slow\n"
-        "config = LoopConfig.parse({'lease_seconds': 0.5, 'gate': {'fewest_events': 20}}, where='loop')\n"
+        "config = LoopConfig.parse({'lease_seconds': 0.5, 'judging': {'fewest_events': 20}}, where='loop')\n"
         f"loop.LearningLoop(open_database({url!r}).store(), config).round()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

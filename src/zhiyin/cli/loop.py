@@ -79,7 +79,9 @@ def loop(
     ] = INCREMENTAL,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, such as gate.fewest_events=50."),
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Change a setting, such as judging.fewest_events=50."
+        ),
     ] = None,
     release: Annotated[
         bool, typer.Option("--release", help="Learn on, although somebody went back to an earlier version.")

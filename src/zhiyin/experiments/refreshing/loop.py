@@ -15,9 +15,9 @@ from zhiyin.contracts import Progress
 from zhiyin.domain.errors import StoreError, ZhiyinError
 from zhiyin.experiments.refreshing.detectors import PageHinkley
 from zhiyin.experiments.refreshing.drift import DriftReport, measure_drift
-from zhiyin.experiments.refreshing.gate import METRIC, Decision, Verdict, judge_candidate
 from zhiyin.experiments.refreshing.gathering import Grown, grow, read_news
 from zhiyin.experiments.refreshing.holding import Held, hold_back
+from zhiyin.experiments.refreshing.judging import METRIC, Decision, Verdict, judge_candidate
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import LoopConfig
@@ -159,8 +159,8 @@ class _Once:
         held = hold_back(grown, self.config.refresh, seed=self.config.refresh.seed)
         drift = self._watch_data(grown)
         n_test = len(held.split.test)
-        if n_test < self.config.gate.fewest_events:
-            told = f"{n_test} events to judge by, fewer than {self.config.gate.fewest_events}"
+        if n_test < self.config.judging.fewest_events:
+            told = f"{n_test} events to judge by, fewer than {self.config.judging.fewest_events}"
             self._tell("wait", f"{told}: waiting for more", 0.0, {"n_events": n_test})
             return self._end(Decision.UNDECIDED, None, None, drift)
         if self.stop.is_set():
@@ -223,7 +223,7 @@ class _Once:
             serving,
             split.test,
             split.train,
-            self.config.gate,
+            self.config.judging,
             progress=self.loop._progress,
         )
         self._tell("judge", verdict.reason, time.monotonic() - started, verdict.facts())
@@ -232,16 +232,18 @@ class _Once:
     def _publish(self, candidate: Refreshed, verdict: Verdict) -> str:
         started = time.monotonic()
         place = self.folder / "candidate"
-        gate = verdict.facts()
+        judging = verdict.facts()
         facts = {
-            **{name: value for name, value in self.training.items() if name not in ("gate", "fingerprint")},
+            **{
+                name: value for name, value in self.training.items() if name not in ("judging", "fingerprint")
+            },
             "protocol": "newest",
             "seed": self.config.refresh.seed,
             "fit_seconds": round(candidate.seconds, 2),
             "position": candidate.grown.position,
             "parent": self.parent,
             "recipe": self.config.refresh.recipe,
-            "gate": gate,
+            "judging": judging,
         }
         save_bundle(completed(candidate), place, facts=facts)
         goes_live = verdict.decision is Decision.LIVE

@@ -31,7 +31,7 @@ class RefreshConfig(Config):
     """Of every random choice."""
 
 
-class GateConfig(Config):
+class JudgingConfig(Config):
     """When a refreshed bundle may replace the one in use; both rank for the newest events."""
 
     fewest_events: PositiveInt = 100
@@ -70,7 +70,7 @@ class LoopConfig(Config):
     """A loop that has not said for so long that it lives has lost its tenant to another one."""
     refresh: RefreshConfig = RefreshConfig()
     """How a bundle learns."""
-    gate: GateConfig = GateConfig()
+    judging: JudgingConfig = JudgingConfig()
     """When it may replace the one in use."""
     drift: DriftConfig = DriftConfig()
     """What is watched."""

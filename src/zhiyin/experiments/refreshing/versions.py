@@ -12,7 +12,7 @@ from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import StoredBundle
 
 REFUSED = "refused"
-"""Fact of a stored bundle that the gate did not let through: why."""
+"""Fact of a stored bundle that was refused: why."""
 _REFUSED_KEPT = 1
 _PIN_KIND, _PIN_NAME = "pin", "version"
 
@@ -56,7 +56,7 @@ def active(store: EventStore) -> StoredBundle | None:
 
 
 def rollback(store: EventStore, to: str | None = None) -> str:
-    """Make an earlier version the one to serve, and keep it there: the loop publishes nothing until `release`.
+    """Make an earlier version the one to serve, and keep it: the loop publishes nothing until `release`.
 
     Args:
         store: Of the tenant.

@@ -1,4 +1,4 @@
-"""The gate lets equally good and better pipelines through, and keeps worse ones out."""
+"""Equally good and better candidates go live; worse ones do not."""
 
 import json
 from copy import copy
@@ -11,8 +11,8 @@ from zhiyin.contracts import TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Examples, Queries, Ragged
 from zhiyin.evaluation.comparison import Difference
-from zhiyin.experiments.refreshing.gate import Decision, decide, judge_candidate
-from zhiyin.experiments.refreshing.settings import GateConfig
+from zhiyin.experiments.refreshing.judging import Decision, decide, judge_candidate
+from zhiyin.experiments.refreshing.settings import JudgingConfig
 from zhiyin.pipeline.bundle import load_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -89,7 +89,7 @@ def difference(value: float, half: float, second: float = 0.1) -> Difference:
     ],
 )
 def test_the_rule(value, half, decision):
-    assert decide(difference(value, half), GateConfig())[0] is decision
+    assert decide(difference(value, half), JudgingConfig())[0] is decision
 
 
 def test_how_often_equal_pipelines_are_refused_and_worse_ones_pass():
@@ -104,7 +104,7 @@ def test_how_often_equal_pipelines_are_refused_and_worse_ones_pass():
             delta = other.astype(float) - hits
             error = delta.std() / 1_000**0.5
             one = difference(float(delta.mean()), 1.96 * float(error), float(hits.mean()))
-            refused[loss] += decide(one, GateConfig())[0] is Decision.REFUSED
+            refused[loss] += decide(one, JudgingConfig())[0] is Decision.REFUSED
     assert refused[-0.3] >= 198
     assert refused[0.0] <= 100, "a measured loss of 3 % is often chance with 1,000 events: then it waits"
 
@@ -123,6 +123,6 @@ def load_bundle_copy(pipeline: Pipeline) -> Pipeline:
 
 
 def test_verdicts_are_plain_values(good, asked, train):
-    verdict = judge_candidate(good, good, asked, train, GateConfig(fewest_events=10))
+    verdict = judge_candidate(good, good, asked, train, JudgingConfig(fewest_events=10))
     assert json.loads(json.dumps(verdict.facts())) == verdict.facts()
     assert replace(verdict, reason="other").facts()["reason"] == "other"

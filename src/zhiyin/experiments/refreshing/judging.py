@@ -13,7 +13,7 @@ from zhiyin.evaluation.comparison import Difference, compare
 from zhiyin.evaluation.evaluate import evaluate
 from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
-from zhiyin.experiments.refreshing.settings import GateConfig
+from zhiyin.experiments.refreshing.settings import JudgingConfig
 from zhiyin.pipeline.pipeline import Pipeline
 
 METRIC = "ndcg_at_10"
@@ -71,7 +71,7 @@ def judge_candidate(
     live: Pipeline,
     test: Examples,
     train: Dataset,
-    config: GateConfig | None = None,
+    config: JudgingConfig | None = None,
     *,
     progress: Progress | None = None,
 ) -> Verdict:
@@ -90,7 +90,7 @@ def judge_candidate(
         config: Settings.
         progress: Who listens.
     """
-    config = config or GateConfig()
+    config = config or JudgingConfig()
     if len(test) < config.fewest_events:
         told = f"{len(test)} events to judge by, fewer than {config.fewest_events}: waiting for more"
         return Verdict(Decision.UNDECIDED, told, len(test))
@@ -105,7 +105,7 @@ def judge_candidate(
     return Verdict(decision, reason, len(test), differences, first, second)
 
 
-def decide(difference: Difference, config: GateConfig) -> tuple[Decision, str]:
+def decide(difference: Difference, config: JudgingConfig) -> tuple[Decision, str]:
     """Decide by the difference on one metric, and say why."""
     told = (
         f"{difference.metric} {difference.first:.4f} against {difference.second:.4f} in use, "
