@@ -3,9 +3,10 @@
     python benchmarks/service/ranking.py BUNDLE [--batches 1,8,32,64] [--rounds 60] [--threads 1]
 
 Asks for known users, drawn at random, with the histories the bundle remembers. The table holds milliseconds
-of processor time a query (median over the rounds), the fastest tenth (what a busy machine would need if it were
-not), wall time, and the part of each stage in its fastest tenth: every source's reading and ranking (`ask`,
-`best`), its scores for the candidates of all (`at`), and what joins them. Time between the stages is `other`.
+of processor time a query (median over the rounds), the fastest tenth (what a busy machine would need if it
+were idle), wall time, and the part of each stage in its fastest tenth: every source's reading and ranking
+(`ask`, `best`), its scores for the candidates of all (`at`), and what joins them. Time between the stages is
+`other`.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ class DenseOpinion(Opinion):
         cell = item_index + np.arange(n_queries, dtype=np.int64)[:, None] * n_items
         picked = self.scores.ravel().take(cell, mode="clip")
         is_heard = (picked > self.silence) & (item_index >= 0) & (item_index < n_items)
-        return picked + nan_unless(is_heard)
+        scores: FloatArray = picked + nan_unless(is_heard)
+        return scores
 
 
 @dataclass(frozen=True, eq=False)

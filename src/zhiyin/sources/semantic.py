@@ -32,6 +32,8 @@ from zhiyin.domain import (
     Queries,
 )
 from zhiyin.language.whitening import Whitening
+from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
+from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
 DECAYS_TRIED = (0.5, 0.3, 0.7, 0.9)
@@ -53,6 +55,8 @@ class SemanticNeighboursConfig(Config):
     """What each step back in the history is multiplied by; ``auto`` is chosen on validation."""
     whitening: Probability | Literal["auto"] = "auto"
     """0 compares the vectors as they are, 1 fully whitened ones; ``auto`` is chosen on validation."""
+    index_above: PositiveInt = 100_000
+    """Catalogues of more items are searched through an approximate index, which needs usearch."""
 
 
 class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
@@ -74,6 +78,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
 
     _vectors: FloatArray | None = None
     _without_words: LongArray = np.empty(0, dtype=np.int64)
+    _index: VectorIndex | None = None
     _whitening: Whitening | None = None
     _decay: float = DECAYS_TRIED[0]
     _strength: float = STRENGTHS_TRIED[0]
@@ -97,6 +102,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
             place = self._best([(vectors, decays[0]) for vectors in candidates], examples)
             self._whitening, self._strength = fits[place], strengths[place]
             self._take(candidates[place])
+            self._index = index_of(candidates[place], above=self.config.index_above)
             self._decay = decays[self._best([(candidates[place], decay) for decay in decays], examples)]
 
     def score_all(self, queries: Queries) -> FloatArray:
@@ -104,8 +110,18 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         return self._dense(queries).all()
 
     def ask(self, queries: Queries) -> Opinion:
-        """Read the histories once, and hold a cosine for every item."""
-        return self._dense(queries)
+        """Read the histories once, and hold a cosine for every item, or an index to look them up in."""
+        if self._index is None:
+            return self._dense(queries)
+        assert self._vectors is not None
+        recent = queries.histories.newest(self.config.history_length)
+        mean, is_silent = mean_vectors(recent, self._vectors, self._decay)
+        return NearestOpinion(self._index, self._vectors, mean, is_silent, self._without_words)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is no index."""
+        return self._index is None
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history whose text is closest, older ones counting less."""
@@ -131,6 +147,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         vectors = language.vectors(new)
         if self._whitening is not None:
             vectors = self._whitening.apply(vectors)
+        with_arrivals(self._index, len(self._vectors), _rounded(vectors))
         self._take(np.concatenate([self._vectors, _rounded(vectors)]))
 
     def state(self) -> ComponentState:
@@ -139,13 +156,15 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         assert self._vectors is not None
         whitening = {} if self._whitening is None else self._whitening.state().arrays
         return ComponentState(
-            {"vectors": self._vectors.astype(np.float16), **whitening},
+            {"vectors": self._vectors.astype(np.float16), **whitening, **index_state(self._index)},
             {"history_decay": self._decay, "whitening": self._strength},
         )
 
     def restore(self, state: ComponentState) -> None:
         """Take over saved vectors."""
-        self._take(state.arrays["vectors"].astype(np.float32))
+        vectors = state.arrays["vectors"].astype(np.float32)
+        self._take(vectors)
+        self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
         self._whitening = Whitening.restore(state.arrays) if "projection" in state.arrays else None
         self._decay = float(state.facts["history_decay"])
         self._strength = float(state.facts["whitening"])

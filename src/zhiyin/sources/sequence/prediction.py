@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zhiyin.domain import FloatArray, Histories, LongArray, Queries
+from zhiyin.domain import BoolArray, FloatArray, Histories, LongArray, Queries
 from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
 
@@ -40,6 +40,18 @@ def score_catalogue(network: SequenceNetwork, item_vectors: Tensor, queries: Que
     scores = np.full((len(queries), len(item_vectors)), -np.inf, dtype=np.float32)
     scores[rows] = (hidden @ item_vectors.T).cpu().numpy()
     return scores
+
+
+def read_histories(
+    network: SequenceNetwork, item_vectors: Tensor, queries: Queries
+) -> tuple[FloatArray, BoolArray]:
+    """Return what item vectors are multiplied with, (B, D) float32, and (B,) bool: nothing is known."""
+    rows, hidden = last_states(network, item_vectors, queries)
+    asked = np.zeros((len(queries), item_vectors.shape[1]), dtype=np.float32)
+    asked[rows] = hidden.cpu().numpy()
+    is_silent = np.ones(len(queries), dtype=np.bool_)
+    is_silent[rows] = False
+    return asked, is_silent
 
 
 @torch.inference_mode()

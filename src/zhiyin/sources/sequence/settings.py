@@ -29,5 +29,7 @@ class SequenceTransformerConfig(Config):
     """Negatives of the sampled softmax; 0 sums over the catalogue, ``auto`` does so up to 100,000 items."""
     use_text: bool = True
     """Add the projected text of an item to its ID vector; without it new items cannot be served well."""
+    index_above: PositiveInt = 100_000
+    """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TrainingSettings = TrainingSettings()
     """Settings of the training loop."""

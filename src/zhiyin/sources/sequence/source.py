@@ -17,11 +17,13 @@ from zhiyin.contracts import (
 )
 from zhiyin.domain import Catalogue, FloatArray, Queries
 from zhiyin.domain.errors import ConfigError
+from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
 from zhiyin.sources.sequence.fitting import fit_sequence
-from zhiyin.sources.sequence.prediction import score_catalogue
+from zhiyin.sources.sequence.prediction import read_histories, score_catalogue
 from zhiyin.sources.sequence.refreshing import continue_sequence
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.trained import TrainedSequence
+from zhiyin.stores.vectors.index import VectorIndex
 
 
 class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
@@ -47,6 +49,7 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
                 remedy="Choose 1, 2 or 4 heads.",
             )
         self.trained: TrainedSequence | None = None
+        self._index: VectorIndex | None = None
 
     def fit(self, training: TrainingData) -> None:
         """Train until the validation metric stops rising, and keep the best weights.
@@ -56,21 +59,32 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
         Raises:
             TrainingError: when the loss is not a number.
         """
-        self.trained = fit_sequence(self.config, training, self.name)
+        self._take(fit_sequence(self.config, training, self.name))
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item as the next event, (B, I) float32 logits; NaN for empty histories."""
         return self._dense(queries).all()
 
     def ask(self, queries: Queries) -> Opinion:
-        """Read the histories once, and hold a logit for every item."""
-        return self._dense(queries)
+        """Read the histories once, and hold a logit for every item, or an index to look them up in."""
+        trained = self._ready()
+        if self._index is None or not trained.facts["has_learned"]:
+            return self._dense(queries)
+        asked, is_silent = read_histories(trained.network, trained.item_vectors, queries)
+        nothing = np.empty(0, dtype=np.int64)
+        return NearestOpinion(self._index, trained.item_vectors.numpy(), asked, is_silent, nothing)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is no index."""
+        return self._index is None
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Take in new items by their texts, and as average items where training saw no text."""
         trained = self._ready()
         arrivals = trained.arrivals
         vectors = arrivals.read(language.vectors(new)) if arrivals.reads_text else arrivals.average(len(new))
+        with_arrivals(self._index, len(trained.item_vectors), vectors)
         self.trained = trained.with_items(vectors)
 
     def refreshed(self, training: TrainingData, growth: Growth) -> Self:
@@ -80,16 +94,23 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
             TrainingError: when the loss is not a number.
         """
         again = type(self)(self.config)
-        again.trained = continue_sequence(self.config, self._ready(), training, growth, self.name)
+        again._take(continue_sequence(self.config, self._ready(), training, growth, self.name))
         return again
 
     def state(self) -> ComponentState:
         """Return network, item vectors and what reads new texts; the facts hold the learning curve."""
-        return self._ready().state()
+        state = self._ready().state()
+        return ComponentState({**state.arrays, **index_state(self._index)}, state.facts)
 
     def restore(self, state: ComponentState) -> None:
         """Take over a saved transformer."""
         self.trained = TrainedSequence.from_state(state)
+        vectors = self.trained.item_vectors.numpy()
+        self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
+
+    def _take(self, trained: TrainedSequence) -> None:
+        self.trained = trained
+        self._index = index_of(trained.item_vectors.numpy(), above=self.config.index_above)
 
     def _dense(self, queries: Queries) -> DenseOpinion:
         trained = self._ready()

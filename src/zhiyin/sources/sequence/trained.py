@@ -54,7 +54,11 @@ class TrainedSequence:
     @classmethod
     def from_state(cls, state: ComponentState) -> TrainedSequence:
         """Read what `state` returned."""
-        arrays = {name: torch.tensor(np.asarray(array)) for name, array in state.arrays.items()}
+        arrays = {
+            name: torch.tensor(np.asarray(array))
+            for name, array in state.arrays.items()
+            if name == "item_vectors" or name.startswith((NETWORK, ARRIVALS))
+        }
         facts = dict(state.facts)
         shape = Shape(**facts.pop("shape"))
         network = SequenceNetwork(shape, dropout=0.0)
