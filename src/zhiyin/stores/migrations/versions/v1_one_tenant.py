@@ -16,6 +16,11 @@ def upgrade() -> None:
     """Make the tables."""
     version = op.create_table("zhiyin_store", sql.Column("version", sql.Integer, primary_key=True))
     op.bulk_insert(version, [{"version": 1}])
+    make_tables()
+
+
+def make_tables() -> None:
+    """Make the tables that version 2 replaces."""
     op.create_table(
         "events",
         sql.Column("sequence", _Sequence, primary_key=True),

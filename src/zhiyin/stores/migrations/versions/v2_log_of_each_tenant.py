@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sql
 from alembic import op
 
+from zhiyin.stores.migrations.versions.v1_one_tenant import make_tables
+
 revision = "0002"
 down_revision = "0001"
 
@@ -42,7 +44,7 @@ def downgrade() -> None:
             "impressions": "ix_impressions_user ix_impressions_timestamp",
         }
     )
-    _first_tables()
+    make_tables()
     for table, columns in _FIRST_COLUMNS.items():
         op.execute(
             f"INSERT INTO {table} ({columns}) SELECT {columns} FROM old_{table} WHERE tenant = '{_TENANT}'"
@@ -306,44 +308,3 @@ def _open_audit() -> list[str]:
     if op.get_bind().dialect.name == "postgresql":
         return ["DROP TRIGGER audit_only_grows ON audit", "DROP FUNCTION refuse_to_change_audit()"]
     return []  # SQLite drops triggers together with their table.
-
-
-def _first_tables() -> None:
-    """Make the tables of version 1 again; their names are free."""
-    op.create_table(
-        "events",
-        sql.Column("sequence", _Sequence, primary_key=True),
-        sql.Column("event_id", sql.String, nullable=False, unique=True),
-        sql.Column("user_id", sql.String, nullable=False),
-        sql.Column("item_id", sql.String, nullable=False),
-        sql.Column("event", sql.String, nullable=False),
-        sql.Column("timestamp", sql.BigInteger, nullable=False),
-        sql.Column("value", sql.Float),
-        sql.Column("context", _Json),
-    )
-    op.create_index("ix_events_user_id", "events", ["user_id"])
-    op.create_table(
-        "items",
-        sql.Column("sequence", _Sequence, primary_key=True),
-        sql.Column("item_id", sql.String, nullable=False, unique=True),
-        sql.Column("attributes", _Json, nullable=False),
-        sql.Column("deleted", sql.Boolean, nullable=False),
-    )
-    op.create_table(
-        "users",
-        sql.Column("user_id", sql.String, primary_key=True),
-        sql.Column("attributes", _Json, nullable=False),
-    )
-    op.create_table("deleted_users", sql.Column("user_id", sql.String, primary_key=True))
-    op.create_table(
-        "impressions",
-        sql.Column("sequence", _Sequence, primary_key=True),
-        sql.Column("request_id", sql.String, nullable=False),
-        sql.Column("user_id", sql.String),
-        sql.Column("timestamp", sql.BigInteger, nullable=False),
-        sql.Column("route", sql.String, nullable=False),
-        sql.Column("bundle", sql.String, nullable=False),
-        sql.Column("item_ids", _Json, nullable=False),
-        sql.Column("propensities", _Json, nullable=False),
-    )
-    op.create_index("ix_impressions_user_id", "impressions", ["user_id"])
