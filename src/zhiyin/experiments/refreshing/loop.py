@@ -187,21 +187,23 @@ class _Once:
             told = f"somebody went back to version {bundle.version}: `zhiyin loop --release` learns on"
             self._tell("wait", told, 0.0, {"version": bundle.version})
             return None
+        news = read_news(self.store, bundle.position)
+        facts = {"n_new": news.events.height, "position": news.position, "parent": bundle.version}
+        told = f"{news.events.height:,} new events up to position {news.position:,}"
+        if news.events.height < self.config.refresh.fewest_new_events and not news.forgotten:
+            told += f": waiting for more, {self.config.refresh.fewest_new_events:,} at least"
+            self._tell("read", told, time.monotonic() - started, facts)
+            return None
         place = self.folder / "in-use"
         self.store.fetch_bundle(bundle.version, place)
         self.parent, self.training = bundle.version, dict(read_card(place).get("training", {}))
-        news = read_news(self.store, bundle.position)
-        pipeline: Pipeline = load_bundle(place)
-        grown = grow(pipeline, self.training, news)
-        enough = grown.n_new >= self.config.refresh.fewest_new_events or news.forgotten
-        told = f"{grown.n_new:,} new events up to position {grown.position:,}, since version {bundle.version}"
+        grown = grow(load_bundle(place), self.training, news)
+        told += f", since version {bundle.version}"
         if grown.n_unknown:
-            told += f"; {grown.n_unknown:,} on unknown items left out"
-        if not enough:
-            told += f"; fewer than {self.config.refresh.fewest_new_events:,}: waiting for more"
-        facts = {"n_new": grown.n_new, "n_unknown": grown.n_unknown, "position": grown.position}
-        self._tell("read", told, time.monotonic() - started, {**facts, "parent": bundle.version})
-        return grown if enough else None
+            told += f"; {grown.n_unknown:,} on unknown items are left out"
+        facts["n_unknown"] = grown.n_unknown
+        self._tell("read", told, time.monotonic() - started, facts)
+        return grown
 
     def _refresh(self, grown: Grown, held: Held) -> Refreshed:
         candidate = refresh(

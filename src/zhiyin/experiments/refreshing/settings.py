@@ -34,9 +34,9 @@ class RefreshConfig(Config):
 class JudgingConfig(Config):
     """When a refreshed bundle may replace the one in use; both rank for the newest events."""
 
-    fewest_events: PositiveInt = 100
+    fewest_events: PositiveInt = 200
     """Events to judge by below which nothing is decided, and the round waits for more."""
-    tolerated_loss: Probability = 0.03
+    tolerated_loss: Probability = 0.05
     """Relative loss of NDCG@10, measured, above which it is refused although chance could explain it."""
     n_resamples: Annotated[int, Field(ge=100)] = 1_000
     """Bootstrap resamples behind the interval of the difference."""
