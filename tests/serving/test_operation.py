@@ -39,6 +39,7 @@ ANSWERS = {
     "/v1/similar": schemas.SlateOut,
     "/v1/search": schemas.SlateOut,
     "/v1/receipts/verify": schemas.VerifiedOut,
+    "/v1/experiments/{name}": schemas.ExperimentOut,
 }
 LINES = ("POST", "/v1/events/bulk")
 """Takes lines, not one JSON document."""

@@ -50,6 +50,10 @@ class UnknownItem(ZhiyinError):
     """An item id that the catalogue does not hold."""
 
 
+class UnknownExperiment(ConfigError):
+    """The store does not hold an experiment of this name."""
+
+
 class UnknownBundle(ZhiyinError):
     """The store does not hold a bundle of this version."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from zhiyin.online.intake import Intake
 from zhiyin.online.live import Live, Renamed, as_they_are, unobserved
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.unknown import unknown_bundle
-from zhiyin.online.versions import Loaded, load_version
+from zhiyin.online.versions import IN_MEMORY, Loaded, load_version
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Changes, Event, StoredDocument
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
 
 _LOG = logging.getLogger(__name__)
+_COUNT_ANEW_SECONDS = 60.0
+"""Shortest time between two times that counts are built anew because somebody was erased."""
 _READ_THE_LOG_EVERY = 1.0
 """Seconds; bounds how long a process that nobody asks, or whose heads are wrong, stays behind."""
 
@@ -44,12 +47,14 @@ class EngineSettings:
         is_shared: Whether other processes write to the same store.
         observe: Told how long each stage of a request took.
         rename: Turns the user ids of bundles into those of the store.
+        swapped: Told of every exchange of the bundle, and whether it succeeded.
     """
 
     impression_capacity: int = 10_000
     is_shared: bool = False
     observe: Observe = unobserved
     rename: Renamed = as_they_are
+    swapped: Callable[[bool], None] = lambda _: None
 
 
 DEFAULT_SETTINGS = EngineSettings()
@@ -94,11 +99,13 @@ class LiveEngine:
         self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
         self.clicks = ClickRate()
         self.intake = Intake(store, self.following, self.impressions, lambda: self._live)
-        self.intake.listen(self._events_came, self.clicks.forget)
+        self.intake.listen(self._events_came, self._user_left)
         self._arms = Arms(store.documents(KIND), self._load_arm, self._drop)
         self._swapping.submit(self._arms.load_missing)
         self.clock = ArrivalClock(self._live.histories.newest_timestamp())
         self._closed = threading.Event()
+        self._someone_left = False
+        self._rebuilt_at = time.monotonic()
         self._reader = threading.Thread(target=self._read_forever, name="zhiyin-following", daemon=True)
         self._reader.start()
 
@@ -245,15 +252,15 @@ class LiveEngine:
         if changes.bundle is not None and changes.bundle != self._live.version:
             self._swapping.submit(self._swap, changes.bundle, Future())
         for user_id in changes.forgotten:
-            self.clicks.forget(user_id)
+            self._user_left(user_id)
         for event in changes.events.iter_rows(named=True):
             self.clicks.happened(event["user_id"], event["item_id"], event["event"], event["timestamp"])
         self.take_documents(changes.documents)
 
-    def _swap(self, version: str, result: Future[str]) -> None:
+    def _swap(self, version: str, result: Future[str], *, anew: bool = False) -> None:
         """Load a version beside the one in use, bring it level, and put it in its place."""
         try:
-            if version != self._live.version:
+            if anew or version != self._live.version:
                 loaded = load_version(self.store, version)
                 after, before = self._living(loaded), self._live
                 self.following.add(after)
@@ -269,8 +276,10 @@ class LiveEngine:
                 error,
                 exc_info=not isinstance(error, ZhiyinError),
             )
+            self._settings.swapped(False)
             result.set_exception(error)
         else:
+            self._settings.swapped(True)
             result.set_result(version)
 
     def _load_arm(self, version: str) -> Live:
@@ -286,15 +295,30 @@ class LiveEngine:
         for event in events:
             self.clicks.happened(event.user_id, event.item_id, event.kind, event.timestamp)
 
+    def _user_left(self, user_id: str) -> None:
+        self.clicks.forget(user_id)
+        self._someone_left = True
+
+    def _count_without_those_who_left(self) -> None:
+        """Build the live bundle anew from files and log, so that counts lose what erased users added.
+
+        Histories, caches and attributes are rid of a user at once. The counts that sources keep since
+        training are sums over everybody; taking a summand out again would leave what rounding made of it.
+        """
+        is_time = time.monotonic() - self._rebuilt_at > _COUNT_ANEW_SECONDS
+        if self._someone_left and is_time and self._live.version != IN_MEMORY:
+            self._someone_left, self._rebuilt_at = False, time.monotonic()
+            self._swapping.submit(self._swap, self._live.version, Future(), anew=True)
+
     def _read_forever(self) -> None:
         while not self._closed.wait(_READ_THE_LOG_EVERY):
-            if self._settings.is_shared:
-                try:
-                    self.following.read_log()
-                except StoreError as error:
-                    _LOG.debug("the change log cannot be read: %s", error)
-                except Exception:
-                    _LOG.exception("changes of another process could not be reflected")
+            self._count_without_those_who_left()
+            try:
+                self.following.read_log()
+            except StoreError as error:
+                _LOG.debug("the change log cannot be read: %s", error)
+            except Exception:
+                _LOG.exception("changes of another process could not be reflected")
 
 
 def _nothing_to_reflect(_: Live) -> None:

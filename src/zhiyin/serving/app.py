@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from zhiyin.serving.access.gate import Gate
 from zhiyin.serving.access.rates import RateLimits
 from zhiyin.serving.access.safety import refuse_unsafe
 from zhiyin.serving.access.scopes import without_row
+from zhiyin.serving.background import Background
 from zhiyin.serving.direct import Direct
 from zhiyin.serving.examples import examples_for
 from zhiyin.serving.log import make_log
@@ -30,11 +32,12 @@ from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.openapi import describe
 from zhiyin.serving.problems import Refused, internal_error, invalid_request, refusal_of
 from zhiyin.serving.requests import Requests
-from zhiyin.serving.routes import auditing, bundles, events, items, people, slates
+from zhiyin.serving.routes import auditing, bundles, events, experiments, items, people, slates
 from zhiyin.serving.schemas import KNOWN_FIELDS
 from zhiyin.serving.service import Service
 from zhiyin.serving.settings import ServingSettings
 from zhiyin.serving.sharing import Shared, shared_by
+from zhiyin.serving.tracing import tracer_from_environment
 from zhiyin.stores.opening import open_database
 
 DEFAULT_SETTINGS = ServingSettings()
@@ -45,6 +48,7 @@ _ROUTERS = (
     people.router,
     slates.router,
     bundles.router,
+    experiments.router,
     auditing.router,
     probes.router,
 )
@@ -75,12 +79,29 @@ def create_app(
         database.close()
         raise
     service = Service(bundle, database, settings, metrics, heads=shared.heads)
+    try:
+        background = Background(service)
+        tracer = tracer_from_environment()
+    except BaseException:
+        service.close()
+        raise
+    keys = KeyCheck(
+        database.access,
+        believed_seconds=settings.access.key_cache_seconds,
+        outage_seconds=settings.access.key_outage_seconds,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        background.start()
         yield
-        service.close()
+        service.stop()
+        await asyncio.to_thread(background.stop)
+        await asyncio.to_thread(service.close)
+        keys.close()
         shared.close()
+        if tracer is not None:
+            tracer.close()
 
     app = FastAPI(
         title="Zhiyin",
@@ -95,11 +116,12 @@ def create_app(
         app.include_router(router)
     _refuse_clearly(app)
     _describe(app, service)
-    _surround(app, service, shared)
+    app.state.tracer = tracer
+    _surround(app, service, keys, shared)
     return app
 
 
-def _surround(app: FastAPI, service: Service, shared: Shared) -> None:
+def _surround(app: FastAPI, service: Service, keys: KeyCheck, shared: Shared) -> None:
     """Put around the routes what every request passes; what is added last stands outermost."""
     settings = service.settings
     routes = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
@@ -108,17 +130,19 @@ def _surround(app: FastAPI, service: Service, shared: Shared) -> None:
     app.add_middleware(Direct, routes=routes)
     app.add_middleware(
         Gate,
-        keys=KeyCheck(
-            service.database.access,
-            believed_seconds=settings.access.key_cache_seconds,
-            outage_seconds=settings.access.key_outage_seconds,
-        ),
+        keys=keys,
         limits=RateLimits(shared.limiter, settings.access, waits=shared.is_remote),
         settings=settings,
         refusals=service.audit,
     )
     allow_browsers(app, settings.access)
-    app.add_middleware(Requests, metrics=service.metrics, log=make_log(), log_requests=settings.log_requests)
+    app.add_middleware(
+        Requests,
+        metrics=service.metrics,
+        log=make_log(),
+        log_requests=settings.log_requests,
+        tracer=app.state.tracer,
+    )
 
 
 def _describe(app: FastAPI, service: Service) -> None:

@@ -70,6 +70,17 @@ def examples_for(catalogue: Catalogue, users: Vocabulary) -> Examples:
         ("PUT", "/v1/users/{user_id}"): {
             "user": Example("Attributes of a user", "/v1/users/new-user", {"age": 34, "city": "Hangzhou"})
         },
+        ("PUT", "/v1/experiments/{name}"): {
+            "diversity": Example(
+                "Half of the users get more variety",
+                "/v1/experiments/more-variety",
+                {
+                    "arms": {"as-before": {"share": 0.5}, "varied": {"share": 0.5, "diversity": 0.3}},
+                    "control": "as-before",
+                    "metric": "ctr",
+                },
+            )
+        },
         ("POST", "/v1/receipts/verify"): {
             "receipt": Example(
                 "Is this receipt ours, and unchanged?",

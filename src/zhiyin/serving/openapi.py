@@ -24,6 +24,7 @@ _SAID: Mapping[str, str] = {
     "not-found": "There is no route /v1/recomend.",
     "unknown-item": "The catalogue does not hold the item 'B00X'.",
     "unknown-bundle": "The store holds no bundle 5910b1c16023.",
+    "unknown-experiment": "There is no experiment 'tea-first'.",
     "unknown-user": "Nobody has the user id 'ann'; there was nothing to remove.",
     "method-not-allowed": "/v1/recommend does not take GET.",
     "too-large": "The body has more than 8000000 bytes.",
@@ -59,6 +60,10 @@ ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/receipts/verify"): (*_WITH_BODY, "invalid-request", "internal-error", "store-unavailable"),
     ("GET", "/v1/bundles"): _READ,
     ("POST", "/v1/bundles/{version}/activate"): ("unknown-bundle", *_WRITTEN),
+    ("GET", "/v1/experiments"): _READ,
+    ("PUT", "/v1/experiments/{name}"): (*_WITH_BODY, *_WRITTEN),
+    ("GET", "/v1/experiments/{name}"): ("unknown-experiment", *_WRITTEN),
+    ("DELETE", "/v1/experiments/{name}"): ("unknown-experiment", *_WRITTEN),
     ("GET", "/v1/audit"): ("internal-error", "store-unavailable"),
     ("GET", "/readyz"): ("store-unavailable", "internal-error", "stopping"),
 }

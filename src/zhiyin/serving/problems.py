@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from zhiyin.domain.errors import (
+    ConfigError,
     RequestError,
     ShapeMismatch,
     StoreError,
     UnknownBundle,
+    UnknownExperiment,
     UnknownItem,
     UnknownUser,
     ZhiyinError,
@@ -31,6 +33,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "not-found": (404, "There is no such route"),
     "unknown-item": (404, "The catalogue does not hold this item"),
     "unknown-bundle": (404, "The store does not hold this bundle"),
+    "unknown-experiment": (404, "There is no such experiment"),
     "unknown-user": (404, "Nobody has this user id"),
     "method-not-allowed": (405, "The route does not take this method"),
     "request-timeout": (408, "The body did not arrive in time"),
@@ -154,9 +157,10 @@ _KINDS: tuple[tuple[tuple[type[ZhiyinError], ...], str], ...] = (
     ((UnknownItem,), "unknown-item"),
     ((UnknownUser,), "unknown-user"),
     ((UnknownBundle,), "unknown-bundle"),
+    ((UnknownExperiment,), "unknown-experiment"),
     ((StoreError,), "store-unavailable"),
     ((ShapeMismatch,), "internal-error"),
-    ((RequestError,), "invalid-request"),
+    ((RequestError, ConfigError), "invalid-request"),
 )
 
 

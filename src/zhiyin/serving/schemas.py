@@ -449,6 +449,44 @@ class ActivatedOut(BaseModel):
     serving: str
 
 
+ExperimentIn = Annotated[
+    dict[Name, Any],
+    Field(max_length=20),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "Arms, control, metric, guard rails: as docs/guide/experiments.md describes them.",
+            "properties": {"arms": {"type": "object"}, "control": {"type": "string"}},
+            "required": ["arms", "control"],
+        }
+    ),
+]
+
+
+class ExperimentOut(BaseModel):
+    """One experiment."""
+
+    is_over: bool
+    trial: dict[str, Any]
+    """What was asked for."""
+    buckets: list[list[int]]
+    """Ranges of the 10,000 buckets of users that it holds."""
+    stopped: int | None
+    """UTC seconds when somebody stopped it."""
+
+
+class ExperimentsOut(BaseModel):
+    """The experiments of the tenant."""
+
+    experiments: list[ExperimentOut]
+
+
+class ExperimentReportOut(BaseModel):
+    """What an experiment has shown so far."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class HealthOut(BaseModel):
     """The process is alive."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +23,7 @@ from zhiyin.serving.border import Border
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
-from zhiyin.serving.tenant_state import TenantState
+from zhiyin.serving.tenant_state import ArmCounts, TenantState
 from zhiyin.stores.events import DEFAULT_TENANT, Database
 
 _LOOK_AGAIN_SECONDS = 2.0
@@ -131,6 +132,9 @@ class Service:
         for engine in self._engines.values():
             engine.close_lives()
 
+    def _swapped(self, tenant: str, succeeded: bool) -> None:
+        self.metrics.count_swap(tenant, succeeded=succeeded)
+
     def _open_all(self, bundle: str | Path | Pipeline | None) -> None:
         try:
             tenants = set(self.database.tenants())
@@ -162,12 +166,21 @@ class Service:
                 impression_capacity=self.settings.answers.impression_capacity,
                 is_shared=self.database.is_shared,
                 observe=self.metrics.observe_stage,
+                swapped=partial(self._swapped, tenant),
                 rename=self.border.people if self.border.renames else as_they_are,
             ),
         )
         self._engines[tenant] = engine
         self.metrics.watch_tenant(tenant, lambda: _state_of(engine))
+        self.metrics.engines.add_clicks(lambda: _clicks_of(engine))
         return engine
+
+
+def _clicks_of(engine: LiveEngine) -> list[ArmCounts]:
+    return [
+        ArmCounts(experiment, arm, counts.slates, counts.clicks, counts.conversions)
+        for (experiment, arm), counts in engine.clicks.outcomes().items()
+    ]
 
 
 def _state_of(engine: LiveEngine) -> TenantState:

@@ -95,6 +95,10 @@ class ServingSettings(Config):
     """How long a stopping service lets running requests finish."""
     log_requests: bool = True
     """Whether every request writes one line of JSON to the standard error stream."""
+    alerts: str | None = None
+    """TOML file with rules of alerts and a webhook; without it the usual rules, told on /metrics alone."""
+    learn_every_minutes: NonNegativeFloat = 0.0
+    """How often the service learns a new bundle from its own log, in a thread; 0: `zhiyin loop` does."""
     answers: AnswerSettings = AnswerSettings()
     """Batches, queues and time budgets."""
     sharing: SharingSettings = SharingSettings()

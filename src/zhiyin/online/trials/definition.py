@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from zhiyin.contracts import Config, Probability
-from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.errors import ConfigError, UnknownExperiment
 from zhiyin.evaluation.live.question import GuardRail, MeasuringSettings, Question, SuccessMetric
 from zhiyin.stores.records import StoredDocument
 
@@ -189,8 +189,8 @@ def read_started(document: StoredDocument) -> StartedTrial | None:
         ) from None
 
 
-def unknown_trial(name: str, known: list[str]) -> ConfigError:
+def unknown_trial(name: str, known: list[str]) -> UnknownExperiment:
     """The error for an experiment that is not there."""
-    return ConfigError(
+    return UnknownExperiment(
         f"There is no experiment '{name}'.", possible=f"Experiments: {', '.join(known) or 'none'}."
     )

@@ -14,7 +14,6 @@ from zhiyin.online.engine import LiveEngine
 from zhiyin.serving.access.rates import RateLimits
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.service import Service
-from zhiyin.stores.events import DEFAULT_TENANT
 
 T = TypeVar("T")
 
@@ -27,7 +26,7 @@ def service_of(request: Request) -> Service:
 
 def tenant_of(request: Request) -> str:
     """Return whose data the request may see; the gate has decided that."""
-    return str(request.scope.get("state", {}).get("tenant", DEFAULT_TENANT))
+    return str(request.scope["state"]["tenant"])
 
 
 def principal_of(request: Request) -> Principal:

@@ -96,8 +96,9 @@ async def delete_user(request: Request, user_id: UserId) -> Response:
     engine, service = await engine_of(request), service_of(request)
     async with service.audit.noting(_deed(request, "user.erase", user_id)):
         erasure = await durable(engine.intake.delete_user(person_of(request, user_id)))
-    receipts = service.border.receipts(tenant_of(request))
-    return json_response(receipts.issue(user_id, erasure.erased, erasure.position).document())
+        receipts = service.border.receipts(tenant_of(request))
+        receipt = receipts.issue(user_id, erasure.erased, erasure.position)
+    return json_response(receipt.document())
 
 
 @router.post(
