@@ -162,6 +162,16 @@ def test_a_failing_round_is_told_and_the_next_one_waits_longer(store, monkeypatc
     assert [round(seconds, -1) for seconds in waits] == [120, 240, 300, 300]
 
 
+def test_a_loop_that_finds_another_one_at_work_tries_again_at_its_usual_time(store, monkeypatch):
+    told, waits = [], []
+    stop = threading.Event()
+    monkeypatch.setattr(stop, "wait", lambda seconds: (waits.append(seconds), stop.set()))
+    with Lease(store, 5.0):
+        LearningLoop(store, LoopConfig(every_minutes=1.0), listen=told.append).run(stop)
+    assert [step.name for step in told] == ["wait"]
+    assert waits == [pytest.approx(60, abs=5)]
+
+
 def test_two_loops_do_not_work_at_once(store):
     with Lease(store, 5.0), pytest.raises(LeaseHeld, match="Another loop"), Lease(store, 5.0):
         pass

@@ -105,6 +105,8 @@ class LearningLoop:
             try:
                 self.round(stop)
                 n_failures = 0
+            except LeaseHeld as error:
+                self._tell([], Step("wait", " ".join(str(error).split()), time.monotonic() - started))
             except Exception as error:
                 n_failures += 1
                 if not isinstance(error, ZhiyinError):
