@@ -20,7 +20,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from zhiyin.contracts import CandidateSource, ComponentState, TrainingData
-from zhiyin.domain import PAD, Candidates, FloatArray, Histories, IndexArray, Queries
+from zhiyin.domain import PAD, Barred, Candidates, FloatArray, Histories, IndexArray, Queries
 from zhiyin.domain.errors import ConfigError, NotFitted, ZhiyinError
 from zhiyin.testing.worlds import World, arrival, checkerboard, single_item
 
@@ -107,6 +107,36 @@ class CandidateSourceContract:
             width = min(best.shape[1], scores.shape[1])
             expected = np.where(proposed.is_item[:, :width], best[:, :width], np.float32(np.nan))
             self.assert_close(scores[:, :width], expected)
+
+    def test_what_is_barred_is_not_proposed_and_nothing_better_is_left_out(self) -> None:
+        """The best of the rest, whether an item is barred for everybody or for one query."""
+        world, source = checkerboard(), self.fitted()
+        n_queries, n_items = world.right.shape
+        scores = source.score_all(world.queries)
+        few = np.arange(n_items) % 9 > 0
+        for for_all in (None, np.arange(n_items) % 3 == 0, few, np.ones(n_items, dtype=np.bool_)):
+            row, item = np.divmod(np.arange(0, n_queries * n_items, 5), n_items)
+            barred = Barred(n_queries, n_items, for_all, row, item)
+            opinion = source.ask(world.queries)
+            found = opinion.best(6, barred)
+            assert not barred.holds(found).any(), "proposed what is barred"
+            assert ((found >= 0).sum(axis=1) <= 6).all(), "proposed more than was asked for"
+            best = -np.sort(-np.where(barred.dense(), np.float32(np.nan), scores), axis=1)[:, :6]
+            padded = np.pad(found, ((0, 0), (0, 6)), constant_values=PAD)
+            self.assert_close(-np.sort(-opinion.at(padded), axis=1)[:, :6], best)
+
+    def test_an_opinion_answers_for_any_item(self) -> None:
+        """What `ask` holds says of every item what `score_all` says, before and after it named the best."""
+        world, source = checkerboard(), self.fitted()
+        n_queries, n_items = world.right.shape
+        asked = _every_item(world.queries, n_items + 2)
+        asked[:, 0] = PAD
+        opinion = source.ask(world.queries)
+        nothing = np.full((n_queries, 1), np.nan, dtype=np.float32)
+        expected = np.hstack([nothing, source.score_all(world.queries)[:, 1:], nothing, nothing])
+        self.assert_close(opinion.at(asked), expected)
+        opinion.best(3, Barred(n_queries, n_items, None, np.arange(n_queries), np.zeros(n_queries, int)))
+        self.assert_close(opinion.at(asked), expected)
 
     def test_asked_twice_it_answers_the_same(self) -> None:
         """Answering leaves no trace."""
