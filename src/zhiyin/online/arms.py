@@ -108,7 +108,7 @@ class Arms:
         both = team_draft(slates[0], slates[1], n, self._rng)
         by_number = list(items.values())
         chosen = tuple(
-            replace(by_number[place], rank=rank)
+            by_number[place]._replace(rank=rank)
             for rank, place in enumerate(both.item_index.tolist(), start=1)
         )
         experiment = arms[0].experiment

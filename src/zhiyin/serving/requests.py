@@ -6,6 +6,7 @@ import os
 import re
 import time
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from typing import Any
 
 import structlog
@@ -102,6 +103,18 @@ class Requests:
             self._log.info("request", method=method, route=route, status=status, ms=ms, **line)
 
 
+_process = os.urandom(5).hex()
+_numbers = count()
+
+
+def _new_id() -> str:
+    """Return an id that no other request has: of this process, and a number.
+
+    Asking the system for chance each time would cost more than all the rest around a request.
+    """
+    return f"{_process}{next(_numbers):06x}"
+
+
 class _Running:
     """One request that is being answered."""
 
@@ -109,7 +122,7 @@ class _Running:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.start = time.perf_counter()
-        self.request_id = _given_id(scope) or os.urandom(8).hex()
+        self.request_id = _given_id(scope) or _new_id()
         self.status = 0
         self.span: RequestSpan | None = None
         self._send = send

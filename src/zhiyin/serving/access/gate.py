@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -201,6 +202,7 @@ def _is_local(scope: Scope, sent: _Sent) -> bool:
     return is_loopback(client[0]) and _is_local_name(sent.host.decode("latin-1"))
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Tell whether an address, or the name localhost, is this machine itself."""
     try:
