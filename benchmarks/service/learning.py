@@ -40,7 +40,11 @@ from zhiyin.pipeline.settings import PipelineConfig
 RUNS = ("amazon-beauty:fast", "movielens-1m:fast", "amazon-beauty:hybrid")
 DATA = Path(os.environ.get("ZHIYIN_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BEFORE, N_PERIODS, PORTIONS = 0.6, 8, 5
-FEW_EPOCHS = {"sources.sequence.training.max_epochs": "4", "sources.sequence.training.max_minutes": "2"}
+FEW_EPOCHS = {
+    "sources.sequence.training.max_epochs": "10",
+    "sources.sequence.training.patience": "10",  # validation on the newest events dips before it rises
+    "sources.sequence.training.max_minutes": "2",
+}
 HEAD = (
     "| period | "
     + " | ".join(("frozen", "frozen, counting", "refreshed", "refreshed, counting", "full"))

@@ -90,6 +90,22 @@ def test_it_learns_a_new_habit_and_keeps_the_old_ones(world, trained):
     np.testing.assert_array_equal(trained.score_all(world.queries), before)
 
 
+def test_what_validation_likes_less_than_before_is_dropped(world, trained):
+    """People who take anything at all teach nothing: the old weights stay."""
+    random = np.random.default_rng(2)
+    old = world.training.dataset.histories
+    noise = Histories.of_items([random.integers(0, 12, 6) for _ in range(80)])
+    is_new = np.append(np.zeros(old.n_events, dtype=np.bool_), np.ones(noise.n_events, dtype=np.bool_))
+    both = old.followed_by(noise)
+    users = type(world.training.dataset.users)([f"u{n}" for n in range(len(both))])
+    dataset = replace(world.training.dataset, histories=both, users=users)
+    growth = Growth(is_new, Continuing(epochs=2, learning_rate_share=3.0, replay_share=0.0))
+    refreshed = trained.refreshed(replace(world.training, dataset=dataset), growth)
+    np.testing.assert_array_equal(refreshed.score_all(world.queries), trained.score_all(world.queries))
+    unguarded = trained.refreshed(replace(world.training, dataset=dataset, validation=None), growth)
+    assert not np.allclose(unguarded.score_all(world.queries), trained.score_all(world.queries))
+
+
 def test_the_same_data_and_seed_give_the_same_source(world, trained):
     dataset = world.training.dataset
     is_new = np.arange(dataset.n_interactions) % 5 == 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.domain import BoolArray, FloatArray, Histories, LongArray
@@ -35,7 +37,8 @@ def continue_sequence(
     """Train further from the weights that are there.
 
     An item that arrived since begins with the vector it was served by, made of its text; one that nobody
-    has touched yet gets such a vector again at the end.
+    has touched yet gets such a vector again at the end. When validation likes no epoch better than what was
+    there, everything stays as it was.
 
     Args:
         config: Of the source.
@@ -74,7 +77,12 @@ def continue_sequence(
         learner = learner_of(going_on, items, network, training.dataset.item_counts)
     learner.to(fabric.device)
     plan = training_plan(going_on, training, name, learner, windows)
+    before = None if plan.quality is None else _quality_of(learner, plan.quality)
     curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
+    best = None if curve.best is None else curve.best.validation
+    if before is not None and best is not None and best < before:
+        training.progress.say(f"{name}: NDCG@10 {best:.4f} at best, {before:.4f} before; it stays as it was")
+        return trained
     facts: dict[str, Any] = {
         **trained.facts,
         "learning_curve": curve.facts(),
@@ -86,6 +94,13 @@ def continue_sequence(
     learner = learner.cpu().eval()
     vectors, arrivals = finished(trained.shape, learner, whitening, texts, is_touched)
     return TrainedSequence(trained.shape, learner.network, vectors, arrivals, facts)
+
+
+def _quality_of(learner: nn.Module, quality: Callable[[], float]) -> float:
+    """Return the validation metric of the weights as they stand before the first step."""
+    learner.eval()
+    with torch.inference_mode():
+        return quality()
 
 
 def taken_apart(
