@@ -1,6 +1,6 @@
 """A bundle of the recipe `hybrid` with a million items, made up: its shape is right, its advice is worthless.
 
-    python benchmarks/service/large_bundle.py OUT [--items 1000000] [--users 200000] [--seed 0]
+    python benchmarks/service/large_bundle.py OUT [--items 1000000] [--users 200000] [--candidates 200]
 
 Nothing is trained. The item graph has about 30 edges an item, heads and tails drawn by popularity within
 topics; the sequence transformer has random weights and item vectors in clusters; text vectors are topics plus
@@ -31,6 +31,7 @@ from zhiyin.pipeline.bundle import save_bundle
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.sources.item_graph.absorbing import RecentEdges
 from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
@@ -149,9 +150,9 @@ def sequence_state(made: MadeUp) -> ComponentState:
     return ComponentState(state.arrays, {**state.facts, "has_learned": True})
 
 
-def assembled(made: MadeUp) -> Pipeline:
+def assembled(made: MadeUp, config: PipelineConfig) -> Pipeline:
     """Put the parts together by restoring every source from a state."""
-    pipeline = Pipeline(recipe("hybrid"))
+    pipeline = Pipeline(config)
     sources = {source.name: source for source in pipeline.sources}
     catalogue = made.catalogue()
     words = LexicalIndex(catalogue)
@@ -177,10 +178,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=200_000)
+    parser.add_argument("--candidates", type=int, default=200, help="proposals of each source")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start = time.perf_counter()
-    pipeline = assembled(MadeUp(options.items, options.users, options.seed))
+    made = MadeUp(options.items, options.users, options.seed)
+    pipeline = assembled(made, recipe("hybrid", {"merge.n_candidates": str(options.candidates)}))
     save_bundle(pipeline, options.out, facts={"dataset": "made up", "protocol": "none", "seed": options.seed})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
