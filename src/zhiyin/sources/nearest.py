@@ -19,7 +19,7 @@ from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.stores.vectors.usearch import UsearchIndex
 
 _CONFIG = UsearchConfig(connectivity=16, expansion_add=64, expansion_search=64, dtype="i8")
-"""Found 98 % of the 200 nearest of 60,000 vectors in 0.08 ms; as many as are asked for are looked at anyway."""
+"""Found 98 % of the 200 nearest of 60,000 vectors in 0.08 ms; at least as many as asked for are looked at."""
 _FEW_ALLOWED = 0.05
 """Where a smaller share of the catalogue may be shown, exactly that share is compared one and all."""
 _SPARE = 1.2
