@@ -246,3 +246,19 @@ def test_events_after_the_position_are_left_for_the_service(store, new_walks):
     changes = store.changes_after(active(store).position)
     assert changes.events["user_id"].to_list() == ["u0"]
     assert done.version == active(store).version
+
+
+def test_a_round_on_postgresql(postgres_url, bundle, new_walks):
+    """The same on a store that several processes share."""
+    database = open_database(postgres_url)
+    try:
+        shared = database.store("loop-on-postgresql")
+        publish(shared, bundle, activate=True)
+        shared.append_events(new_walks(150, step=3, seed=1)).result()
+        done = LearningLoop(shared, QUICK).round()
+        assert done.decision is Decision.LIVE
+        assert active(shared).version == done.version
+        assert rollback(shared) != done.version
+        assert not shared.documents(KIND)
+    finally:
+        database.close()
