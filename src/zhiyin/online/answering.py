@@ -82,7 +82,7 @@ class Answering:
             with self._stage("explain"):
                 named = [tuple(items) for items in pipeline.explain(queries, slates)]
         else:
-            named = _named(pipeline, slates)
+            named = self._named(slates)
         shown = []
         for row, (request, (who, unknown)) in enumerate(zip(asked, known, strict=True)):
             items = named[row][: request.wanted.n]
@@ -105,7 +105,7 @@ class Answering:
         wishes = self._wishes(pipeline, asked.wanted)
         with self._stage("rank"):
             slate = pipeline.similar(np.array([index], dtype=np.int32), asked.wanted.n, wishes)
-        answer = Answer(_named(pipeline, slate)[0], self._bundle)
+        answer = Answer(self._named(slate)[0], self._bundle)
         return self._shown("similar", None, answer, slate, 0, asked.request_id)
 
     def search(self, asked: AskedSearch) -> Shown:
@@ -126,7 +126,7 @@ class Answering:
         if known is not None:
             with self._stage("rank"):
                 slate = _for_user(pipeline, _queries([known], [wanted.context]), slate, wanted.n)
-        answer = Answer(_named(pipeline, slate)[0], self._bundle, None if known is None else known.is_known)
+        answer = Answer(self._named(slate)[0], self._bundle, None if known is None else known.is_known)
         return self._shown("search", asked.user_id, answer, slate, 0, asked.request_id)
 
     def _known(self, who: str | Sequence[Past]) -> tuple[Known, tuple[str, ...]]:
@@ -175,6 +175,17 @@ class Answering:
             answer, Impression(request_id, user_id, now, route, self._bundle, item_ids, propensities)
         )
 
+    def _named(self, slates: Candidates) -> list[tuple[Recommendation, ...]]:
+        """Name the items of B slates; padding stands at the end of a slate."""
+        item_ids = self._histories.item_ids(slates.item_index[slates.is_item].tolist())
+        scores = slates.column(SCORE)[slates.is_item].tolist()
+        named, start = [], 0
+        for n in slates.is_item.sum(axis=1).tolist():
+            places = zip(range(1, n + 1), item_ids[start : start + n], scores[start : start + n], strict=True)
+            named.append(tuple([Recommendation(item_id, rank, score) for rank, item_id, score in places]))
+            start += n
+        return named
+
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -192,21 +203,6 @@ def _queries(known: Sequence[Known], contexts: Sequence[Mapping[str, Any]]) -> Q
         np.full(len(known), int(time.time()), dtype=np.int64),
         {name: np.array([context.get(name) for context in contexts], dtype=object) for name in names},
     )
-
-
-def _named(pipeline: Pipeline, slates: Candidates) -> list[tuple[Recommendation, ...]]:
-    """Name the items of B slates; padding stands at the end of a slate."""
-    n_items = slates.is_item.sum(axis=1).tolist()
-    item_ids = pipeline.catalogue_or_raise().items.ids.gather(slates.item_index[slates.is_item]).to_list()
-    scores = slates.column(SCORE)[slates.is_item].tolist()
-    named, start = [], 0
-    for n in n_items:
-        places = zip(item_ids[start : start + n], scores[start : start + n], strict=True)
-        named.append(
-            tuple([Recommendation(item_id, rank, score) for rank, (item_id, score) in enumerate(places, 1)])
-        )
-        start += n
-    return named
 
 
 def _for_user(pipeline: Pipeline, queries: Queries, found: Candidates, n: int) -> Candidates:

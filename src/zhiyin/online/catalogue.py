@@ -143,8 +143,10 @@ class LiveCatalogue:
         items_after = after.catalogue_or_raise().items
         deleted = items_after.indices([item.item_id for item in newest.values() if item.deleted])
         after.remove_items(deleted[deleted != PAD])
+        arrived = items_after.ids[len(catalogue) :].to_list()
+        self._histories.items_come(arrived)  # before anybody can be shown one
         self._pipeline = after
-        self._histories.items_arrived(items_after.ids[len(catalogue) :].to_list(), first_index=len(catalogue))
+        self._histories.items_arrived(arrived, first_index=len(catalogue))
 
     def _whole(self, item: StoredItem, catalogue: Catalogue) -> dict[str, Any]:
         """The full row of an item: what the catalogue says, changed by what was put."""

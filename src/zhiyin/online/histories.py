@@ -86,7 +86,8 @@ class LiveHistories:
         self._user_of_row = np.full(64, PAD, dtype=np.int64)
         self._n_new = 0
         self._described: set[str] = set()
-        self._index = {item_id: index for index, item_id in enumerate(item_ids)}
+        self._item_ids = list(item_ids)
+        self._index = {item_id: index for index, item_id in enumerate(self._item_ids)}
         # An unknown item number k stands in a history as -2 - k until it arrives.
         self._waiting: dict[str, int] = {}
         self._n_waited = 0
@@ -96,6 +97,11 @@ class LiveHistories:
     def item_index(self, item_id: str) -> int:
         """Return an item's index, -1 when the catalogue does not hold it."""
         return self._index.get(item_id, PAD)
+
+    def item_ids(self, item_index: Sequence[int]) -> list[str]:
+        """Return the ids of items of the catalogue."""
+        names = self._item_ids
+        return [names[index] for index in item_index]
 
     def is_user(self, user_id: str) -> bool:
         """Whether the bundle or an event since knows this user."""
@@ -170,6 +176,11 @@ class LiveHistories:
         is_known = whole.item_index[positions] != PAD
         steps = Steps.of_histories(whole, positions[is_known])
         return steps, recorded.where(~is_known)
+
+    def items_come(self, item_ids: Sequence[str]) -> None:
+        """Learn the ids of items that are about to be appended to the catalogue."""
+        with self._lock:
+            self._item_ids.extend(item_ids)
 
     def items_arrived(self, item_ids: Sequence[str], first_index: int) -> None:
         """Take in items that were appended to the catalogue; events that waited for them count now."""

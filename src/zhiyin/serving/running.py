@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from threadpoolctl import threadpool_limits
 
 from zhiyin.domain.errors import ConfigError, MissingExtra
 from zhiyin.serving.settings import ServingSettings
@@ -49,6 +52,7 @@ def serve(
 
     # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
     app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
+    _share_the_cores(settings.answers.math_threads)
     _spare_the_collector()
     config = uvicorn.Config(
         app,
@@ -83,6 +87,14 @@ def serve(
             f"The service cannot listen on {settings.host}:{settings.port}; another program may do so.",
             remedy="Choose another port:  --port 8001, or --port 0 for any free one.",
         ) from None
+
+
+def _share_the_cores(n_threads: int) -> None:
+    """Let one product of matrices use so many cores and no more; the event loop needs one too."""
+    threadpool_limits(n_threads)
+    torch = sys.modules.get("torch")  # there when a source of the bundle needs it, and only then
+    if torch is not None:
+        torch.set_num_threads(n_threads)
 
 
 def _spare_the_collector() -> None:

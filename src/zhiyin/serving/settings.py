@@ -58,8 +58,10 @@ class PrivacySettings(Config):
 class AnswerSettings(Config):
     """How recommendations are computed, and what happens when there is too little time."""
 
-    n_threads: PositiveInt = 2
+    n_threads: PositiveInt = 1
     """Batches of requests that are computed at the same time."""
+    math_threads: PositiveInt = 1
+    """Cores that one batch uses; more help where batches are large and cores idle."""
     max_batch: PositiveInt = 64
     """Requests that are computed together at most; nobody is held back to fill a batch."""
     max_waiting: PositiveInt = 256
