@@ -214,15 +214,16 @@ class Reader:
             sys.argv, running.serve = kept, kept_serve
         return int(status), out.getvalue()
 
-    def _serve(self, bundle: Any, *, store_url: str, host: str, port: int, **_: Any) -> None:
+    def _serve(self, bundle: Any, *, store_url: str, settings: ServingSettings, **_: Any) -> None:
         self.running.close()
-        service = create_app(bundle, store_url, ServingSettings(log_requests=False))
-        self.client = self.running.enter_context(TestClient(service, client=("127.0.0.1", 50000)))
-        self.address = f"{host}:{port}"
+        service = create_app(bundle, store_url, settings.model_copy(update={"log_requests": False}))
+        self.address = f"{settings.host}:{settings.port}"
+        client = TestClient(service, base_url=f"http://{self.address}", client=("127.0.0.1", 50000))
+        self.client = self.running.enter_context(client)
 
     def _curl(self, arguments: list[str]) -> tuple[int, str]:
         assert self.client is not None, "nothing is served yet on this page"
-        request = CurlLine.of(arguments)
+        request = CurlLine.of(arguments, self.folder)
         assert request.url.netloc == self.address
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         answer = self.client.request(request.method, path, content=request.body, headers=request.headers)
@@ -239,7 +240,7 @@ class CurlLine:
     body: bytes | None
 
     @classmethod
-    def of(cls, arguments: list[str]) -> "CurlLine":
+    def of(cls, arguments: list[str], folder: Path) -> "CurlLine":
         method, url, headers, body = "", "", {}, None
         rest = iter(arguments)
         for argument in rest:
@@ -251,6 +252,8 @@ class CurlLine:
             elif argument == "-d":
                 body = next(rest).encode()
                 json.loads(body)
+            elif argument == "--data-binary":
+                body = (folder / next(rest).removeprefix("@")).read_bytes()
             elif argument != "-s":
                 assert "://" in argument, f"what is {argument} in a curl line?"
                 url = argument

@@ -166,11 +166,25 @@ def test_every_route(service: FastAPI) -> None:
 
 
 def test_every_field_that_can_be_asked_for() -> None:
-    asked = (schemas.RecommendIn, schemas.SimilarIn, schemas.SearchIn, schemas.EventIn, schemas.EventsIn)
-    page = text_of("serving.md")
-    for model in (*asked, schemas.SlateOut, schemas.RecommendationOut):
-        for name in model.model_fields:
-            assert re.search(rf"`{name}`|\"{name}\"", page), f"{model.__name__}.{name}"
+    shown = {
+        "recommending.md": (
+            *(schemas.RecommendIn, schemas.SimilarIn, schemas.SearchIn, schemas.PastIn, schemas.BoostIn),
+            *(schemas.SlateOut, schemas.RecommendationOut),
+        ),
+        "serving.md": (schemas.EventIn, schemas.EventsIn, schemas.BulkOut, schemas.VerifyIn),
+        "privacy.md": (schemas.ReceiptOut,),
+    }
+    for page, models in shown.items():
+        for model in models:
+            for name in model.model_fields:
+                assert re.search(rf"`{name}`|\"{name}\"", text_of(page)), f"{page}: {model.__name__}.{name}"
+
+
+def test_every_way_to_be_degraded() -> None:
+    source = "\n".join(file.read_text("utf-8") for file in (ROOT / "src" / "zhiyin" / "online").glob("*.py"))
+    words = set(re.findall(r'degraded="(\w+)"', source))
+    assert len(words) >= 3
+    assert not missing(words, text_of("recommending.md"))
 
 
 def test_every_condition_of_filters() -> None:
@@ -179,7 +193,7 @@ def test_every_condition_of_filters() -> None:
         re.findall(r"\"(at_\w+|above|below|in|contains|starts_with|known|equals|any|all|not)\"", source)
     )
     assert len(words) == 12
-    assert not missing(words, text_of("serving.md"))
+    assert not missing(words, text_of("recommending.md"))
 
 
 def test_every_command_and_option_is_shown_in_use_or_listed() -> None:

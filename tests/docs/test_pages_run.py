@@ -20,6 +20,8 @@ NOT_RUN = {
     "docs/guide/first-steps.md": 2,  # make; pip
     "docs/guide/privacy.md": 1,  # a key that only the reader has
     "docs/guide/public-data.md": 2,  # downloads
+    "docs/guide/serving.md": 1,  # a version that only the reader has
+    "docs/guide/stores.md": 1,  # programs of SQLite and PostgreSQL
     "docs/guide/streams.md": 2,  # a Redis server
     "docs/guide/deployment.md": 5,  # a service that listens; podman; a cluster
     "docs/guide/texts-and-encoders.md": 1,  # training with language models

@@ -43,7 +43,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "rate-limited": (429, "The key asks too often"),
     "headers-too-large": (431, "The headers are too long or too many"),
     "internal-error": (500, "The service failed"),
-    "store-unavailable": (503, "The store cannot be written to"),
+    "store-unavailable": (503, "The store cannot be used"),
     "overloaded": (503, "Too many requests are waiting"),
     "no-bundle": (503, "The tenant has no bundle yet"),
     "stopping": (503, "The service is stopping"),

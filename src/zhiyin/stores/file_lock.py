@@ -51,6 +51,7 @@ def _lock(path: Path) -> IO[bytes] | None:
         lock.close()
         raise StoreError(
             f"The store {path} is locked: another service is using it.",
-            remedy="Stop the other one, or name another file. Services that share a store need PostgreSQL.",
+            remedy="Stop the other one, or name another file. What commands do, a running service does over"
+            " HTTP: see its /docs. Services that share a store need PostgreSQL.",
         ) from None
     return lock

@@ -61,7 +61,7 @@ class PageHinkley:
         """Go on from what `facts` returned, or start anew from nothing."""
         return cls(
             config.quality_allowance,
-            config.quality_alarm,
+            config.quality_alert,
             float(facts.get("mean", 0.0)),
             int(facts.get("n_rounds", 0)),
             float(facts.get("sunk", 0.0)),

@@ -53,8 +53,8 @@ class DriftConfig(Config):
     """Events on either side below which distributions are not compared."""
     quality_allowance: NonNegativeFloat = 0.5
     """Page–Hinkley: standard errors by which quality may lie below its mean without counting."""
-    quality_alarm: PositiveFloat = 5.0
-    """Page–Hinkley: summed standard errors below the mean that raise the alarm."""
+    quality_alert: PositiveFloat = 5.0
+    """Page–Hinkley: summed standard errors below the mean that raise the alert."""
 
 
 class LoopConfig(Config):
