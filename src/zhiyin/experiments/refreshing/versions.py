@@ -80,15 +80,33 @@ def rollback(store: EventStore, to: str | None = None) -> str:
         to = bundles[current - 1].version
     if to not in {bundle.version for bundle in store.bundles()}:
         raise StoreError(f"There is no version '{to}'.", possible=_listed(store.bundles()))
-    store.put_document(_PIN_KIND, _PIN_NAME, {"version": to}).result()
+    _pin(store, to)
     store.activate_bundle(to).result()
     return to
+
+
+def pin_if_earlier(store: EventStore, version: str) -> bool:
+    """Keep a version that somebody is about to go back to: the loop publishes nothing until `release`.
+
+    Returns:
+        Whether it was stored before the version in use; others are not kept.
+    """
+    versions = [bundle.version for bundle in store.bundles()]
+    in_use = active(store)
+    if in_use is None or version not in versions[: versions.index(in_use.version)]:
+        return False
+    _pin(store, version)
+    return True
 
 
 def is_pinned(store: EventStore, version: str) -> bool:
     """Whether somebody went back to this version and has not released it since."""
     pins = (pin.body for pin in store.documents(_PIN_KIND) if pin.name == _PIN_NAME)
     return any(body is not None and body.get("version") == version for body in pins)
+
+
+def _pin(store: EventStore, version: str) -> None:
+    store.put_document(_PIN_KIND, _PIN_NAME, {"version": version}).result()
 
 
 def release(store: EventStore) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from zhiyin.experiments.refreshing.versions import pin_if_earlier
 from zhiyin.serving import schemas
 from zhiyin.serving.access.audit import Deed
 from zhiyin.serving.body import JsonRoute
@@ -46,10 +47,12 @@ async def list_bundles(request: Request) -> Response:
 async def activate_bundle(request: Request, version: Version) -> Response:
     """Serve another version, a newer one or one from before.
 
-    Requests under way are finished with the version they began with.
+    Requests under way are finished with the version they began with. After going back to an earlier version
+    the learning loop waits until a newer one is activated, or until it is released.
     """
     engine = await engine_of(request)
     deed = Deed.of(principal_of(request), "bundle.activate", version, request.state.request_id)
     async with service_of(request).audit.noting(deed):
+        await asyncio.to_thread(pin_if_earlier, engine.store, version)
         await durable(await asyncio.to_thread(engine.activate, version))
     return json_response({"serving": version})
