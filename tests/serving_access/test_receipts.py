@@ -21,7 +21,7 @@ from zhiyin.stores.records import Erased, StoredDocument
 SECRETS = Secrets(b"one secret of a service, long enough")
 TEA = Receipts(SECRETS, "tea", lambda: 1_800_000_000.5)
 ERASED = Erased(n_events=12, n_impressions=3, had_attributes=True, was_erased_before=False)
-RECEIPT = TEA.issue("ann@example.com", ERASED, 77)
+RECEIPT = TEA.sign("ann@example.com", ERASED, 77)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -44,10 +44,10 @@ def test_verifies_after_a_journey_as_json() -> None:
 
 def test_names_nobody() -> None:
     assert "ann" not in json.dumps(RECEIPT.document())
-    same = TEA.issue("ann@example.com", ERASED, 78)
+    same = TEA.sign("ann@example.com", ERASED, 78)
     assert same.person == RECEIPT.person
     assert same.receipt_id != RECEIPT.receipt_id
-    elsewhere = Receipts(SECRETS, "coffee").issue("ann@example.com", ERASED, 77)
+    elsewhere = Receipts(SECRETS, "coffee").sign("ann@example.com", ERASED, 77)
     assert elsewhere.person != RECEIPT.person
 
 
@@ -97,7 +97,7 @@ def test_survives_a_new_secret() -> None:
         Secrets(b"a new secret of the service", [b"one secret of a service, long enough"]), "tea"
     )
     assert renewed.verify(RECEIPT.document(), "ann@example.com").is_valid
-    assert renewed.issue("ann@example.com", ERASED, 1).key != RECEIPT.key
+    assert renewed.sign("ann@example.com", ERASED, 1).key != RECEIPT.key
 
 
 class Documents:
@@ -124,13 +124,13 @@ class Documents:
 def test_without_a_secret_one_is_made_once() -> None:
     store = Documents()
     first, again = open_secrets(PrivacySettings(), store), open_secrets(PrivacySettings(), store)
-    receipt = Receipts(first, "tea").issue("ann", ERASED, 1)
+    receipt = Receipts(first, "tea").sign("ann", ERASED, 1)
     assert Receipts(again, "tea").verify(receipt.document(), "ann").is_valid
     assert len(store.kept) == 1
     # A secret that is set later signs from then on; what was signed before still verifies.
     later = Receipts(open_secrets(PrivacySettings(secret=SecretStr("x" * 40)), store), "tea")
     assert later.verify(receipt.document(), "ann").is_valid
-    assert later.issue("ann", ERASED, 1).key != receipt.key
+    assert later.sign("ann", ERASED, 1).key != receipt.key
 
 
 def test_two_processes_that_make_one_at_once_verify_each_other() -> None:
@@ -140,7 +140,7 @@ def test_two_processes_that_make_one_at_once_verify_each_other() -> None:
     store.kept |= empty.kept  # and wrote a moment later
     empty.kept = store.kept
     for signer, verifier in ((one, other), (other, one)):
-        receipt = Receipts(signer, "tea").issue("ann", ERASED, 1)
+        receipt = Receipts(signer, "tea").sign("ann", ERASED, 1)
         assert Receipts(verifier, "tea").verify(receipt.document()).is_valid
     # From the next start on all take the same.
     started = [open_secrets(PrivacySettings(), store).name_of_current() for _ in range(2)]

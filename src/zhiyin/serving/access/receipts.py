@@ -69,7 +69,7 @@ class Verified:
     """What came out of a verification.
 
     Attributes:
-        is_valid: Whether this service issued the receipt and nothing in it was changed.
+        is_valid: Whether this service made the receipt and nothing in it was changed.
         reason: Why not; empty where it is valid.
     """
 
@@ -78,7 +78,7 @@ class Verified:
 
 
 class Receipts:
-    """Issues and verifies the receipts of one tenant.
+    """Makes and verifies the receipts of one tenant.
 
     Args:
         secrets: The secret of the service.
@@ -91,7 +91,7 @@ class Receipts:
         self._tenant = tenant
         self._clock = clock
 
-    def issue(self, user_id: str, erased: Erased, position: int) -> Receipt:
+    def sign(self, user_id: str, erased: Erased, position: int) -> Receipt:
         """Make the receipt of an erasure that is durable.
 
         Args:

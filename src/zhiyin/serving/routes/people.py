@@ -97,7 +97,7 @@ async def delete_user(request: Request, user_id: UserId) -> Response:
     async with service.audit.noting(_deed(request, "user.erase", user_id)):
         erasure = await durable(engine.intake.delete_user(person_of(request, user_id)))
         receipts = service.border.receipts(tenant_of(request))
-        receipt = receipts.issue(user_id, erasure.erased, erasure.position)
+        receipt = receipts.sign(user_id, erasure.erased, erasure.position)
     return json_response(receipt.document())
 
 
@@ -107,7 +107,7 @@ async def delete_user(request: Request, user_id: UserId) -> Response:
     response_description="Whether the receipt is this service's own and unchanged.",
 )
 async def verify_receipt(request: Request, body: schemas.VerifyIn) -> Response:
-    """Tell whether a receipt of erasure was issued by this service, is unchanged, and is about somebody."""
+    """Tell whether a receipt of erasure was made by this service, is unchanged, and is about somebody."""
     receipts = service_of(request).border.receipts(tenant_of(request))
     verified = receipts.verify(body.receipt, body.user_id)
     document: dict[str, Any] = {"is_valid": verified.is_valid}
