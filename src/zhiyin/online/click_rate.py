@@ -148,6 +148,27 @@ class ClickRate:
                     self._count(slate, is_conversion=kind in self._conversions)
                     return
 
+    def all_happened(
+        self,
+        user_ids: Sequence[str],
+        item_ids: Sequence[str],
+        kinds: Sequence[str],
+        timestamps: Sequence[float],
+    ) -> None:
+        """Count events of the log, as `happened` counts one; users without a slate cost next to nothing.
+
+        Args:
+            user_ids: (T,) whose.
+            item_ids: (T,) on which items.
+            kinds: (T,) their kinds.
+            timestamps: (T,) UTC seconds.
+        """
+        shown = self._of_user
+        if not shown:
+            return
+        for place in [place for place, user_id in enumerate(user_ids) if user_id in shown]:
+            self.happened(user_ids[place], item_ids[place], kinds[place], timestamps[place])
+
     def forget(self, user_id: str) -> None:
         """Remember nothing about a user who is erased; the counts tell nothing about anybody."""
         with self._lock:

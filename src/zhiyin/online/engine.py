@@ -25,8 +25,9 @@ from zhiyin.online.live import Live, Renamed, as_they_are, unobserved
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.unknown import unknown_bundle
 from zhiyin.online.versions import IN_MEMORY, Loaded, load_version
+from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.events import EventStore
-from zhiyin.stores.records import Changes, Event, StoredDocument
+from zhiyin.stores.records import Changes, StoredDocument
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _COUNT_ANEW_SECONDS = 60.0
 """Shortest time between two times that counts are built anew because somebody was erased."""
+_OF_A_CLICK = ("user_id", "item_id", "event", "timestamp")
 _READ_THE_LOG_EVERY = 1.0
 """Seconds; bounds how long a process that nobody asks, or whose heads are wrong, stays behind."""
 
@@ -253,8 +255,8 @@ class LiveEngine:
             self._swapping.submit(self._swap, changes.bundle, Future())
         for user_id in changes.forgotten:
             self._user_left(user_id)
-        for event in changes.events.iter_rows(named=True):
-            self.clicks.happened(event["user_id"], event["item_id"], event["event"], event["timestamp"])
+        events = changes.events
+        self.clicks.all_happened(*(events[name].to_list() for name in _OF_A_CLICK))
         self.take_documents(changes.documents)
 
     def _swap(self, version: str, result: Future[str], *, anew: bool = False) -> None:
@@ -291,9 +293,8 @@ class LiveEngine:
         self.following.drop(live)
         live.close()
 
-    def _events_came(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self.clicks.happened(event.user_id, event.item_id, event.kind, event.timestamp)
+    def _events_came(self, events: EventColumns) -> None:
+        self.clicks.all_happened(events.user_ids, events.item_ids, events.kinds, events.timestamps)
 
     def _user_left(self, user_id: str) -> None:
         self.clicks.forget(user_id)

@@ -13,6 +13,7 @@ from zhiyin.contracts.updating import REACH, Steps
 from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, LongArray, Vocabulary
 from zhiyin.online.growing import GrowingHistories
 from zhiyin.online.kinds import EventKinds
+from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.records import Event
 
 NOTHING = Histories.empty(1)
@@ -103,6 +104,11 @@ class LiveHistories:
         names = self._item_ids
         return [names[index] for index in item_index]
 
+    def unknown_items(self, item_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the distinct ids that the catalogue does not hold, in the order given."""
+        index = self._index
+        return tuple(dict.fromkeys([item_id for item_id in item_ids if item_id not in index]))
+
     def is_user(self, user_id: str) -> bool:
         """Whether the bundle or an event since knows this user."""
         with self._lock:
@@ -127,16 +133,22 @@ class LiveHistories:
 
     def record(self, events: Sequence[Event]) -> Recorded:
         """Append accepted events."""
+        columns = EventColumns.of(events)
+        kind_of = {kind: self.kinds.index(kind) for kind in set(columns.kinds)}
+        kinds = np.array([kind_of[kind] for kind in columns.kinds], dtype=np.int16)
+        timestamps = np.array(columns.timestamps, dtype=np.int64)
+        values = np.array(columns.values, dtype=np.float32)  # None becomes NaN
         with self._lock:
-            rows = np.array([self._row_of(event.user_id) for event in events], dtype=np.int64)
-            places = self._live.append(
-                rows,
-                np.array([self._code_of(event.item_id) for event in events], dtype=np.int32),
-                np.array([self.kinds.index(event.kind) for event in events], dtype=np.int16),
-                np.array([event.timestamp for event in events], dtype=np.int64),
-                np.array([np.nan if e.value is None else e.value for e in events], dtype=np.float32),
+            row, index = self._row, self._index
+            rows = np.array(
+                [row[user] if user in row else self._row_of(user) for user in columns.user_ids],
+                dtype=np.int64,
             )
-            return Recorded(rows, places)
+            codes = np.array(
+                [index[item] if item in index else self._code_of(item) for item in columns.item_ids],
+                dtype=np.int32,
+            )
+            return Recorded(rows, self._live.append(rows, codes, kinds, timestamps, values))
 
     def record_batch(self, batch: pl.DataFrame) -> Recorded:
         """Append a batch of the event log, columns as in `zhiyin.stores.events.BATCH_SCHEMA`."""

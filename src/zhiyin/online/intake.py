@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, TypeVar
 
 from zhiyin.domain import PAD
@@ -15,6 +16,7 @@ from zhiyin.online.following import Following
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.live import Live
 from zhiyin.online.unknown import unknown_item
+from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Erased, Event, Impression, StoredItem, StoredUser
 
@@ -60,26 +62,25 @@ class Intake:
         self._following = following
         self._impressions = impressions
         self._live = live
-        self._events_came: Callable[[Sequence[Event]], None] = _nobody_listens
+        self._events_came: Callable[[EventColumns], None] = _nobody_listens
         self._user_left: Callable[[str], None] = _nobody_listens
 
-    def listen(
-        self, events_came: Callable[[Sequence[Event]], None], user_left: Callable[[str], None]
-    ) -> None:
+    def listen(self, events_came: Callable[[EventColumns], None], user_left: Callable[[str], None]) -> None:
         """Tell somebody of events and erasures that became durable in this process."""
         self._events_came, self._user_left = events_came, user_left
 
     def accept(self, events: Sequence[Event]) -> Future[Accepted]:
         """Store events; when the future is done, they are durable and the next answer reflects them."""
         accepted: Future[Accepted] = Future()
+        columns = EventColumns.of(events)
 
         def record(is_new: list[bool], position: int) -> None:
-            new = [event for event, new in zip(events, is_new, strict=True) if new]
+            new = columns.where(is_new)
             self._following.reflect(position, (lambda live: live.record(new)) if new else None)
             self._events_came(new)
 
-        stored = self._store.append_events(events, on_durable=record)
-        stored.add_done_callback(lambda done: _pass_on(done, accepted, lambda new: self._told(events, new)))
+        stored = self._store.append_events(columns, on_durable=record)
+        stored.add_done_callback(lambda done: _pass_on(done, accepted, lambda new: self._told(columns, new)))
         return accepted
 
     def put_item(self, item_id: str, attributes: Mapping[str, Any]) -> Future[tuple[StoredItem, list[str]]]:
@@ -164,17 +165,16 @@ class Intake:
             raise UnknownUser(f"Nobody has the user id {user_id!r}; there is nothing to export.")
         return Exported(user_id, {} if stored is None else stored.attributes, tuple(events), tuple(shown))
 
-    def _told(self, events: Sequence[Event], is_new: list[bool]) -> Accepted:
+    def _told(self, events: EventColumns, is_new: list[bool]) -> Accepted:
         n_stored = sum(is_new)
         histories = self._live().histories
-        unknown = dict.fromkeys(e.item_id for e in events if histories.item_index(e.item_id) == PAD)
         return Accepted(
-            tuple([event.event_id for event in events]),
+            tuple(events.event_ids),
             n_stored,
             len(events) - n_stored,
-            tuple(unknown),
-            histories.kinds.unknown({event.kind for event in events}),
-            Counter(event.kind for event, new in zip(events, is_new, strict=True) if new),
+            histories.unknown_items(events.item_ids),
+            histories.kinds.unknown(set(events.kinds)),
+            Counter(events.kinds if n_stored == len(events) else compress(events.kinds, is_new)),
         )
 
 

@@ -112,9 +112,14 @@ async def _bounded(request: Request, limit: int) -> bytes:
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    if not isinstance(value, (dict, list)):
-        return False
-    if depth == 0:
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return any(_is_deeper(part, depth - 1) for part in inner)
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(depth):
+        if not level:
+            return False
+        level = [
+            part
+            for whole in level
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+            if isinstance(part, (dict, list))
+        ]
+    return bool(level)

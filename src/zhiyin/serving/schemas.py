@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
-import re
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,61 +14,72 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetPydanticSchema,
+    JsonValue,
     StringConstraints,
     Tag,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 
+from zhiyin.online.event_rules import (
+    CONTROL,
+    LARGEST_VALUE,
+    LONGEST_ID,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    LONGEST_WORD,
+    MOST_CONTEXT,
+    USUAL_KIND,
+    SentEvents,
+    read_together,
+    utc_seconds,
+)
+from zhiyin.online.trials.definition import Trial
 from zhiyin.serving.problems import MANY, ONE
 
 MAX_EVENTS = 10_000
 """Events in one request."""
 MAX_HISTORY = 1_000
 """Events of a history that comes with a request."""
-MAX_ID = 256
-"""Characters of an id."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_DAY = 86_400
+_FEW = 4
+"""Events up to which looking at each takes less time than looking at their columns."""
+_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+"""The same for whoever reads the description of the routes."""
+_LARGEST_WHOLE = 2**53
+"""Up to here every whole number is exact as a float."""
 
 
 def _without_control(text: str) -> str:
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise ValueError("It holds a control character.")
     return text
 
 
 def _id_length(text: str) -> str:
-    if not 1 <= len(text) <= MAX_ID:
-        raise ValueError(f"It should have at least 1 character and at most {MAX_ID} characters.")
+    if not 1 <= len(text) <= LONGEST_ID:
+        raise ValueError(f"It should have at least 1 character and at most {LONGEST_ID} characters.")
     return text
 
 
+def _whole(value: object) -> object:
+    """Take 5.0 for 5, as JSON does not tell them apart."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE
+    return int(value) if isinstance(value, float) and is_whole else value
+
+
 def _number_as_text(value: object) -> object:
+    value = _whole(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _seconds(value: object) -> int:
-    """Read UTC seconds or an ISO 8601 date; a moment without a zone is meant in UTC."""
-    if isinstance(value, str):
-        try:
-            moment = dt.datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("It should be UTC seconds or a date such as 2024-12-31T23:59:59Z.") from None
-        # Arithmetic, because the plain method fails at the very first and last years.
-        zone = moment.utcoffset() or dt.timedelta()
-        value = (moment.replace(tzinfo=None) - dt.datetime(1970, 1, 1) - zone).total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("It should be UTC seconds or a date such as 2024-12-31T23:59:59Z.")
-    latest = time.time() + _DAY
-    if value > 5e11 and value / 1000 <= latest:
-        raise ValueError("It looks like milliseconds; it should be seconds: divide it by 1000.")
-    if not 0 <= value <= latest:
-        raise ValueError("It should lie between 1970 and tomorrow, in UTC seconds.")
-    return int(value)
+    return utc_seconds(value, time.time())
 
 
-def _plain(value: object, *, longest: int = 1_000) -> object:
+def _plain(value: object, *, longest: int = LONGEST_TEXT) -> object:
     if isinstance(value, str) and len(value) > longest:
         raise ValueError(f"It should have {longest} characters at most.")
     if isinstance(value, float) and not math.isfinite(value):
@@ -92,22 +102,81 @@ Id = Annotated[
     BeforeValidator(_number_as_text),
     AfterValidator(_id_length),
     AfterValidator(_without_control),
-    WithJsonSchema({"type": ["string", "integer"], "minLength": 1, "maxLength": 256}),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "minLength": 1,
+            "maxLength": LONGEST_ID,
+            "pattern": _PRINTABLE,
+        }
+    ),
 ]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_without_control)]
-Timestamp = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=float | str)]
-Amount = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_without_control)]
-_PLAIN_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
-PlainValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema(_PLAIN_SCHEMA)]
-AttributeValue = Annotated[
-    Any,
-    AfterValidator(_plain_or_list),
-    WithJsonSchema({"anyOf": [_PLAIN_SCHEMA, {"type": "array", "items": _PLAIN_SCHEMA, "maxItems": 1_000}]}),
+Word = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_WORD),
+    AfterValidator(_without_control),
+    Field(json_schema_extra={"pattern": _PRINTABLE}),
 ]
-Context = Annotated[dict[Name, PlainValue], Field(max_length=50)]
-Attributes = Annotated[dict[Name, AttributeValue], Field(max_length=200)]
-FilterBody = dict[str, Any]
+_Date = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Timestamp = Annotated[
+    int, BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(ge=0)] | _Date)
+]
+Amount = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST_VALUE, le=LARGEST_VALUE)]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_NAME), AfterValidator(_without_control)
+]
+_NAME_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": _PRINTABLE}
+_PLAIN_SCHEMA = {"type": ["string", "number", "boolean", "null"], "maxLength": 1_000}
+_ATTRIBUTE_SCHEMA = {
+    "anyOf": [
+        {**_PLAIN_SCHEMA, "maxLength": 100_000},
+        {"type": "array", "items": _PLAIN_SCHEMA, "maxItems": 1_000},
+    ]
+}
+
+
+def _named(value: Mapping[str, Any], most: int) -> WithJsonSchema:
+    """Describe an object with names of one's own."""
+    return WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": _NAME_SCHEMA,
+            "additionalProperties": value,
+            "maxProperties": most,
+        }
+    )
+
+
+PlainValue = Annotated[Any, AfterValidator(_plain)]
+AttributeValue = Annotated[Any, AfterValidator(_plain_or_list)]
+Context = Annotated[
+    dict[Name, PlainValue], Field(max_length=MOST_CONTEXT), _named(_PLAIN_SCHEMA, MOST_CONTEXT)
+]
+Attributes = Annotated[dict[Name, AttributeValue], Field(max_length=200), _named(_ATTRIBUTE_SCHEMA, 200)]
+_VALUE_SCHEMA = {"type": ["string", "number", "boolean"]}
+_CONDITIONS_SCHEMA = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": False,
+    "properties": {
+        **dict.fromkeys(("equals", "at_least", "at_most", "above", "below"), _VALUE_SCHEMA),
+        "in": {"type": "array", "items": _VALUE_SCHEMA, "minItems": 1, "maxItems": 1_000},
+        "contains": {"type": "string"},
+        "starts_with": {"type": "string"},
+        "known": {"type": "boolean"},
+    },
+}
+_FILTERS_SCHEMA = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+FilterBody = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"any": _FILTERS_SCHEMA, "all": _FILTERS_SCHEMA, "not": {"type": "object"}},
+            "additionalProperties": {"anyOf": [_VALUE_SCHEMA, _CONDITIONS_SCHEMA]},
+        }
+    ),
+]
 
 
 class Wire(BaseModel):
@@ -123,7 +192,7 @@ class EventIn(Wire):
     """The shop's id of the user; a new one is a new user, at once."""
     item_id: Id
     """The shop's id of the item. An item the catalogue lacks is stored too, and counts once it arrives."""
-    event: Word = "interaction"
+    event: Word = USUAL_KIND
     """Kind of the event, such as view, cart, purchase, rating. A word the bundle was not trained on counts as
     the kind that means the same, else as the commonest kind; the answer tells."""
     timestamp: Timestamp | None = None
@@ -148,7 +217,35 @@ def _form(value: object) -> str:
     return MANY if isinstance(value, dict) and "events" in value else ONE
 
 
-EventsBody = Annotated[Annotated[EventIn, Tag(ONE)] | Annotated[EventsIn, Tag(MANY)], Discriminator(_form)]
+def sent_one_by_one(events: Sequence[EventIn]) -> SentEvents:
+    """Return the columns of events that were looked at one by one."""
+    return SentEvents(
+        [event.user_id for event in events],
+        [event.item_id for event in events],
+        [event.event for event in events],
+        [event.timestamp for event in events],
+        [event.value for event in events],
+        [event.context for event in events],
+        [event.event_id for event in events],
+    )
+
+
+def _sent(value: Any, look_closely: ValidatorFunctionWrapHandler) -> SentEvents:
+    """Check many events at once where that is enough; whatever is unusual is looked at closely."""
+    events = value.get("events") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(events, list) and _FEW < len(events) <= MAX_EVENTS:
+        sent = read_together(events, time.time())
+        if sent is not None:
+            return sent
+    looked_at: EventIn | EventsIn = look_closely(value)
+    return sent_one_by_one(looked_at.events if isinstance(looked_at, EventsIn) else [looked_at])
+
+
+_OneOrMany = Annotated[
+    Annotated[EventIn, Tag(ONE)] | Annotated[EventsIn, Tag(MANY)], Discriminator(_form), WrapValidator(_sent)
+]
+EventsBody = Annotated[SentEvents, GetPydanticSchema(lambda _, handler: handler.generate_schema(_OneOrMany))]
+"""One event or many on the wire, columns behind it."""
 
 
 class EventsOut(BaseModel):
@@ -200,7 +297,7 @@ class PastIn(Wire):
     """One event of a history."""
 
     item_id: Id
-    event: Word = "interaction"
+    event: Word = USUAL_KIND
     timestamp: Timestamp | None = None
     value: Amount | None = None
 
@@ -209,7 +306,7 @@ def _as_past(value: object) -> object:
     return value if isinstance(value, (dict, PastIn)) else {"item_id": value}
 
 
-Past = Annotated[PastIn, BeforeValidator(_as_past, json_schema_input_type=PastIn | str)]
+Past = Annotated[PastIn, BeforeValidator(_as_past, json_schema_input_type=PastIn | Id)]
 
 
 class BoostIn(Wire):
@@ -221,10 +318,18 @@ class BoostIn(Wire):
     """Added to their score; negative moves them down."""
 
 
+_ABSENT: JsonValue = {"type": "null"}
+_GIVEN: JsonValue = {"not": {"type": "null"}}
+
+
 class SlateIn(Wire):
     """How a slate should be."""
 
-    n: Annotated[int, Field(ge=1, le=1_000)] = 10
+    n: Annotated[
+        int,
+        BeforeValidator(_whole, json_schema_input_type=Annotated[int, Field(ge=1, le=1_000)]),
+        Field(ge=1, le=1_000),
+    ] = 10
     """Places."""
     filter: FilterBody | None = None
     """Which items may be shown: an attribute and its value, or conditions on it (at_least, at_most, above,
@@ -235,6 +340,15 @@ class SlateIn(Wire):
 
 class RecommendIn(SlateIn):
     """Who asks, by id or by what they did, and how the slate should be."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["user_id"], "properties": {"user_id": _GIVEN, "history": _ABSENT}},
+                {"required": ["history"], "properties": {"history": _GIVEN, "user_id": _ABSENT}},
+            ]
+        }
+    )
 
     user_id: Id | None = None
     """A user of the shop; somebody nobody has seen yet is served as a new user."""
@@ -272,7 +386,11 @@ class SimilarIn(SlateIn):
 class SearchIn(SlateIn):
     """Free text, and how the slate should be."""
 
-    text: Annotated[str, StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True)]
+    text: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=1_000, strip_whitespace=True),
+        Field(json_schema_extra={"pattern": r"\S"}),
+    ]
     """What is looked for, in any words."""
     user_id: Id | None = None
     """Whose taste orders what was found."""
@@ -449,17 +567,25 @@ class ActivatedOut(BaseModel):
     serving: str
 
 
+def _trial_schema() -> dict[str, Any]:
+    """What an experiment may hold, without its name, which stands in the path."""
+    schema = Trial.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs")
+    schema["properties"] = {name: what for name, what in schema["properties"].items() if name != "name"}
+    schema["required"] = [name for name in schema["required"] if name != "name"]
+    return schema
+
+
+def trial_parts() -> dict[str, Any]:
+    """Schemas that the description of an experiment refers to."""
+    parts: dict[str, Any] = Trial.model_json_schema(ref_template="#/components/schemas/{model}")["$defs"]
+    return parts
+
+
 ExperimentIn = Annotated[
     dict[Name, Any],
     Field(max_length=20),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "Arms, control, metric, guard rails: as docs/guide/experiments.md describes them.",
-            "properties": {"arms": {"type": "object"}, "control": {"type": "string"}},
-            "required": ["arms", "control"],
-        }
-    ),
+    WithJsonSchema(_trial_schema()),
 ]
 
 

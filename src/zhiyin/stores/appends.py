@@ -14,16 +14,18 @@ from sqlalchemy import Connection
 from zhiyin.stores import tables
 from zhiyin.stores.backend import Backend
 from zhiyin.stores.changes import Made, TenantChange
+from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.log import OpenLog
 from zhiyin.stores.records import Event, Impression
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ASKED_AT_ONCE = 10_000
 """Ids in one question; SQLite takes at most 32,766 parameters."""
 
 
 def as_json(value: Any) -> str:
     """Return JSON text; raises TypeError or ValueError where there is none."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
 
 
 class AppendEvents(TenantChange[list[bool]]):
@@ -43,15 +45,11 @@ class AppendEvents(TenantChange[list[bool]]):
     def __init__(self, tenant: str, events: Sequence[Event], backend: Backend) -> None:
         self.tenant = tenant
         self.n_rows = len(events)
-        self.event_ids = [event.event_id for event in events]
+        *columns, contexts = EventColumns.of(events).columns
+        self.event_ids: Sequence[str] = columns[0]
         self.columns: list[Sequence[Any]] = [
-            self.event_ids,
-            [event.user_id for event in events],
-            [event.item_id for event in events],
-            [event.kind for event in events],
-            [event.timestamp for event in events],
-            [event.value for event in events],
-            [as_json(dict(event.context)) if event.context else None for event in events],
+            *columns,
+            [as_json(dict(context)) if context else None for context in contexts],
         ]
         self._backend = backend
 

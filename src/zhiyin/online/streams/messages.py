@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from zhiyin.domain.errors import RequestError, did_you_mean
+from zhiyin.online.event_rules import (
+    CONTROL,
+    FIELDS,
+    LARGEST_VALUE,
+    LONGEST_ID,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    LONGEST_WORD,
+    MOST_CONTEXT,
+    USUAL_KIND,
+    utc_seconds,
+)
 from zhiyin.stores.records import Event
 
 LONGEST_MESSAGE = 65_536
 """Bytes of one message."""
-_LONGEST_ID = 256
-_LONGEST_WORD = 64
-_LONGEST_NAME = 100
-_LONGEST_TEXT = 1_000
-_MOST_CONTEXT = 50
-_LARGEST_VALUE = 1e12
-_DAY = 86_400
-_FIELDS = ("user_id", "item_id", "event", "timestamp", "value", "context", "event_id")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_TIME = "'timestamp' should be UTC seconds or a date such as 2024-12-31T23:59:59Z."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,16 @@ def event_of(message: Message, now: float | None = None) -> Event:
         _refuse(message.problem)
     body = _object(message.payload)
     for name in body:
-        if name not in _FIELDS:
-            shown = f"'{name}'" if len(name) <= _LONGEST_NAME and not _CONTROL.search(name) else "A field"
-            _refuse(f"{shown} is not known.{did_you_mean(name, _FIELDS)} Known are {', '.join(_FIELDS)}.")
+        if name not in FIELDS:
+            shown = f"'{name}'" if len(name) <= LONGEST_NAME and not CONTROL.search(name) else "A field"
+            _refuse(f"{shown} is not known.{did_you_mean(name, FIELDS)} Known are {', '.join(FIELDS)}.")
     moment = body.get("timestamp")
     event_id = body.get("event_id")
     return Event(
         event_id=id_at(message.position) if event_id is None else _id(event_id, "event_id"),
         user_id=_id(body.get("user_id"), "user_id"),
         item_id=_id(body.get("item_id"), "item_id"),
-        kind=_text(body.get("event", "interaction"), "event", _LONGEST_WORD),
+        kind=_text(body.get("event", USUAL_KIND), "event", LONGEST_WORD),
         timestamp=_seconds(message.arrived if moment is None else moment, now or time.time()),
         value=_amount(body.get("value")),
         context=_context(body.get("context")),
@@ -89,7 +89,7 @@ def event_of(message: Message, now: float | None = None) -> Event:
 def id_at(position: str) -> str:
     """Return the event id of a message that brings none: the same for the same place."""
     event_id = f"stream:{position}"
-    if len(event_id) > _LONGEST_ID or _CONTROL.search(event_id):
+    if len(event_id) > LONGEST_ID or CONTROL.search(event_id):
         return f"stream:{hashlib.sha256(position.encode('utf-8', 'surrogatepass')).hexdigest()}"
     return event_id
 
@@ -113,61 +113,43 @@ def _id(value: object, field: str) -> str:
         _refuse(f"'{field}' is missing.")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**100:
         value = str(value)
-    return _text(value, field, _LONGEST_ID)
+    return _text(value, field, LONGEST_ID)
 
 
 def _text(value: object, field: str, longest: int) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= longest or _CONTROL.search(value):
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or CONTROL.search(value):
         _refuse(f"'{field}' should be a text of 1 to {longest} characters without control characters.")
     return value
 
 
 def _seconds(value: object, now: float) -> int:
-    if isinstance(value, str):
-        value = _of_date(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _refuse(_TIME)
-    if 5e11 < value <= (now + _DAY) * 1000:
-        _refuse("'timestamp' looks like milliseconds; it should be seconds.")
-    if value > now + _DAY:
-        _refuse("'timestamp' lies more than a day in the future.")
-    if not value >= 0:
-        _refuse("'timestamp' lies before 1970.")
-    return int(value)
-
-
-def _of_date(text: str) -> float:
-    """Turn ISO 8601 into UTC seconds; a moment without a zone is meant in UTC."""
     try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise MalformedMessage(_TIME) from None
-    # Arithmetic, because the plain method fails at the very first and last years.
-    zone = moment.utcoffset() or dt.timedelta()
-    return (moment.replace(tzinfo=None) - dt.datetime(1970, 1, 1) - zone).total_seconds()
+        return utc_seconds(value, now)
+    except ValueError as error:
+        raise MalformedMessage(f"'timestamp' is wrong. {error}") from None
 
 
 def _amount(value: object) -> float | None:
     if value is None:
         return None
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not -_LARGEST_VALUE <= value <= _LARGEST_VALUE:  # type: ignore[operator]
-        _refuse(f"'value' should be a number from -{_LARGEST_VALUE:.0e} to {_LARGEST_VALUE:.0e}.")
+    if not is_number or not -LARGEST_VALUE <= value <= LARGEST_VALUE:  # type: ignore[operator]
+        _refuse(f"'value' should be a number from -{LARGEST_VALUE:.0e} to {LARGEST_VALUE:.0e}.")
     return float(value)  # type: ignore[arg-type]
 
 
 def _context(value: object) -> Mapping[str, Any]:
     if value is None:
         return {}
-    if not isinstance(value, dict) or len(value) > _MOST_CONTEXT:
-        _refuse(f"'context' should be an object with {_MOST_CONTEXT} fields at most.")
+    if not isinstance(value, dict) or len(value) > MOST_CONTEXT:
+        _refuse(f"'context' should be an object with {MOST_CONTEXT} fields at most.")
     for name, inner in value.items():
-        _text(name, "a name in context", _LONGEST_NAME)
-        is_long = isinstance(inner, str) and len(inner) > _LONGEST_TEXT
+        _text(name, "a name in context", LONGEST_NAME)
+        is_long = isinstance(inner, str) and len(inner) > LONGEST_TEXT
         is_endless = isinstance(inner, float) and not math.isfinite(inner)
         if is_long or is_endless or not (inner is None or isinstance(inner, (str, bool, int, float))):
             _refuse(
-                f"Values of 'context' should be texts of {_LONGEST_TEXT} characters, numbers, true, false."
+                f"Values of 'context' should be texts of {LONGEST_TEXT} characters, numbers, true, false."
             )
     return value
 

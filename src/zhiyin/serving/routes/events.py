@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from zhiyin.online.asked import Accepted
 from zhiyin.online.engine import LiveEngine
+from zhiyin.online.event_rules import SentEvents, read_together
 from zhiyin.serving import schemas
 from zhiyin.serving.body import JsonRoute, media_type_of
 from zhiyin.serving.problems import Refused, invalid_request
@@ -28,7 +30,7 @@ from zhiyin.serving.routes.asking import (
     service_of,
     tenant_of,
 )
-from zhiyin.stores.records import Event
+from zhiyin.stores.event_columns import EventColumns
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=JsonRoute)
 
@@ -53,12 +55,11 @@ async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body
     One event, or `{"events": [...]}` with up to 10,000, all or none. The answer comes when they are on the
     disk, and the next recommendation reflects them. Sending again with the same `event_id` is safe.
     """
-    sent = body.events if isinstance(body, schemas.EventsIn) else [body]
-    await limits_of(request).take_events(principal_of(request), len(sent))
-    accepted = await _stored(request, await engine_of(request), sent)
+    await limits_of(request).take_events(principal_of(request), len(body))
+    accepted = await _stored(request, await engine_of(request), body)
     return json_response(
         {
-            "accepted": len(sent),
+            "accepted": len(body),
             "stored": accepted.n_stored,
             "duplicates": accepted.n_duplicates,
             "event_ids": accepted.event_ids,
@@ -115,34 +116,93 @@ class Lines(Response):
 
 
 async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes]:
-    """Store the lines of a body in groups; yield a line of progress after each."""
+    """Store the lines of a body in groups; yield a line of progress after each.
+
+    While one group is on its way to the disk, the next one is read and checked.
+    """
     told: dict[str, Any] = {"lines": 0, "stored": 0, "duplicates": 0, "refused": 0}
     errors: list[dict[str, Any]] = []
+    under_way: tuple[_Group, asyncio.Task[Accepted] | None] | None = None
     try:
         async for lines in _groups(request):
-            sent = []
-            for line in lines:
-                told["lines"] += 1
-                try:
-                    sent.append(_EVENT.validate_python(orjson.loads(line)))
-                except (orjson.JSONDecodeError, ValidationError) as error:
-                    told["refused"] += 1
-                    if len(errors) < _MAX_SAID:
-                        errors.append({"line": told["lines"], "problem": _what_is_wrong(error)})
-            if sent:
-                await limits_of(request).wait_for_events(principal_of(request), len(sent))
-                accepted = await _stored(request, engine, sent)
-                told["stored"] += accepted.n_stored
-                told["duplicates"] += accepted.n_duplicates
-            yield orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+            group = _read(lines)
+            if group.sent:
+                await limits_of(request).wait_for_events(principal_of(request), len(group.sent))
+            before = under_way
+            stored = asyncio.create_task(_stored(request, engine, group.sent)) if group.sent else None
+            under_way = group, stored
+            if before is not None:
+                yield await _told(told, errors, *before)
+        if under_way is not None:
+            yield await _told(told, errors, *under_way)
     except Refused as refused:
+        if under_way is not None:
+            await _told(told, errors, *under_way)
         told["problem"] = refused.detail
     except Exception as error:  # The status has been sent; what failed must still be said.
         told["problem"] = getattr(error, "problem", "Something went wrong inside the service.")
         told["remedy"] = f"Everything up to line {told['lines']} of the last line of progress is stored."
+        if under_way is not None and under_way[1] is not None:
+            await asyncio.wait([under_way[1]])
     else:
         told["done"] = True
     yield orjson.dumps({**told, "errors": errors}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Group:
+    """Lines of a stream that are stored together.
+
+    Attributes:
+        n_lines: All of them.
+        n_refused: Those that are no event.
+        problems: Place in the group and reason of the first of these.
+        sent: The others; None where there are none.
+    """
+
+    n_lines: int
+    n_refused: int
+    problems: Sequence[tuple[int, str]]
+    sent: SentEvents | None
+
+
+def _read(lines: Sequence[bytes]) -> _Group:
+    try:
+        sent = read_together([orjson.loads(line) for line in lines], time.time())
+    except orjson.JSONDecodeError:
+        sent = None
+    return _read_one_by_one(lines) if sent is None else _Group(len(lines), 0, (), sent)
+
+
+def _read_one_by_one(lines: Sequence[bytes]) -> _Group:
+    events = []
+    problems: list[tuple[int, str]] = []
+    for place, line in enumerate(lines):
+        try:
+            events.append(_EVENT.validate_python(orjson.loads(line)))
+        except (orjson.JSONDecodeError, ValidationError) as error:
+            problems.append((place, _what_is_wrong(error) if len(problems) < _MAX_SAID else ""))
+    sent = schemas.sent_one_by_one(events) if events else None
+    return _Group(len(lines), len(problems), problems[:_MAX_SAID], sent)
+
+
+async def _told(
+    told: dict[str, Any],
+    errors: list[dict[str, Any]],
+    group: _Group,
+    stored: asyncio.Task[Accepted] | None,
+) -> bytes:
+    """Wait until a group is durable; return the line of progress."""
+    if stored is not None:
+        accepted = await stored
+        told["stored"] += accepted.n_stored
+        told["duplicates"] += accepted.n_duplicates
+    room = _MAX_SAID - len(errors)
+    first = told["lines"] + 1
+    errors += [{"line": first + place, "problem": problem} for place, problem in group.problems[:room]]
+    told["lines"] += group.n_lines
+    told["refused"] += group.n_refused
+    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
 async def _groups(request: Request) -> AsyncIterator[Sequence[bytes]]:
@@ -170,7 +230,7 @@ def _what_is_wrong(error: orjson.JSONDecodeError | ValidationError) -> str:
     return f"The line is not JSON: {error}."
 
 
-async def _stored(request: Request, engine: LiveEngine, sent: Sequence[schemas.EventIn]) -> Accepted:
+async def _stored(request: Request, engine: LiveEngine, sent: SentEvents) -> Accepted:
     start = time.perf_counter()
     accepted = await durable(engine.intake.accept(_events(request, engine, sent)))
     metrics = service_of(request).metrics
@@ -179,21 +239,20 @@ async def _stored(request: Request, engine: LiveEngine, sent: Sequence[schemas.E
     return accepted
 
 
-def _events(request: Request, engine: LiveEngine, sent: Sequence[schemas.EventIn]) -> list[Event]:
+def _events(request: Request, engine: LiveEngine, sent: SentEvents) -> EventColumns:
     now = engine.clock.now()
     # Ids that rise with time keep the index of the store compact; the random half keeps them distinct.
     prefix = f"{time.time_ns():016x}{os.urandom(6).hex()}"
-    people = people_of(request, [event.user_id for event in sent])
     border, tenant = service_of(request).border, tenant_of(request)
-    return [
-        Event(
-            event.event_id or f"{prefix}{place:04x}",
-            user_id,
-            event.item_id,
-            event.event,
-            now if event.timestamp is None else event.timestamp,
-            event.value,
-            border.attributes(tenant, event.context) if event.context else {},
-        )
-        for place, (event, user_id) in enumerate(zip(sent, people, strict=True))
-    ]
+    contexts = sent.contexts
+    if border.renames:
+        contexts = [context and border.attributes(tenant, context) for context in contexts]
+    return EventColumns(
+        [event_id or f"{prefix}{place:04x}" for place, event_id in enumerate(sent.event_ids)],
+        people_of(request, sent.user_ids),
+        sent.item_ids,
+        sent.kinds,
+        [now if moment is None else moment for moment in sent.timestamps],
+        sent.values,
+        contexts,
+    )
