@@ -24,6 +24,7 @@ from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from fastapi.testclient import TestClient
@@ -169,9 +170,13 @@ class Reader:
         elif kind == "prints":
             assert shows(block.text, self.printed), f"{block.place} was printed as\n{self.printed}"
         elif kind == "not run":
+            variables: dict[str, str] = {}
             for command in commands_of(block):
+                if command.line.startswith("export "):
+                    variables |= dict(part.split("=", 1) for part in shlex.split(command.line)[1:])
                 if command.line.startswith("zhiyin "):
-                    check_arguments(command.line)
+                    with patch.dict(os.environ, variables):
+                        check_arguments(command.line)
         elif block.language == "python":
             self._run_python(block)
         elif block.language in ("bash", "console"):

@@ -25,13 +25,17 @@ _COLOURS = {Mark.GOOD: "green", Mark.ABSENT: "dim", Mark.WARNING: "yellow", Mark
 
 
 def doctor(
-    store: Annotated[str | None, typer.Option(help="URL of a store to look at.")] = None,
-    redis: Annotated[str | None, typer.Option(help="URL of a Redis to look at.")] = None,
+    store: Annotated[
+        str | None, typer.Option(envvar="ZHIYIN_STORE", help="URL of a store to look at.")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(envvar="ZHIYIN_REDIS", help="URL of a Redis to look at.")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of a bundle to look at.")] = None,
     url: Annotated[str | None, typer.Option(help="Address of a running service to look at.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look at this machine and at the parts of a service, and say what to mend."""
+    """Look at this machine and at the parts of a service, and say what to mend; changes nothing."""
     findings = list(_look(store, redis, bundle, url))
     is_healthy = worst(findings) is not Mark.BAD
     if as_json:

@@ -49,14 +49,17 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for, such as 'shop backend'.")],
     store: Store,
     scope: Annotated[
-        list[str], typer.Option(help="What it may do: ingest, recommend or admin; name several one by one.")
+        list[str],
+        typer.Option(
+            help="What it may do: ingest, recommend or admin. Several: --scope ingest --scope recommend."
+        ),
     ],
     tenant: Annotated[str, typer.Option(help="Whose data it opens.")] = DEFAULT_TENANT,
     expires_days: Annotated[
-        float | None, typer.Option(help="Days after which it is refused; never otherwise.")
+        float | None, typer.Option(help="Days after which it is refused; left out, never.")
     ] = None,
     requests_per_second: Annotated[
-        float | None, typer.Option(help="A limit of its own; that of the service otherwise.")
+        float | None, typer.Option(help="Requests a second it may make; left out, as the service says.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +105,7 @@ def rotate(
     ] = GRACE_SECONDS / _HOUR,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key like another, print it, this once, and let the other one end soon."""
+    """Make a new key in place of another, print it, this once, and let the old one end soon."""
     with _access(store) as (access, audit), audit.noted(_deed_on(access, "key.rotate", key_id)):
         new = ApiKeys(access).rotate(key_id, grace_seconds=int(grace_hours * _HOUR))
     _show_new(new, as_json=as_json)
@@ -126,7 +129,7 @@ def audit(
     n: Annotated[int, typer.Option("-n", min=1, max=100_000, help="How many entries.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show who did what with power: keys, erasures, exports, bundles, experiments, refusals. Newest first."""
+    """Show the audit log, newest first: keys, erasures, exports, bundles, experiments, refusals."""
     with _access(store) as (access, _):
         entries = access.audit(tenant, limit=n)
     if as_json:

@@ -27,7 +27,10 @@ from zhiyin.stores.opening import open_database
 
 Store = Annotated[
     str,
-    typer.Option(envvar="ZHIYIN_STORE", help="Where events and bundles live, such as sqlite:///shop.db."),
+    typer.Option(
+        envvar="ZHIYIN_STORE",
+        help="The store the service uses, such as sqlite:///events.db or postgresql://….",
+    ),
 ]
 Tenant = Annotated[str, typer.Option(help="Whose data and bundles.")]
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -38,7 +41,8 @@ def publish(
     store: Store,
     tenant: Tenant = DEFAULT_TENANT,
     activate: Annotated[
-        bool, typer.Option("--activate", help="Serve it from now on; services swap by themselves.")
+        bool,
+        typer.Option("--activate", help="Serve it from now on; running services swap to it by themselves."),
     ] = False,
 ) -> None:
     """Put a bundle into the store, so that every process of the service can serve it."""
@@ -56,10 +60,10 @@ def rollback(
     store: Store,
     tenant: Tenant = DEFAULT_TENANT,
     to: Annotated[
-        str | None, typer.Option(help="Which version; the one before the one in use by default.")
+        str | None, typer.Option(help="Version to serve; the one before the one in use where it is left out.")
     ] = None,
 ) -> None:
-    """Serve an earlier version again; every process swaps by itself, and the loop waits for a release."""
+    """Serve an earlier version again; services swap by themselves, and the loop waits for --release."""
     database = open_database(store)
     try:
         version = roll_back(database.store(tenant), to)
@@ -71,22 +75,29 @@ def rollback(
 def loop(
     store: Store,
     tenant: Tenant = DEFAULT_TENANT,
-    every: Annotated[str, typer.Option(help="From one round to the next: 90s, 15m, 2h or 1d.")] = "15m",
-    once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False,
+    every: Annotated[
+        str, typer.Option(help="Time from the beginning of one round to the next: 90s, 15m, 2h or 1d.")
+    ] = "15m",
+    once: Annotated[bool, typer.Option("--once", help="Do one round, then end.")] = False,
     recipe: Annotated[
         str,
-        typer.Option(help=f"'{INCREMENTAL}', '{FULL}' (train from nothing), or a recipe by name."),
+        typer.Option(
+            help=f"'{INCREMENTAL}' goes on from the bundle in use, '{FULL}' trains its recipe from nothing;"
+            " or the name of a recipe to change over to."
+        ),
     ] = INCREMENTAL,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="PATH=VALUE", help="Change a setting, such as judging.fewest_events=50."
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a setting of the loop, such as judging.fewest_events=50; several one by one.",
         ),
     ] = None,
     release: Annotated[
-        bool, typer.Option("--release", help="Learn on, although somebody went back to an earlier version.")
+        bool, typer.Option("--release", help="Learn on after somebody went back to an earlier version.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a step.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a step.")] = False,
 ) -> None:
     """Learn from the log of a service, again and again: refresh, judge, publish, watch for drift."""
     config = loop_config(seconds_of(every), recipe, settings or [])

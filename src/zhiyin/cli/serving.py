@@ -47,7 +47,9 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            envvar="ZHIYIN_STORE", help="Where events live; default sqlite:///BUNDLE.db beside the bundle."
+            envvar="ZHIYIN_STORE",
+            help="Where all that arrives is kept: sqlite:/// or postgresql://. By default BUNDLE.db beside"
+            " the bundle.",
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")] = None,
@@ -56,18 +58,25 @@ def serve(
         typer.Option(min=0, max=65535, help="Port to listen on; default 8000, 0 takes any free one."),
     ] = None,
     redis: Annotated[
-        str | None, typer.Option(help="URL of a Redis that processes share, such as redis://127.0.0.1/0.")
+        str | None,
+        typer.Option(
+            help="Redis that several processes share, such as redis://127.0.0.1/0; or ZHIYIN_REDIS says it."
+        ),
     ] = None,
     stream: Annotated[
         list[str] | None,
-        typer.Option(help="URL of a stream of events to take in, such as redis://host/0?stream=events."),
+        typer.Option(
+            help="Stream of events to take in, such as redis://host/0?stream=events; several one by one."
+        ),
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option(help="TOML file with settings of the service; environment variables go first."),
+        typer.Option(
+            help="TOML file with settings of the service. Options and variables ZHIYIN_… go before it."
+        ),
     ] = None,
 ) -> None:
-    """Serve a bundle over HTTP."""
+    """Serve over HTTP, learning from every event; Ctrl-C stops, and nothing accepted is lost."""
     given = {"host": host, "port": port, "sharing.redis": redis, "sharing.streams": stream or None}
     run_service(bundle, store, settings, **given)
 

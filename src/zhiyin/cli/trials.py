@@ -31,7 +31,13 @@ experiments = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment.")]
-Store = Annotated[str, typer.Option(help="URL of the store of the service.")]
+Store = Annotated[
+    str,
+    typer.Option(
+        envvar="ZHIYIN_STORE",
+        help="The store the service uses, such as sqlite:///events.db or postgresql://….",
+    ),
+]
 Tenant = Annotated[str, typer.Option(help="Whose users.")]
 
 
