@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from zhiyin import __version__
 from zhiyin.domain.errors import ConfigError, ZhiyinError, did_you_mean
@@ -174,6 +174,16 @@ def _refuse_clearly(app: FastAPI) -> None:
         return _unroutable(app, request, error).response(request.state.request_id)
 
 
+def _methods_at(request: Request) -> list[str]:
+    """What a path takes; the router stops at the first route of a path and knows its methods alone."""
+    routes = [route for router in _ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    found: set[str] = set()
+    for route in routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= set(route.methods or ())
+    return sorted(found)
+
+
 def _unroutable(app: FastAPI, request: Request, error: HTTPException) -> Refused:
     path = request.url.path
     if error.status_code == 404:
@@ -184,12 +194,12 @@ def _unroutable(app: FastAPI, request: Request, error: HTTPException) -> Refused
             possible=f"The routes are {', '.join(known)}.",
         )
     if error.status_code == 405:
-        allowed = Headers(error.headers).get("allow", "")
+        allowed = ", ".join(_methods_at(request))
         return Refused(
             "method-not-allowed",
             f"{path} does not take {request.method}.",
             possible=f"It takes {allowed}." if allowed else "",
-            headers=error.headers,
+            headers={"Allow": allowed},
         )
     if error.status_code == 400:
         return Refused("malformed-json", "The body cannot be read.")

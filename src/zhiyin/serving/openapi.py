@@ -13,6 +13,7 @@ from zhiyin.serving.access.gate import Gate
 from zhiyin.serving.access.scopes import scope_of
 from zhiyin.serving.examples import Examples
 from zhiyin.serving.problems import MEDIA_TYPE, TITLES, Problem
+from zhiyin.serving.schemas import trial_parts
 
 _SAID: Mapping[str, str] = {
     "malformed-json": "The body is not JSON: unexpected end of data: line 1 column 12 (char 11).",
@@ -80,6 +81,7 @@ def describe(app: FastAPI, examples: Examples) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs", {})
     schemas["Problem"] = problem
+    schemas |= trial_parts()
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     _describe_bulk(document["paths"]["/v1/events/bulk"]["post"])

@@ -11,7 +11,14 @@ from zhiyin.evaluation.live.judging import AnswerCounts, judge
 from zhiyin.evaluation.live.ledger import read_ledger
 from zhiyin.evaluation.live.verdict import TrialReport
 from zhiyin.online.trials.assignment import N_BUCKETS, free_buckets, n_free
-from zhiyin.online.trials.definition import KIND, StartedTrial, Trial, read_started, unknown_trial
+from zhiyin.online.trials.definition import (
+    KIND,
+    StartedTrial,
+    Trial,
+    parse_trial,
+    read_started,
+    unknown_trial,
+)
 from zhiyin.stores.events import EventStore
 
 
@@ -61,7 +68,8 @@ def start(store: EventStore, trial: Trial, *, now: int | None = None) -> Started
     ]
     begin = before.start if before is not None else trial.start if trial.start is not None else now
     started = StartedTrial(
-        trial=trial.model_copy(update={"start": begin}),
+        # Checked again: with its start filled in, the stop may lie before it.
+        trial=parse_trial({**trial.model_dump(), "start": begin}),
         buckets=_buckets(trial, held, () if before is None else before.buckets),
     )
     store.put_document(KIND, trial.name, started.body()).result()
