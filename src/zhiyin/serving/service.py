@@ -20,6 +20,7 @@ from zhiyin.serving.access.audit import AuditLog
 from zhiyin.serving.access.secret import open_secrets
 from zhiyin.serving.batching import Batcher
 from zhiyin.serving.border import Border
+from zhiyin.serving.memory import give_back_unused
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
@@ -134,6 +135,7 @@ class Service:
 
     def _swapped(self, tenant: str, succeeded: bool) -> None:
         self.metrics.count_swap(tenant, succeeded=succeeded)
+        give_back_unused()
 
     def _open_all(self, bundle: str | Path | Pipeline | None) -> None:
         try:

@@ -1,0 +1,50 @@
+"""Bundles that are exchanged again and again leave the process as small as it was."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+
+EXCHANGED = """
+import gc, json, re, shutil, sys, threading
+import numpy as np
+from zhiyin.serving.memory import give_back_unused, keep_memory_together
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+if sys.argv[1] == "together":
+    assert keep_memory_together()
+kept = None
+
+def build():
+    # Many blocks below the size that is mapped alone; a few stay, as the parts of a bundle do.
+    global kept
+    blocks = [np.ones(2_000) for _ in range(2_000)]
+    kept = blocks[::40]
+
+sizes = []
+for _ in range(24):
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    give_back_unused()
+    sizes.append(resident())
+print(sizes[-1] - sizes[3])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives threads areas of their own")
+def test_memory_is_level_after_many_exchanges() -> None:
+    grown = subprocess.run(
+        [sys.executable, "-c", EXCHANGED, "together"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert float(grown.stdout) < 20
