@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-
 EXCHANGED = """
 import gc, json, re, shutil, sys, threading
 import numpy as np

@@ -1,9 +1,9 @@
 """Keeping a process small that loads a model beside another one, again and again.
 
 The C library gives threads memory areas of their own. What a bundle is made of is allocated by several
-threads and stays for long, what lies between is freed, and with an area for each thread those holes are seldom
-filled: a service that exchanged bundles every minute grew by 20 MiB a minute though no object was left over.
-Few areas, and giving back what is unused after an exchange, keep it level.
+threads and stays for long, what lies between is freed, and with an area for each thread those holes are
+seldom filled: a service that exchanged bundles every minute grew by 20 MiB a minute though no object was left
+over. Few areas, and giving back what is unused after an exchange, keep it level.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_limits
 
 from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.serving.memory import keep_memory_together
 from zhiyin.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def serve(
             raise MissingExtra(package, "serve")
     import uvicorn  # noqa: PLC0415
 
+    keep_memory_together()
     # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
     app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
     _share_the_cores(settings.answers.math_threads)
