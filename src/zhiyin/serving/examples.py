@@ -122,12 +122,13 @@ def examples_for(catalogue: Catalogue, users: Vocabulary) -> Examples:
     }
 
 
-def curl(method: str, example: Example, base_url: str) -> str:
-    """Return a line to paste into a shell."""
+def curl(method: str, example: Example, base_url: str, *, with_key: bool = False) -> str:
+    """Return a line to paste into a shell; with a key, it is the one in the variable KEY."""
     body = json.dumps(example.body, ensure_ascii=False).replace("'", "'\\''")
     url = base_url.rstrip("/") + example.path
     verb = "" if method == "POST" else f" -X {method}"
-    return f"curl -s{verb} '{url}' -H 'Content-Type: application/json' -d '{body}'"
+    key = ' -H "Authorization: Bearer $KEY"' if with_key else ""
+    return f"curl -s{verb} '{url}'{key} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def _filter(table: pl.DataFrame) -> dict[str, Any]:

@@ -48,4 +48,7 @@ async def metrics(request: Request) -> Response:
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     """Show the routes on one page that needs no other server."""
-    return Response(docs_page(request.app.openapi(), str(request.base_url)), media_type="text/html")
+    access = request.app.state.service.database.access
+    has_keys = bool(await asyncio.to_thread(access.keys))
+    page = docs_page(request.app.openapi(), str(request.base_url), with_key=has_keys)
+    return Response(page, media_type="text/html")

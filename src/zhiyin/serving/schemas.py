@@ -185,6 +185,12 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
+class Told(BaseModel):
+    """Base of everything that goes out: what stands under a field describes it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 class EventIn(Wire):
     """One thing a user did with an item."""
 
@@ -248,7 +254,7 @@ EventsBody = Annotated[SentEvents, GetPydanticSchema(lambda _, handler: handler.
 """One event or many on the wire, columns behind it."""
 
 
-class EventsOut(BaseModel):
+class EventsOut(Told):
     """What became of sent events."""
 
     accepted: int
@@ -265,7 +271,7 @@ class EventsOut(BaseModel):
     """Words for kinds the bundle does not have → the kind they count as."""
 
 
-class BulkOut(BaseModel):
+class BulkOut(Told):
     """A line of progress of a stream of events; the last line has `done`, or says what stopped it."""
 
     lines: int
@@ -286,7 +292,7 @@ class BulkOut(BaseModel):
     """The first refused lines; on the last line."""
 
 
-class LineError(BaseModel):
+class LineError(Told):
     """A line that was no event."""
 
     line: int
@@ -396,7 +402,7 @@ class SearchIn(SlateIn):
     """Whose taste orders what was found."""
 
 
-class RecommendationOut(BaseModel):
+class RecommendationOut(Told):
     """One place of a slate."""
 
     item_id: str
@@ -410,7 +416,7 @@ class RecommendationOut(BaseModel):
     """Source → what it added to the score; where explain was asked for."""
 
 
-class SlateOut(BaseModel):
+class SlateOut(Told):
     """A slate, best first; fewer places than asked for where fewer items may be shown."""
 
     items: list[RecommendationOut]
@@ -431,7 +437,7 @@ class SlateOut(BaseModel):
     """The arm of the experiment that answered."""
 
 
-class ItemOut(BaseModel):
+class ItemOut(Told):
     """What is known of an item beyond the bundle."""
 
     item_id: str
@@ -441,14 +447,14 @@ class ItemOut(BaseModel):
     """Attributes no item had before: new on purpose, or misspelt."""
 
 
-class UserOut(BaseModel):
+class UserOut(Told):
     """Attributes of a user."""
 
     user_id: str
     attributes: dict[str, Any]
 
 
-class StoredEventOut(BaseModel):
+class StoredEventOut(Told):
     """One event as it is stored."""
 
     event_id: str
@@ -459,7 +465,7 @@ class StoredEventOut(BaseModel):
     context: dict[str, Any]
 
 
-class StoredSlateOut(BaseModel):
+class StoredSlateOut(Told):
     """One slate that was shown, as it is stored."""
 
     request_id: str
@@ -471,7 +477,7 @@ class StoredSlateOut(BaseModel):
     arm: str | None
 
 
-class PersonOut(BaseModel):
+class PersonOut(Told):
     """Everything that is stored about a person."""
 
     user_id: str
@@ -483,7 +489,7 @@ class PersonOut(BaseModel):
     """Slates, oldest first."""
 
 
-class ReceiptOut(BaseModel):
+class ReceiptOut(Told):
     """Proof that a person was erased; it names nobody."""
 
     receipt_id: str
@@ -513,7 +519,7 @@ class VerifyIn(Wire):
     """Whom it should be about."""
 
 
-class VerifiedOut(BaseModel):
+class VerifiedOut(Told):
     """What came out of a verification."""
 
     is_valid: bool
@@ -521,7 +527,7 @@ class VerifiedOut(BaseModel):
     """Why it is not valid."""
 
 
-class AuditEntryOut(BaseModel):
+class AuditEntryOut(Told):
     """One thing that was done with power."""
 
     timestamp: int
@@ -534,13 +540,13 @@ class AuditEntryOut(BaseModel):
     request_id: str
 
 
-class AuditOut(BaseModel):
+class AuditOut(Told):
     """The newest entries of the audit log, newest first."""
 
     entries: list[AuditEntryOut]
 
 
-class BundleOut(BaseModel):
+class BundleOut(Told):
     """One version of the model."""
 
     version: str
@@ -553,7 +559,7 @@ class BundleOut(BaseModel):
     """How it was trained and how good it was."""
 
 
-class BundlesOut(BaseModel):
+class BundlesOut(Told):
     """The versions of the model."""
 
     serving: str
@@ -561,7 +567,7 @@ class BundlesOut(BaseModel):
     bundles: list[BundleOut]
 
 
-class ActivatedOut(BaseModel):
+class ActivatedOut(Told):
     """The version that serves now."""
 
     serving: str
@@ -589,7 +595,7 @@ ExperimentIn = Annotated[
 ]
 
 
-class ExperimentOut(BaseModel):
+class ExperimentOut(Told):
     """One experiment."""
 
     is_over: bool
@@ -601,25 +607,25 @@ class ExperimentOut(BaseModel):
     """UTC seconds when somebody stopped it."""
 
 
-class ExperimentsOut(BaseModel):
+class ExperimentsOut(Told):
     """The experiments of the tenant."""
 
     experiments: list[ExperimentOut]
 
 
-class ExperimentReportOut(BaseModel):
+class ExperimentReportOut(Told):
     """What an experiment has shown so far."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
-class HealthOut(BaseModel):
+class HealthOut(Told):
     """The process is alive."""
 
     status: str
 
 
-class ReadyOut(BaseModel):
+class ReadyOut(Told):
     """The service can answer."""
 
     status: str
