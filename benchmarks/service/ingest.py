@@ -117,7 +117,7 @@ def streamed(port: int, folder: Path) -> dict[str, Any]:
     return {"per_second": N_BULK / seconds, "p50_ms": float("nan"), "p99_ms": float("nan")}
 
 
-def rows_without_end(folder: Path, writer: int, n: int) -> Iterator[list[tuple[Any, ...]]]:
+def rows_without_end(folder: Path, writer: int, n_writers: int, n: int) -> Iterator[list[tuple[Any, ...]]]:
     """Yield rows of n events, again and again, each with an id of its own; most are made beforehand."""
     lines = (folder / "stream.ndjson").read_text("utf-8").splitlines()
     said = [tuple(json.loads(line).values()) for line in lines]
@@ -128,7 +128,7 @@ def rows_without_end(folder: Path, writer: int, n: int) -> Iterator[list[tuple[A
         part = enumerate(said[first : first + n])
         return [("default", number, f"{prefix}{number:06x}{nth:04x}", *one, None, None) for nth, one in part]
 
-    made = [portion(number) for number in range(max(4, _MADE_BEFORE // n))]
+    made = [portion(number) for number in range(max(4, _MADE_BEFORE // n_writers // n))]
     yield from made
     yield from map(portion, itertools.count(len(made)))
 
@@ -165,33 +165,34 @@ def bare_writer(url: str) -> Callable[[list[tuple[Any, ...]]], None]:
 
 
 _TURN = threading.Lock()
-_MADE_BEFORE = 50_000
-"""Rows of each writer."""
+_MADE_BEFORE = 200_000
+"""Rows of all writers."""
 
 
 def bare(url: str, folder: Path, way: Way, seconds: float) -> float:
     """Return events per second of inserts without a service; runs in a process of its own."""
     n = way.n_events or 5_000
     counts = [0] * way.n_clients
-    start = time.perf_counter()
+    began = [0.0]
+
+    def begin() -> None:
+        began[0] = time.perf_counter()
 
     def write(writer: int) -> None:
-        insert, rows = bare_writer(url), rows_without_end(folder, writer, n)
+        insert, rows = bare_writer(url), rows_without_end(folder, writer, way.n_clients, n)
         next(rows)
         ready.wait()
-        while time.perf_counter() < start + seconds:
+        while time.perf_counter() < began[0] + seconds:
             insert(next(rows))
             counts[writer] += n
 
-    ready = threading.Barrier(way.n_clients + 1)
+    ready = threading.Barrier(way.n_clients, begin)
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(way.n_clients)]
     for thread in threads:
         thread.start()
-    start = time.perf_counter()
-    ready.wait()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.perf_counter() - start)
+    return sum(counts) / (time.perf_counter() - began[0])
 
 
 def bare_apart(url: str, folder: Path, way: Way, seconds: float) -> float:
@@ -267,7 +268,7 @@ def main() -> None:
     ways = [way for way in WAYS if given.events is None or way.n_events in given.events]
     print(
         f"Before: {machine()}",
-        TABLE,
+        f"\n| {COLUMNS} |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         sep="\n",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ LOCK_SECONDS = 10
 SILENT_SECONDS = 10
 """After how long a network that swallows everything counts as broken."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _MIGRATION_LOCK = 0x7A686979696E  # "zhiyin"
 
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 10, "pool_use_lifo": True}
@@ -97,7 +99,8 @@ class PostgresBackend(Backend):
 
     def insert(self, connection: Connection, table: sql.Table, columns: Sequence[Sequence[Any]]) -> int:
         """Add rows whose key is new, in one statement; see `Backend`."""
-        return connection.exec_driver_sql(_insert_statement(table), tuple(columns), _KEEP_COUNT).rowcount
+        arrays = tuple(_array(column) for column in columns)
+        return connection.exec_driver_sql(_insert_statement(table), arrays, _KEEP_COUNT).rowcount
 
     def store_error(self, error: Exception) -> Exception:
         """Turn an error of the database into one that says what to do."""
@@ -144,6 +147,18 @@ def _insert_statement(table: sql.Table) -> str:
         f"INSERT INTO {table.name} ({names}) "
         f"SELECT {values} FROM unnest({arrays}) AS rows ({names}) ON CONFLICT DO NOTHING"
     )
+
+
+def _array(values: Sequence[Any]) -> Sequence[Any] | str:
+    """Return values as the text of an array, which takes a tenth of the time the driver takes.
+
+    In the one place where arrays are written otherwise than lists in JSON, control characters, the values go
+    back as they are, and the driver writes them.
+    """
+    text = _encode(values)
+    if "\\" in text and "\\" in text.replace("\\\\", "").replace('\\"', ""):
+        return values
+    return f"{{{text[1:-1]}}}"
 
 
 def _is_json(column: sql.Column[Any]) -> bool:
