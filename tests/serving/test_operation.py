@@ -16,6 +16,7 @@ from zhiyin.online.engine import LiveEngine
 from zhiyin.online.versions import bundle_version
 from zhiyin.pipeline.bundle import load_bundle
 from zhiyin.serving import schemas
+from zhiyin.serving.access.keys import SCOPES, Allowance, ApiKeys
 from zhiyin.serving.app import create_app
 from zhiyin.serving.examples import examples_for
 from zhiyin.serving.openapi import ERRORS, WITH_KEY
@@ -164,6 +165,23 @@ def test_what_to_try_is_the_documented_examples(client: TestClient) -> None:
     text = what_to_try(client.app, "http://127.0.0.1:8000")
     assert text.count("curl -s") == 5
     assert "curl -s 'http://127.0.0.1:8000/v1/recommend' -H 'Content-Type: application/json'" in text
+    assert "curl -s 'http://127.0.0.1:8000/v1/search'" in what_to_try(client.app, "http://0.0.0.0:8000")
+
+
+def test_what_to_try_shows_where_the_key_goes_once_there_is_one(client: TestClient) -> None:
+    ApiKeys(client.app.state.service.database.access).create("shop", Allowance(SCOPES))
+    text = what_to_try(client.app, "http://127.0.0.1:8000")
+    assert text.count('-H "Authorization: Bearer $KEY"') == text.count("curl -s") == 5
+
+
+def test_production_names_no_user_where_logs_are_read(client: TestClient) -> None:
+    client.app.state.settings = ServingSettings(production=True)
+    text = what_to_try(client.app, "http://127.0.0.1:8000")
+    assert len(text.splitlines()) == 1
+    assert "http://127.0.0.1:8000" in text
+    assert not any(
+        user_id in text for user_id in client.app.state.service.engine("default").pipeline.users.ids
+    )
 
 
 def test_a_store_that_fails_gives_503_and_nothing_is_acknowledged(

@@ -73,7 +73,8 @@ def serve(
             await super().startup(sockets)
             if self.started:
                 host, port = self.servers[0].sockets[0].getsockname()[:2]
-                say(what_to_try(app, f"http://{host}:{port}"))
+                shown = f"[{host}]" if ":" in host else host
+                say(what_to_try(app, f"http://{shown}:{port}"))
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             app.state.service.stop()
@@ -110,7 +111,12 @@ def _spare_the_collector() -> None:
 
 
 def what_to_try(app: Any, base_url: str) -> str:
-    """Return what a newcomer should paste into a shell."""
+    """Return what a newcomer should paste into a shell; in production, where nobody is new, one line."""
+    stop = "Stop with Ctrl-C; everything accepted is kept."
+    if app.state.settings.production:
+        return f"Zhiyin listens on {base_url}. {stop}"  # What is said here ends in logs: no user ids.
+    has_keys = bool(app.state.service.database.access.keys())
+    here = base_url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     examples = importlib.import_module("zhiyin.serving.examples")
     known = examples.examples_for(*app.state.service.catalogue_and_users())
     shown = [
@@ -120,8 +126,9 @@ def what_to_try(app: Any, base_url: str) -> str:
         (("POST", "/v1/search"), "text"),
         (("PUT", "/v1/items/{item_id}"), "item"),
     ]
-    lines = [f"Zhiyin listens on {base_url}. Every route is described on {base_url}/docs", "", "Try:"]
+    lines = [f"Zhiyin listens on {base_url}. Every route is described on {here}/docs", ""]
+    lines += ["It asks for a key. Try, with yours in the variable KEY:" if has_keys else "Try:"]
     for route, name in shown:
         example = known[route][name]
-        lines += ["", f"# {example.summary}", examples.curl(route[0], example, base_url)]
-    return "\n".join([*lines, "", "Stop with Ctrl-C; everything accepted is kept."])
+        lines += ["", f"# {example.summary}", examples.curl(route[0], example, here, with_key=has_keys)]
+    return "\n".join([*lines, "", stop])
