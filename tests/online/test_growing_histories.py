@@ -75,3 +75,23 @@ def test_what_was_cleared_is_overwritten() -> None:
     live.clear(0)
     assert not (live._pool["item"] == 77).any()
     assert live.row(0)[0].tolist() == []
+
+
+@given(rows=st.lists(st.integers(0, 3), max_size=60))
+def test_one_by_one_is_the_same_as_together(rows: list[int]) -> None:
+    together, one_by_one = GrowingHistories(), GrowingHistories()
+    together.new_rows(4), one_by_one.new_rows(4)
+    said = np.arange(len(rows))
+    expected = together.append(
+        np.array(rows, dtype=np.int64),
+        said.astype(np.int32),
+        (said % 7).astype(np.int16),
+        said * 10,
+        (said / 2).astype(np.float32),
+    )
+    places = [one_by_one.append_one(row, n, n % 7, n * 10, n / 2) for n, row in enumerate(rows)]
+    assert places == expected.tolist()
+    assert one_by_one.newest_timestamp() == together.newest_timestamp()
+    for row in range(4):
+        for found, wanted in zip(one_by_one.row(row), together.row(row), strict=True):
+            np.testing.assert_array_equal(found, wanted)

@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _Change = tuple[StoredItem, Future[None]]
 _MOST_EARLY = 100_000
 """Events on items that have not arrived which are remembered, to be absorbed when they do."""
+_MOST_AT_ONCE = 20_000
+"""Events after which no more are gathered; bounds how long an item that arrives waits for them."""
 
 
 class LiveCatalogue:
@@ -182,9 +184,11 @@ class LiveCatalogue:
         while True:
             change = self._waiting.get()
             group: list[_Change | Recorded] = []
+            n_events = 0
             while change is not None:
                 group.append(change)
-                if self._waiting.empty():
+                n_events += len(change) if isinstance(change, Recorded) else 0
+                if n_events >= _MOST_AT_ONCE or self._waiting.empty():
                     break
                 change = self._waiting.get()
             yield group

@@ -133,6 +133,8 @@ class LiveHistories:
 
     def record(self, events: Sequence[Event]) -> Recorded:
         """Append accepted events."""
+        if len(events) == 1:
+            return self._record_one(events[0])
         columns = EventColumns.of(events)
         kind_of = {kind: self.kinds.index(kind) for kind in set(columns.kinds)}
         kinds = np.array([kind_of[kind] for kind in columns.kinds], dtype=np.int16)
@@ -149,6 +151,14 @@ class LiveHistories:
                 dtype=np.int32,
             )
             return Recorded(rows, self._live.append(rows, codes, kinds, timestamps, values))
+
+    def _record_one(self, event: Event) -> Recorded:
+        kind = self.kinds.index(event.kind)
+        value = np.nan if event.value is None else event.value
+        with self._lock:
+            row = self._row_of(event.user_id)
+            place = self._live.append_one(row, self._code_of(event.item_id), kind, event.timestamp, value)
+        return Recorded(np.array([row]), np.array([place]))
 
     def record_batch(self, batch: pl.DataFrame) -> Recorded:
         """Append a batch of the event log, columns as in `zhiyin.stores.events.BATCH_SCHEMA`."""

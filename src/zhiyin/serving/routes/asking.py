@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import orjson
@@ -54,7 +55,24 @@ async def engine_of(request: Request) -> LiveEngine:
 
 async def durable(future: Future[T]) -> T:
     """Wait without blocking; a caller who goes away does not undo what is being written."""
-    return await asyncio.shield(asyncio.wrap_future(future))
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[T] = loop.create_future()
+
+    def settle() -> None:
+        if waiting.done():  # the caller went away
+            return
+        error = future.exception()
+        if error is None:
+            waiting.set_result(future.result())
+        else:
+            waiting.set_exception(error)
+
+    def wake(_: Future[T]) -> None:
+        with suppress(RuntimeError):  # the service stopped, and nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    future.add_done_callback(wake)
+    return await waiting
 
 
 def json_response(document: Mapping[str, Any], *, status: int = 200) -> Response:
