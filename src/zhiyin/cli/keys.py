@@ -86,7 +86,9 @@ def list_keys(
     if not found:
         OUT.print("There are no keys. Make one:  zhiyin keys create NAME --scope SCOPE --store URL")
         return
-    table = Table("id", "name", "tenant", "scopes", "created", "is", "a second", box=None, pad_edge=False)
+    table = Table(
+        "id", "name", "tenant", "scopes", "created", "state", "requests a second", box=None, pad_edge=False
+    )
     for key in found:
         limit = "" if key.requests_per_second is None else f"{key.requests_per_second:g}"
         scopes = ", ".join(key.scopes)
