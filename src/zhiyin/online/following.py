@@ -16,7 +16,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class Heads(Protocol):
-    """The newest position of each tenant's log, known to all processes faster than the database tells it."""
+    """The newest position of each tenant's log, known to all processes faster than the database tells it.
+
+    Attributes:
+        trust_seconds: How long a process may believe an older position that it was told.
+    """
+
+    trust_seconds: float
 
     def current(self, tenant: str, ask_database: Callable[[], int]) -> int:
         """Return the newest position, asking the database where it is not known otherwise.
@@ -27,12 +33,14 @@ class Heads(Protocol):
         ...
 
     def raise_to(self, tenant: str, position: int) -> bool:
-        """Announce a position; lower ones than known are ignored. Returns whether it was heard."""
+        """Announce a position; lower ones are ignored. Returns whether nobody believes less from now on."""
         ...
 
 
 class AskTheLog:
     """Heads where nothing faster than the database is there."""
+
+    trust_seconds = 0.0
 
     def current(self, tenant: str, ask_database: Callable[[], int]) -> int:  # noqa: ARG002
         """Ask the database."""
@@ -89,22 +97,29 @@ class Following:
         with self._lock:
             self.lives = tuple(other for other in self.lives if other is not live)
 
-    def reflect(self, position: int, apply: Callable[[Live], None] | None) -> None:
+    def reflect(self, position: int, apply: Callable[[Live], None] | None) -> float:
         """Reflect a change of this process.
 
         Args:
             position: Its place in the log.
             apply: Brings it into a live bundle; None when nothing changed.
+
+        Returns:
+            Seconds that must pass before the change is acknowledged, because other processes may believe for
+            so long that it was not made; 0 nearly always.
         """
         with self._lock:
             if apply is not None and self.applied == position - 1:
                 for live in self.lives:
-                    apply(live)
-                    live.applied = position
+                    if live.applied == position - 1:
+                        apply(live)
+                        live.applied = position
+                    else:
+                        live.catch_up(self._store, position)
                 self.applied = position
             elif self.applied < position:
                 self._read_until(position)
-        self._heads.raise_to(self._store.tenant, position)
+        return 0.0 if self._heads.raise_to(self._store.tenant, position) else self._heads.trust_seconds
 
     def catch_up(self) -> bool:
         """Reflect everything that was acknowledged by anybody so far; call it before an answer.
@@ -146,7 +161,10 @@ class Following:
         while self.applied < position:
             changes = self._store.changes_after(self.applied)
             for live in self.lives:
-                if live.applied < changes.position:
+                # One may be ahead, having joined while others wrote, or behind, having failed once.
+                if live.applied == self.applied:
                     live.take(changes)
+                else:
+                    live.catch_up(self._store, changes.position)
             self.applied = changes.position
             self._on_changes(changes)

@@ -13,6 +13,7 @@ from zhiyin.domain import PAD
 from zhiyin.domain.errors import UnknownUser
 from zhiyin.online.asked import Accepted
 from zhiyin.online.following import Following
+from zhiyin.online.held import Held
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.live import Live
 from zhiyin.online.unknown import unknown_item
@@ -62,6 +63,7 @@ class Intake:
         self._following = following
         self._impressions = impressions
         self._live = live
+        self._held = Held()
         self._events_came: Callable[[EventColumns], None] = _nobody_listens
         self._user_left: Callable[[str], None] = _nobody_listens
 
@@ -73,14 +75,15 @@ class Intake:
         """Store events; when the future is done, they are durable and the next answer reflects them."""
         accepted: Future[Accepted] = Future()
         columns = EventColumns.of(events)
+        hold: list[float] = []
 
         def record(is_new: list[bool], position: int) -> None:
             new = columns.where(is_new)
-            self._following.reflect(position, (lambda live: live.record(new)) if new else None)
+            hold.append(self._following.reflect(position, (lambda live: live.record(new)) if new else None))
             self._events_came(new)
 
         stored = self._store.append_events(columns, on_durable=record)
-        stored.add_done_callback(lambda done: _pass_on(done, accepted, lambda new: self._told(columns, new)))
+        self._settle(stored, accepted, lambda new: self._told(columns, new), hold)
         return accepted
 
     def put_item(self, item_id: str, attributes: Mapping[str, Any]) -> Future[tuple[StoredItem, list[str]]]:
@@ -94,12 +97,17 @@ class Intake:
         """
         fit, new_names = self._live().catalogue.fit(attributes)
         taken: list[Future[None]] = []
+        hold: list[float] = []
 
         def take(item: StoredItem, position: int) -> None:
-            self._following.reflect(position, lambda live: taken.append(live.catalogue.put(item)))
+            hold.append(
+                self._following.reflect(position, lambda live: taken.append(live.catalogue.put(item)))
+            )
 
         stored = self._store.put_item(item_id, fit, on_durable=take)
-        return _when_taken(stored, taken, lambda item: (item, new_names))
+        result: Future[tuple[StoredItem, list[str]]] = Future()
+        self._settle(_when_taken(stored, taken), result, lambda item: (item, new_names), hold)
+        return result
 
     def delete_item(self, item_id: str) -> Future[None]:
         """Never recommend an item again, until it is put again.
@@ -110,21 +118,31 @@ class Intake:
         if self._live().histories.item_index(item_id) == PAD:
             raise unknown_item(item_id)
         taken: list[Future[None]] = []
+        hold: list[float] = []
         marked = StoredItem(item_id, {}, deleted=True)
 
         def take(_: bool, position: int) -> None:
-            self._following.reflect(position, lambda live: taken.append(live.catalogue.put(marked)))
+            mark: Callable[[Live], None] = lambda live: taken.append(live.catalogue.put(marked))  # noqa: E731
+            hold.append(self._following.reflect(position, mark))
 
         stored = self._store.delete_item(item_id, on_durable=take)
-        return _when_taken(stored, taken, lambda _: None)
+        result: Future[None] = Future()
+        self._settle(_when_taken(stored, taken), result, lambda _: None, hold)
+        return result
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> Future[StoredUser]:
         """Store attributes of a user."""
+        described: Future[StoredUser] = Future()
+        hold: list[float] = []
 
         def describe(user: StoredUser, position: int) -> None:
-            self._following.reflect(position, lambda live: live.histories.describe([user.user_id]))
+            hold.append(
+                self._following.reflect(position, lambda live: live.histories.describe([user.user_id]))
+            )
 
-        return self._store.put_user(user_id, attributes, on_durable=describe)
+        stored = self._store.put_user(user_id, attributes, on_durable=describe)
+        self._settle(stored, described, lambda user: user, hold)
+        return described
 
     def delete_user(self, user_id: str) -> Future[Erasure]:
         """Remove everything about a user, from the store, from memory, and from what bundles remember.
@@ -133,10 +151,11 @@ class Intake:
         """
         was_live = self._live().histories.is_user(user_id)
         positions: list[int] = []
+        hold: list[float] = []
 
         def forget(_: Erased, position: int) -> None:
             positions.append(position)
-            self._following.reflect(position, lambda live: live.forget(user_id))
+            hold.append(self._following.reflect(position, lambda live: live.forget(user_id)))
             self._user_left(user_id)
 
         def settle(erased: Erased) -> Erasure:
@@ -147,7 +166,7 @@ class Intake:
         result: Future[Erasure] = Future()
         self._impressions.hand_over()
         stored = self._store.delete_user(user_id, on_durable=forget)
-        stored.add_done_callback(lambda done: _pass_on(done, result, settle))
+        self._settle(stored, result, settle, hold)
         return result
 
     def export_user(self, user_id: str) -> Exported:
@@ -164,6 +183,16 @@ class Intake:
         if stored is None and not events and not shown and not self._live().histories.is_user(user_id):
             raise UnknownUser(f"Nobody has the user id {user_id!r}; there is nothing to export.")
         return Exported(user_id, {} if stored is None else stored.attributes, tuple(events), tuple(shown))
+
+    def _settle(
+        self, done: Future[Any], waiting: Future[Any], turn: Callable[[Any], Any], hold: Sequence[float]
+    ) -> None:
+        """Settle a future with what another one brings, once nobody can believe that it did not happen."""
+
+        def settle(done: Future[Any]) -> None:
+            self._held.call(lambda: _pass_on(done, waiting, turn), after_seconds=max(hold, default=0.0))
+
+        done.add_done_callback(settle)
 
     def _told(self, events: EventColumns, is_new: list[bool]) -> Accepted:
         n_stored = sum(is_new)
@@ -182,13 +211,12 @@ def _nobody_listens(_: Any) -> None:
     """Hear nothing."""
 
 
-def _when_taken(stored: Future[Any], taken: Sequence[Future[None]], turn: Callable[[Any], T]) -> Future[T]:
+def _when_taken(stored: Future[T], taken: Sequence[Future[None]]) -> Future[T]:
     """Settle once every live bundle has taken in what became durable.
 
     Args:
         stored: Done when the change is durable.
         taken: By then, one future for each live bundle.
-        turn: Makes the result out of what was stored.
     """
     result: Future[T] = Future()
 
@@ -198,7 +226,7 @@ def _when_taken(stored: Future[Any], taken: Sequence[Future[None]], turn: Callab
         elif nth < len(taken):
             taken[nth].add_done_callback(lambda reflected: follow(reflected, nth + 1))
         else:
-            _pass_on(stored, result, turn)
+            _pass_on(stored, result, lambda what: what)
 
     stored.add_done_callback(follow)
     return result

@@ -30,6 +30,10 @@ class RedisUnavailable(StoreError):
     """Redis did not answer, or did not a moment ago and is not asked again yet."""
 
 
+class NobodyListens(RedisUnavailable):
+    """There is no server at the address: whoever starts there next knows nothing of what was not said."""
+
+
 class Breaker:
     """Lets nobody through for a while after a failure, then one caller who tries, then everybody.
 
@@ -117,7 +121,9 @@ class RedisConnection:
         from redis import exceptions  # noqa: PLC0415
 
         self._unanswered = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+        self._broken = exceptions.ConnectionError
         self._refused = exceptions.RedisError
+        self._nobody_listened = False
         self._client = _client(url, self.shown_url, connect_seconds, answer_seconds)
 
     @property
@@ -125,26 +131,32 @@ class RedisConnection:
         """Whether the last question was answered, as far as anybody asked."""
         return not self.breaker.is_open
 
-    def ask(self, question: Callable[[Redis], T]) -> T:
+    def ask(self, question: Callable[[Redis], T], *, is_urgent: bool = False) -> T:
         """Send something to Redis and return what it answers.
 
         Args:
             question: Called with the client; what it returns is returned.
+            is_urgent: Whether to try also while the server is left alone, as long as a try is cheap because
+                nobody listened last time, and once more on a new connection when an old one turns out to be
+                dead. For questions that do no harm when they are asked twice.
 
         Raises:
+            NobodyListens: when there is no server at the address.
             RedisUnavailable: at once while the server is left alone, else within the time limits.
             StoreError: when the server answers that it will not, such as for a missing right.
         """
-        if not self.breaker.lets_through():
+        if not self.breaker.lets_through() and not (is_urgent and self._nobody_listened):
             raise RedisUnavailable(
                 f"Redis at {self.shown_url} did not answer a moment ago; it is asked again within"
                 f" {LONGEST_PAUSE_SECONDS:g} seconds."
             )
         try:
-            answer = question(self._client)
+            answer = self._asked_twice(question) if is_urgent else question(self._client)
         except self._unanswered as error:
             self.breaker.failed()
-            raise RedisUnavailable(
+            self._nobody_listened = _is_nobody_there(error)
+            kind = NobodyListens if self._nobody_listened else RedisUnavailable
+            raise kind(
                 f"Redis at {self.shown_url} does not answer ({_reason(error)}).",
                 remedy="See that the server runs and that address, user and password of the URL are right.",
             ) from None
@@ -158,14 +170,27 @@ class RedisConnection:
         self.breaker.worked()
         return answer
 
-    def script(self, lua: str) -> Callable[[list[str], list[object]], Any]:
+    def _asked_twice(self, question: Callable[[Redis], T]) -> T:
+        try:
+            return question(self._client)
+        except self._broken as error:
+            if _is_nobody_there(error):
+                raise
+            # Connections to a server that was started again are dead, and each would have to be found out.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            return question(self._client)
+
+    def script(self, lua: str, *, is_urgent: bool = False) -> Callable[[list[str], list[object]], Any]:
         """Return a function that runs a script on the server, one after the other with everything else.
 
         Args:
             lua: Source; its answer is what the function returns for (keys, arguments).
+            is_urgent: As `ask` takes it.
         """
         run: Any = self._client.register_script(lua)
-        return lambda keys, arguments: self.ask(lambda client: run(keys=keys, args=arguments, client=client))
+        return lambda keys, arguments: self.ask(
+            lambda client: run(keys=keys, args=arguments, client=client), is_urgent=is_urgent
+        )
 
     def check(self) -> None:
         """Return when the server answers.
@@ -227,6 +252,10 @@ def _client(url: str, shown_url: str, connect_seconds: float, answer_seconds: fl
             f"The URL of Redis at {shown_url} has an option or a database number that cannot be read.",
             possible="The path is the number of the database, as in redis://host:6379/0.",
         ) from None
+
+
+def _is_nobody_there(error: Exception) -> bool:
+    return isinstance(error.__cause__ or error.__context__, (ConnectionRefusedError, FileNotFoundError))
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from zhiyin.domain.errors import StoreError
-from zhiyin.stores.redis.connection import RedisConnection
+from zhiyin.stores.redis.connection import NobodyListens, RedisConnection
 
 TRUST_SECONDS = 1.0
 """How long a comparison with the database is believed."""
@@ -119,19 +119,22 @@ class SharedHeads:
         self.trust_seconds = trust_seconds
         self._key = f"{name}:heads"
         self._look = connection.script(_LOOK)
-        self._raise = connection.script(_RAISE)
+        self._raise = connection.script(_RAISE, is_urgent=True)
         self._compared = connection.script(_COMPARED)
 
     def raise_to(self, tenant: str, position: int) -> bool:
         """Tell all processes that the log of a tenant has reached a position; a lower one changes nothing.
 
         Returns:
-            Whether Redis took it. When it did not, other processes may still believe an older position for
-            `trust_seconds`; whoever must rule that out waits so long before telling the client, for which
-            there is `wait_until_forgotten`.
+            Whether nobody can believe an older position from now on: Redis took it, or there is no Redis, and
+            the next one that starts there will know nothing. Otherwise other processes may believe an older
+            position for `trust_seconds`; whoever must rule that out waits so long before telling the client,
+            for which there is `wait_until_forgotten`.
         """
         try:
             self._raise([self._key], [tenant, position])
+        except NobodyListens:
+            return True
         except StoreError:
             return False
         return True
