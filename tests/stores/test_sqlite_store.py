@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.stores.database import SqlDatabase
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import AuditEntry
@@ -78,7 +78,7 @@ def test_a_stored_bundle_that_was_damaged_is_not_handed_out(tmp_path: Path) -> N
     store.store().put_bundle("v1", tmp_path / "bundle", position=0, facts={})
     with sqlite3.connect(tmp_path / "s.db") as other:
         other.execute("UPDATE bundle_parts SET content = x'00'")
-    with pytest.raises(StoreError, match="sha256 differs"):
+    with pytest.raises(BundleError, match="sha256 differs"):
         store.store().fetch_bundle("v1", tmp_path / "fetched")
     assert not (tmp_path / "fetched").exists()
     assert not list(tmp_path.glob(".fetched*"))

@@ -162,18 +162,21 @@ class LiveEngine:
     def activate(self, version: str) -> Future[str]:
         """Serve another version that the store holds, here and in every other process.
 
-        The future is done when this process answers with it.
+        The future is done when this process answers with it. It is loaded before it becomes active, so that
+        a damaged bundle is never what the other processes, or the next start, are told to serve.
 
         Raises:
             UnknownBundle: when the store does not hold it.
+            BundleError: when it is damaged; the one in use stays active.
         """
         if version not in {bundle.version for bundle in self.store.bundles()}:
             raise unknown_bundle(version)
+        loaded = None if version == self._live.version else self._loaded_to_activate(version)
         result: Future[str] = Future()
 
         def swap(activated: str, position: int) -> None:
             self.following.reflect(position, _nothing_to_reflect)
-            self._swapping.submit(self._swap, activated, result)
+            self._swapping.submit(self._swap, activated, result, loaded=loaded)
 
         def refuse(done: Future[str]) -> None:
             if done.exception() is not None:
@@ -259,30 +262,42 @@ class LiveEngine:
         self.clicks.all_happened(*(events[name].to_list() for name in _OF_A_CLICK))
         self.take_documents(changes.documents)
 
-    def _swap(self, version: str, result: Future[str], *, anew: bool = False) -> None:
+    def _loaded_to_activate(self, version: str) -> Loaded:
+        try:
+            return load_version(self.store, version)
+        except ZhiyinError as error:
+            self._note_failed_swap(version, error)
+            raise
+
+    def _swap(
+        self, version: str, result: Future[str], *, anew: bool = False, loaded: Loaded | None = None
+    ) -> None:
         """Load a version beside the one in use, bring it level, and put it in its place."""
         try:
             if anew or version != self._live.version:
-                loaded = load_version(self.store, version)
+                loaded = loaded or load_version(self.store, version)
                 after, before = self._living(loaded), self._live
                 self.following.add(after)
                 self._live, self.loaded_since = after, loaded.timestamp
                 self._drop(before)
         except Exception as error:
-            self.n_failed_swaps += 1
-            _LOG.log(
-                logging.ERROR,
-                "bundle %s cannot be served, %s stays: %s",
-                version,
-                self._live.version,
-                error,
-                exc_info=not isinstance(error, ZhiyinError),
-            )
-            self._settings.swapped(False)
+            self._note_failed_swap(version, error)
             result.set_exception(error)
         else:
             self._settings.swapped(True)
             result.set_result(version)
+
+    def _note_failed_swap(self, version: str, error: Exception) -> None:
+        self.n_failed_swaps += 1
+        _LOG.log(
+            logging.ERROR,
+            "bundle %s cannot be served, %s stays: %s",
+            version,
+            self._live.version,
+            error,
+            exc_info=not isinstance(error, ZhiyinError),
+        )
+        self._settings.swapped(False)
 
     def _load_arm(self, version: str) -> Live:
         live = self._living(load_version(self.store, version))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def bundle_to_serve(store: EventStore, bundle: str | Path | Pipeline | None) -> 
 
     A folder the store has not seen is put there and becomes active. Of one it has seen, whatever is active
     by now is served: a bundle that was learned since, or an older one that somebody went back to. When the
-    active bundle cannot be loaded, the newest other one that can be is served instead, and the log says so.
+    active bundle cannot be loaded, the newest other one that can be is served instead, and the log says so;
+    the same goes for a damaged folder, as long as the store holds any bundle.
 
     Args:
         store: Of the tenant.
@@ -77,14 +79,27 @@ def bundle_to_serve(store: EventStore, bundle: str | Path | Pipeline | None) -> 
         return Loaded(bundle, IN_MEMORY)
     known = {stored.version: stored for stored in store.bundles()}
     if bundle is not None:
-        read_card(bundle)
-        version = bundle_version(bundle)
-        if version not in known:
-            return _taken_over(store, Path(bundle), version)
-        if known[version].is_active:
-            stored = known[version]
-            return Loaded(load_bundle(bundle), version, stored.position, stored.timestamp)
+        try:
+            named = _named(store, Path(bundle), known)
+        except BundleError as error:
+            if not known:
+                raise
+            _LOG.error("the bundle in %s cannot be served, the store is asked for one: %s", bundle, error)
+            named = None
+        if named is not None:
+            return named
     return _newest_that_loads(store, list(known.values()))
+
+
+def _named(store: EventStore, folder: Path, known: Mapping[str, StoredBundle]) -> Loaded | None:
+    """Load the bundle of a folder; None when the store knows it and another one is active."""
+    read_card(folder)
+    version = bundle_version(folder)
+    if version not in known:
+        return _taken_over(store, folder, version)
+    if not known[version].is_active:
+        return None
+    return Loaded(load_bundle(folder), version, known[version].position, known[version].timestamp)
 
 
 def _taken_over(store: EventStore, folder: Path, version: str) -> Loaded:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from zhiyin.domain.errors import (
+    BundleError,
     ConfigError,
     RequestError,
     ShapeMismatch,
@@ -43,6 +44,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "rate-limited": (429, "The key asks too often"),
     "headers-too-large": (431, "The headers are too long or too many"),
     "internal-error": (500, "The service failed"),
+    "damaged-bundle": (500, "The bundle cannot be loaded"),
     "store-unavailable": (503, "The store cannot be used"),
     "overloaded": (503, "Too many requests are waiting"),
     "no-bundle": (503, "The tenant has no bundle yet"),
@@ -158,6 +160,7 @@ _KINDS: tuple[tuple[tuple[type[ZhiyinError], ...], str], ...] = (
     ((UnknownUser,), "unknown-user"),
     ((UnknownBundle,), "unknown-bundle"),
     ((UnknownExperiment,), "unknown-experiment"),
+    ((BundleError,), "damaged-bundle"),
     ((StoreError,), "store-unavailable"),
     ((ShapeMismatch,), "internal-error"),
     ((RequestError, ConfigError), "invalid-request"),

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy import Connection
 
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.stores import tables
 from zhiyin.stores.changes import TenantChange
 from zhiyin.stores.log import OpenLog
@@ -86,7 +86,8 @@ def write_files(
     """Write the files of a version into a new folder, which appears whole or not at all.
 
     Raises:
-        StoreError: when the folder exists, or a file is not what was stored.
+        StoreError: when the folder exists.
+        BundleError: when a file is not what was stored.
     """
     if folder.exists():
         raise StoreError(f"{folder} exists already.", remedy="Name a folder that does not exist.")
@@ -116,7 +117,7 @@ def _write_file(
             digest.update(content)
             file.write(content)
     if digest.hexdigest() != expected["sha256"]:
-        raise StoreError(
+        raise BundleError(
             f"The file {key[2]} of bundle '{key[1]}' is not what was stored: its sha256 differs.",
             remedy="Drop this version and put the bundle into the store again.",
         )

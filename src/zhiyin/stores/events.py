@@ -129,6 +129,7 @@ class EventStore(Protocol):
 
         Raises:
             StoreError: when there is no such version, or the folder exists.
+            BundleError: when a file is not what was stored.
         """
         ...
 
