@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
 
 _NEEDED = ("fastapi", "uvicorn", "orjson", "prometheus_client", "structlog", "sqlalchemy", "alembic")
 DEFAULT_SETTINGS = ServingSettings()
+LEAVING_SECONDS = 1.0
+"""How long a stopping service takes new connections, while `/readyz` says that it leaves."""
+LAST_REQUESTS_SECONDS = 0.2
+"""How long it waits, after that, for requests that were already on their way."""
 _COLLECT_AFTER = (50_000, 20, 50)
 """Objects made since the last look, and how many looks at the young before one at the older ones."""
 
@@ -80,16 +89,48 @@ def serve(
             app.state.service.stop()
             super().handle_exit(sig, frame)
 
+        async def shutdown(self, sockets: list[Any] | None = None) -> None:
+            # Whoever comes now is answered and asked to come back on a new connection, which leads elsewhere:
+            # a request that is under way on an idle connection would be lost when the connection is closed.
+            self.server_state.default_headers = [
+                *self.server_state.default_headers,
+                (b"connection", b"close"),
+            ]
+            await self._while_not_forced(LEAVING_SECONDS)
+            for server in self.servers:
+                server.close()
+            await self._while_not_forced(LAST_REQUESTS_SECONDS)
+            await super().shutdown(sockets)
+
+        async def _while_not_forced(self, seconds: float) -> None:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until and not self.force_exit:
+                await asyncio.sleep(0.05)
+
     try:
-        Server(config).run()
+        with _told_to_stop_politely():
+            Server(config).run()
     except KeyboardInterrupt:
-        return  # Ctrl-C is how one stops a service; everything is closed by now.
+        return  # This is how one stops a service; everything is closed by now.
     except SystemExit:
         app.state.service.close()
         raise ConfigError(
             f"The service cannot listen on {settings.host}:{settings.port}; another program may do so.",
             remedy="Choose another port:  --port 8001, or --port 0 for any free one.",
         ) from None
+
+
+@contextmanager
+def _told_to_stop_politely() -> Iterator[None]:
+    """Let SIGTERM end the process with exit code 0, as Ctrl-C does; the server repeats signals at its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _share_the_cores(n_threads: int) -> None:
