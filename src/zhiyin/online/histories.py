@@ -121,9 +121,9 @@ class LiveHistories:
             return len(self._users) - int(self._is_masked.sum()) + self._n_new
 
     def newest_timestamp(self) -> int:
-        """Return the latest moment of any event since training, UTC seconds; 0 where there is none."""
+        """Return the latest moment of any event, of the bundle's or since, UTC seconds; 0 where none has one."""
         with self._lock:
-            return self._live.newest_timestamp()
+            return max(self._live.newest_timestamp(), int(self._base.timestamp.max(initial=0)))
 
     def n_events_of(self, user_id: str) -> int:
         """Return how many events are known of a user since training; it changes with every event."""
