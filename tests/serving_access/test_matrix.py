@@ -45,6 +45,10 @@ TABLE = {
     "POST /v1/receipts/verify": ADMIN,
     "GET /v1/bundles": ADMIN,
     "POST /v1/bundles/{version}/activate": ADMIN,
+    "GET /v1/experiments": ADMIN,
+    "PUT /v1/experiments/{name}": ADMIN,
+    "GET /v1/experiments/{name}": ADMIN,
+    "DELETE /v1/experiments/{name}": ADMIN,
     "GET /v1/audit": ADMIN,
     "GET /metrics": ADMIN,
     "GET /openapi.json": ADMIN,
@@ -62,6 +66,11 @@ BODIES: dict[str, Any] = {
     "POST /v1/similar": {"item_id": "none"},
     "POST /v1/search": {"text": "tea"},
     "POST /v1/receipts/verify": {"receipt": {}},
+    "PUT /v1/experiments/{name}": {
+        "arms": {"now": {"share": 0.5}, "calm": {"share": 0.5, "diversity": 0.1}},
+        "control": "now",
+        "share_of_users": 0.01,
+    },
 }
 SETS = [combined for n in (1, 2, 3) for combined in itertools.combinations(SCOPES, n)]
 TENANTS = ("tea", "coffee")
@@ -78,7 +87,7 @@ class House:
 
     def ask(self, route: str, key: str | None, *, body: Any = None, **named: str) -> Any:
         method, path = route.split(" ")
-        named = {"item_id": "none", "user_id": "nobody", "version": "none"} | named
+        named = {"item_id": "none", "user_id": "nobody", "version": "none", "name": "calm"} | named
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         if path.endswith("/bulk"):
             line = json.dumps(body or BODIES["POST /v1/events"])
@@ -230,6 +239,12 @@ def test_no_tenant_sees_the_other(house: House) -> None:
     bundles = house.ask("GET /v1/bundles", coffee).json()
     assert [bundle["version"] for bundle in bundles["bundles"]] == ["of-coffee"]
     assert house.ask("POST /v1/bundles/{version}/activate", coffee, version="of-tea").status_code == 404
+
+    assert house.ask("PUT /v1/experiments/{name}", tea, name="of-tea").status_code == 200
+    names = [one["trial"]["name"] for one in house.ask("GET /v1/experiments", coffee).json()["experiments"]]
+    assert "of-tea" not in names
+    for method in ("GET", "DELETE"):
+        assert house.ask(f"{method} /v1/experiments/{{name}}", coffee, name="of-tea").status_code == 404
 
     # Erased at one tenant, still there at the other; and the receipt is worth nothing there.
     receipt = house.ask("DELETE /v1/users/{user_id}", tea, user_id="shared")
