@@ -150,8 +150,11 @@ class Following:
             StoreError: when the log cannot be read.
         """
         self._newest = max(self._newest, self._store.position())
-        with self._lock:
-            self._read_until(self._newest)
+        if self._newest > self.applied:
+            with self._lock:
+                self._read_until(self._newest)
+            # Not every change is announced where it is made, and who keeps the heads may have lost them.
+            self._heads.raise_to(self._store.tenant, self.applied)
 
     def lag(self) -> int:
         """Return by how many positions this process is behind the newest it has heard of."""
