@@ -39,9 +39,9 @@ def fill_by_limit(shop: Shop, orders: Orders, rounds: int) -> Outcome:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a file system of 2 MB; yield False where this user may not."""
+    """Mount a file system of 4 MB; yield False where this user may not."""
     folder.mkdir()
-    line = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    line = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     is_there = os.geteuid() == 0 and subprocess.run(line, capture_output=True, check=False).returncode == 0
     try:
         yield is_there

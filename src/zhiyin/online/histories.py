@@ -121,7 +121,7 @@ class LiveHistories:
             return len(self._users) - int(self._is_masked.sum()) + self._n_new
 
     def newest_timestamp(self) -> int:
-        """Return the latest moment of any event, the bundle's included, UTC seconds; 0 where there is none."""
+        """Return the latest moment of any event, the bundle's included, UTC seconds; 0 where none is."""
         with self._lock:
             return max(self._live.newest_timestamp(), int(self._base.timestamp.max(initial=0)))
 

@@ -70,6 +70,13 @@ class Backend(ABC):
     def fails_all(self, error: Exception) -> bool:
         """Whether an error has nothing to do with what was written, so that all writes meet it."""
 
+    def check_room(self) -> None:  # noqa: B027
+        """Return when there is room for further writes, as far as that can be seen from here.
+
+        Raises:
+            StoreError: when the next large write would fail.
+        """
+
     @abstractmethod
     def after_commit(self, *, has_erased: bool) -> None:
         """Make sure that erased bytes are gone, where the database leaves that to its user."""

@@ -75,6 +75,7 @@ class SqlDatabase:
                 f"{self.backend.label} has not finished a write within {CHECK_SECONDS:.0f} seconds.",
                 remedy="See whether it is overloaded, or whether its disk is.",
             ) from None
+        self.backend.check_room()
 
     def close(self) -> None:
         """Finish the writes, then let go; see `Database`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -21,6 +22,9 @@ from zhiyin.stores.migrating import migrate
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another program that holds the file."""
+
+LEAST_ROOM_BYTES = 1_000_000
+"""What a disk needs for a few groups of writes; with less free, the store says that it is not ready."""
 
 ERASE_MILLISECONDS = 200
 """How long an erasure waits for those who read, before it is tried again after the next write."""
@@ -105,6 +109,15 @@ class SqliteBackend(Backend):
         said = str(error).lower()
         is_ours = isinstance(error, (SQLAlchemyError, sqlite3.Error))
         return is_ours and any(word in said for word in ("locked", "readonly", "not a database", "malformed"))
+
+    def check_room(self) -> None:
+        """Look at the disk itself: where a large write fails, a small one may still find a place in the file."""
+        n_free = shutil.disk_usage(self.path.parent).free
+        if n_free < LEAST_ROOM_BYTES:
+            raise StoreError(
+                f"{self.label} has no room: {n_free // 1_000} kB are left on its disk.",
+                remedy="Free some space.",
+            )
 
     def after_commit(self, *, has_erased: bool) -> None:
         """Empty the write-ahead log after an erasure, since the old pages still stand in it.
