@@ -24,7 +24,7 @@ from zhiyin.experiments.splitting import PROTOCOLS
 from zhiyin.language.model_files import DEFAULT_MODEL, DEFAULT_PACKAGE
 from zhiyin.pipeline.recipes import RECIPES
 from zhiyin.policy.filters import compile_filter
-from zhiyin.serving import schemas
+from zhiyin.serving import schemas, told
 from zhiyin.serving.app import create_app
 from zhiyin.serving.settings import ServingSettings
 
@@ -169,10 +169,10 @@ def test_every_field_that_can_be_asked_for() -> None:
     shown = {
         "recommending.md": (
             *(schemas.RecommendIn, schemas.SimilarIn, schemas.SearchIn, schemas.PastIn, schemas.BoostIn),
-            *(schemas.SlateOut, schemas.RecommendationOut),
+            *(told.SlateOut, told.RecommendationOut),
         ),
-        "serving.md": (schemas.EventIn, schemas.EventsIn, schemas.BulkOut, schemas.VerifyIn),
-        "privacy.md": (schemas.ReceiptOut,),
+        "serving.md": (schemas.EventIn, schemas.EventsIn, told.BulkOut, schemas.VerifyIn),
+        "privacy.md": (told.ReceiptOut,),
     }
     for page, models in shown.items():
         for model in models:

@@ -15,7 +15,7 @@ from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.online.engine import LiveEngine
 from zhiyin.online.versions import bundle_version
 from zhiyin.pipeline.bundle import load_bundle
-from zhiyin.serving import schemas
+from zhiyin.serving import told
 from zhiyin.serving.access.keys import SCOPES, Allowance, ApiKeys
 from zhiyin.serving.app import create_app
 from zhiyin.serving.examples import examples_for
@@ -33,14 +33,14 @@ def engine_of(client: TestClient) -> LiveEngine:
 
 
 ANSWERS = {
-    "/v1/events": schemas.EventsOut,
-    "/v1/items/{item_id}": schemas.ItemOut,
-    "/v1/users/{user_id}": schemas.UserOut,
-    "/v1/recommend": schemas.SlateOut,
-    "/v1/similar": schemas.SlateOut,
-    "/v1/search": schemas.SlateOut,
-    "/v1/receipts/verify": schemas.VerifiedOut,
-    "/v1/experiments/{name}": schemas.ExperimentOut,
+    "/v1/events": told.EventsOut,
+    "/v1/items/{item_id}": told.ItemOut,
+    "/v1/users/{user_id}": told.UserOut,
+    "/v1/recommend": told.SlateOut,
+    "/v1/similar": told.SlateOut,
+    "/v1/search": told.SlateOut,
+    "/v1/receipts/verify": told.VerifiedOut,
+    "/v1/experiments/{name}": told.ExperimentOut,
 }
 LINES = ("POST", "/v1/events/bulk")
 """Takes lines, not one JSON document."""

@@ -8,20 +8,20 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from zhiyin.serving import schemas
+from zhiyin.serving import told
 from zhiyin.serving.docs_page import docs_page
 from zhiyin.serving.problems import Refused
 
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", response_model=schemas.HealthOut, response_description="It is alive.")
+@router.get("/healthz", response_model=told.HealthOut, response_description="It is alive.")
 async def healthz() -> Response:
     """Tell that the process is alive."""
     return Response(orjson.dumps({"status": "alive"}), media_type="application/json")
 
 
-@router.get("/readyz", response_model=schemas.ReadyOut, response_description="It can answer.")
+@router.get("/readyz", response_model=told.ReadyOut, response_description="It can answer.")
 async def readyz(request: Request) -> Response:
     """Tell that the service can answer and its store can be written to; 503 when not, or while it stops."""
     service = request.app.state.service

@@ -6,14 +6,14 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from zhiyin.serving import schemas
+from zhiyin.serving import told
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.routes.asking import json_response, service_of, tenant_of
 
 router = APIRouter(prefix="/v1", tags=["operation"], route_class=JsonRoute)
 
 
-@router.get("/audit", response_model=schemas.AuditOut, response_description="The newest 1,000 entries.")
+@router.get("/audit", response_model=told.AuditOut, response_description="The newest 1,000 entries.")
 async def audit(request: Request) -> Response:
     """List what was done with power in this tenant: erasures, exports, keys, swaps, refusals."""
     access = service_of(request).database.access

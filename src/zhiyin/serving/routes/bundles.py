@@ -8,16 +8,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from zhiyin.experiments.refreshing.versions import pin_if_earlier
-from zhiyin.serving import schemas
+from zhiyin.serving import told, wire
 from zhiyin.serving.access.audit import Deed
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.routes.asking import durable, engine_of, json_response, principal_of, service_of
 
 router = APIRouter(prefix="/v1", tags=["bundles"], route_class=JsonRoute)
-Version = Annotated[schemas.Id, Path(description="Version of a bundle, as GET /v1/bundles lists it.")]
+Version = Annotated[wire.Id, Path(description="Version of a bundle, as GET /v1/bundles lists it.")]
 
 
-@router.get("/bundles", response_model=schemas.BundlesOut, response_description="The versions, oldest first.")
+@router.get("/bundles", response_model=told.BundlesOut, response_description="The versions, oldest first.")
 async def list_bundles(request: Request) -> Response:
     """List the versions that the store holds, and say which one this process serves."""
     engine = await engine_of(request)
@@ -41,7 +41,7 @@ async def list_bundles(request: Request) -> Response:
 
 @router.post(
     "/bundles/{version}/activate",
-    response_model=schemas.ActivatedOut,
+    response_model=told.ActivatedOut,
     response_description="This process serves the version; others follow within seconds.",
 )
 async def activate_bundle(request: Request, version: Version) -> Response:

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from zhiyin.online.asked import Accepted
 from zhiyin.online.engine import LiveEngine
 from zhiyin.online.event_rules import SentEvents, read_together
-from zhiyin.serving import schemas
+from zhiyin.serving import schemas, told
 from zhiyin.serving.body import JsonRoute, media_type_of
 from zhiyin.serving.problems import Refused, invalid_request
 from zhiyin.serving.routes.asking import (
@@ -46,7 +46,7 @@ _EVENT = TypeAdapter(schemas.EventIn)
 @router.post(
     "/events",
     status_code=202,
-    response_model=schemas.EventsOut,
+    response_model=told.EventsOut,
     response_description="The events are on the disk.",
 )
 async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body()]) -> Response:
@@ -72,7 +72,7 @@ async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body
 
 @router.post(
     "/events/bulk",
-    response_model=schemas.BulkOut,
+    response_model=told.BulkOut,
     response_description="Lines of progress; the last one has `done`.",
 )
 async def post_bulk(request: Request) -> Response:

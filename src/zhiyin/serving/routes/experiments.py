@@ -9,18 +9,18 @@ from fastapi import APIRouter, Body, Path, Request, Response
 
 from zhiyin.online.trials import running
 from zhiyin.online.trials.definition import StartedTrial, parse_trial
-from zhiyin.serving import schemas
+from zhiyin.serving import schemas, told, wire
 from zhiyin.serving.access.audit import Deed
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.routes.asking import engine_of, json_response, principal_of, service_of
 
 router = APIRouter(prefix="/v1", tags=["experiments"], route_class=JsonRoute)
-Name = Annotated[schemas.Id, Path(description="Name of the experiment.")]
+Name = Annotated[wire.Id, Path(description="Name of the experiment.")]
 
 
 @router.get(
     "/experiments",
-    response_model=schemas.ExperimentsOut,
+    response_model=told.ExperimentsOut,
     response_description="The experiments, oldest first.",
 )
 async def list_experiments(request: Request) -> Response:
@@ -32,7 +32,7 @@ async def list_experiments(request: Request) -> Response:
 
 @router.put(
     "/experiments/{name}",
-    response_model=schemas.ExperimentOut,
+    response_model=told.ExperimentOut,
     response_description="The experiment is stored; every process follows within a second.",
 )
 async def put_experiment(
@@ -52,7 +52,7 @@ async def put_experiment(
 
 @router.get(
     "/experiments/{name}",
-    response_model=schemas.ExperimentReportOut,
+    response_model=told.ExperimentReportOut,
     response_description="What the experiment has shown so far.",
 )
 async def report_experiment(request: Request, name: Name) -> Response:
@@ -65,7 +65,7 @@ async def report_experiment(request: Request, name: Name) -> Response:
 
 @router.delete(
     "/experiments/{name}",
-    response_model=schemas.ExperimentOut,
+    response_model=told.ExperimentOut,
     response_description="Nobody is in the experiment any more; its report stays.",
 )
 async def stop_experiment(request: Request, name: Name) -> Response:

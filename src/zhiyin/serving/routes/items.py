@@ -6,22 +6,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from zhiyin.serving import schemas
+from zhiyin.serving import told, wire
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.routes.asking import durable, engine_of, json_response
 
 router = APIRouter(prefix="/v1", tags=["items"], route_class=JsonRoute)
-ItemId = Annotated[schemas.Id, Path(description="The shop's id of the item.")]
+ItemId = Annotated[wire.Id, Path(description="The shop's id of the item.")]
 
 
 @router.put(
     "/items/{item_id:path}",
-    response_model=schemas.ItemOut,
+    response_model=told.ItemOut,
     response_description="The item is on the disk and can be recommended.",
 )
-async def put_item(
-    request: Request, item_id: ItemId, body: Annotated[schemas.Attributes, Body()]
-) -> Response:
+async def put_item(request: Request, item_id: ItemId, body: Annotated[wire.Attributes, Body()]) -> Response:
     """Add an item, or change one; it can be recommended at once.
 
     Attributes that are not named stay as they are, null removes one. The types are those of the catalogue. An

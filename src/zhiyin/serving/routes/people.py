@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from zhiyin.serving import schemas
+from zhiyin.serving import schemas, told, wire
 from zhiyin.serving.access.audit import Deed
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.body import JsonRoute
@@ -22,17 +22,15 @@ from zhiyin.serving.routes.asking import (
 )
 
 router = APIRouter(prefix="/v1", tags=["users"], route_class=JsonRoute)
-UserId = Annotated[schemas.Id, Path(description="The shop's id of the user.")]
+UserId = Annotated[wire.Id, Path(description="The shop's id of the user.")]
 
 
 @router.put(
     "/users/{user_id:path}",
-    response_model=schemas.UserOut,
+    response_model=told.UserOut,
     response_description="The attributes are on the disk.",
 )
-async def put_user(
-    request: Request, user_id: UserId, body: Annotated[schemas.Attributes, Body()]
-) -> Response:
+async def put_user(request: Request, user_id: UserId, body: Annotated[wire.Attributes, Body()]) -> Response:
     """Store attributes of a user. Attributes that are not named stay as they are, null removes one."""
     engine = await engine_of(request)
     attributes = service_of(request).border.attributes(tenant_of(request), body)
@@ -42,7 +40,7 @@ async def put_user(
 
 @router.get(
     "/users/{user_id:path}",
-    response_model=schemas.PersonOut,
+    response_model=told.PersonOut,
     response_description="Everything that is stored.",
 )
 async def get_user(request: Request, user_id: UserId) -> Response:
@@ -83,7 +81,7 @@ async def get_user(request: Request, user_id: UserId) -> Response:
 
 @router.delete(
     "/users/{user_id:path}",
-    response_model=schemas.ReceiptOut,
+    response_model=told.ReceiptOut,
     response_description="Nothing about the user is left; the answer is a receipt.",
 )
 async def delete_user(request: Request, user_id: UserId) -> Response:
@@ -103,7 +101,7 @@ async def delete_user(request: Request, user_id: UserId) -> Response:
 
 @router.post(
     "/receipts/verify",
-    response_model=schemas.VerifiedOut,
+    response_model=told.VerifiedOut,
     response_description="Whether the receipt is this service's own and unchanged.",
 )
 async def verify_receipt(request: Request, body: schemas.VerifyIn) -> Response:

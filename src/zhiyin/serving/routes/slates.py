@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate, Past, Wanted
-from zhiyin.serving import schemas
+from zhiyin.serving import schemas, told
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.routes.asking import engine_of, person_of, service_of
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1", route_class=JsonRoute)
 
 @router.post(
     "/recommend",
-    response_model=schemas.SlateOut,
+    response_model=told.SlateOut,
     response_description="A slate, best first.",
     tags=["recommendations"],
 )
@@ -40,7 +40,7 @@ async def recommend(request: Request, body: schemas.RecommendIn) -> Response:
 
 @router.post(
     "/similar",
-    response_model=schemas.SlateOut,
+    response_model=told.SlateOut,
     response_description="A slate, best first.",
     tags=["recommendations"],
 )
@@ -52,7 +52,7 @@ async def similar(request: Request, body: schemas.SimilarIn) -> Response:
 
 @router.post(
     "/search",
-    response_model=schemas.SlateOut,
+    response_model=told.SlateOut,
     response_description="A slate, best first.",
     tags=["recommendations"],
 )
