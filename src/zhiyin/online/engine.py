@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
 
 _LOG = logging.getLogger(__name__)
-_COUNT_ANEW_SECONDS = 60.0
-"""Shortest time between two times that counts are built anew because somebody was erased."""
 _OF_A_CLICK = ("user_id", "item_id", "event", "timestamp")
 _READ_THE_LOG_EVERY = 1.0
 """Seconds; bounds how long a process that nobody asks, or whose heads are wrong, stays behind."""
@@ -50,6 +48,8 @@ class EngineSettings:
         observe: Told how long each stage of a request took.
         rename: Turns the user ids of bundles into those of the store.
         swapped: Told of every exchange of the bundle, and whether it succeeded.
+        count_anew_seconds: Shortest time between two times that counts are built anew because somebody was
+            erased.
     """
 
     impression_capacity: int = 10_000
@@ -57,6 +57,7 @@ class EngineSettings:
     observe: Observe = unobserved
     rename: Renamed = as_they_are
     swapped: Callable[[bool], None] = lambda _: None
+    count_anew_seconds: float = 60.0
 
 
 DEFAULT_SETTINGS = EngineSettings()
@@ -254,7 +255,8 @@ class LiveEngine:
             return [shown for one in asked for shown in self._shown(live, [one])]
 
     def _hear(self, changes: Changes) -> None:
-        if changes.bundle is not None and changes.bundle != self._live.version:
+        if changes.bundle is not None:
+            # Whether that is an exchange shows in its turn: another one may be under way.
             self._swapping.submit(self._swap, changes.bundle, Future())
         for user_id in changes.forgotten:
             self._user_left(user_id)
@@ -269,10 +271,13 @@ class LiveEngine:
             self._note_failed_swap(version, error)
             raise
 
-    def _swap(
-        self, version: str, result: Future[str], *, anew: bool = False, loaded: Loaded | None = None
-    ) -> None:
-        """Load a version beside the one in use, bring it level, and put it in its place."""
+    def _swap(self, version: str | None, result: Future[str], *, loaded: Loaded | None = None) -> None:
+        """Load a version beside the one in use, bring it level, and put it in its place.
+
+        None builds the one in use anew.
+        """
+        anew = version is None
+        version = self._live.version if version is None else version
         try:
             if anew or version != self._live.version:
                 loaded = loaded or load_version(self.store, version)
@@ -280,11 +285,11 @@ class LiveEngine:
                 self.following.add(after)
                 self._live, self.loaded_since = after, loaded.timestamp
                 self._drop(before)
+                self._settings.swapped(True)
         except Exception as error:
             self._note_failed_swap(version, error)
             result.set_exception(error)
         else:
-            self._settings.swapped(True)
             result.set_result(version)
 
     def _note_failed_swap(self, version: str, error: Exception) -> None:
@@ -321,10 +326,10 @@ class LiveEngine:
         Histories, caches and attributes are rid of a user at once. The counts that sources keep since
         training are sums over everybody; taking a summand out again would leave what rounding made of it.
         """
-        is_time = time.monotonic() - self._rebuilt_at > _COUNT_ANEW_SECONDS
+        is_time = time.monotonic() - self._rebuilt_at > self._settings.count_anew_seconds
         if self._someone_left and is_time and self._live.version != IN_MEMORY:
             self._someone_left, self._rebuilt_at = False, time.monotonic()
-            self._swapping.submit(self._swap, self._live.version, Future(), anew=True)
+            self._swapping.submit(self._swap, None, Future())
 
     def _read_forever(self) -> None:
         while not self._closed.wait(_READ_THE_LOG_EVERY):
