@@ -111,7 +111,7 @@ class SqliteBackend(Backend):
         return is_ours and any(word in said for word in ("locked", "readonly", "not a database", "malformed"))
 
     def check_room(self) -> None:
-        """Look at the disk itself: where a large write fails, a small one may still find a place in the file."""
+        """Look at the disk itself: where a large write fails, a small one may still find a place."""
         n_free = shutil.disk_usage(self.path.parent).free
         if n_free < LEAST_ROOM_BYTES:
             raise StoreError(
