@@ -58,7 +58,9 @@ class One:
         event = Event(f"e{number}", user, f"i{number}", "view", 1_700_000_000 + number)
         self.store.append_events(
             [event],
-            on_durable=lambda _, position: self.following.reflect(position, lambda live: live.record(event)),
+            on_durable=lambda is_new, position: self.following.reflect(
+                position, (lambda live: live.record(event)) if is_new[0] else None
+            ),
         ).result()
 
     def erase(self, user: str) -> None:
