@@ -300,7 +300,9 @@ def verdict(samples: list[dict[str, float]]) -> dict[str, Any]:
     for name in ("rss_mib", "open_files", "threads"):
         slope, low, high = slope_with_interval(hours, [sample[name] for sample in half])
         told[f"{name}_per_hour"] = {"slope": slope, "low": low, "high": high}
-    told["memory_is_flat"] = told["rss_mib_per_hour"]["low"] <= 0.0
+    rss, usual = told["rss_mib_per_hour"], float(np.mean([sample["rss_mib"] for sample in half]))
+    # An interval as wide as this says nothing either way; then the run was too short.
+    told["memory"] = "rises" if rss["low"] > 0 else "flat" if rss["high"] < 0.1 * usual else "undecided"
     told["p99_ms"] = {
         part: float(np.median([sample["p99_ms"] for sample in some if "p99_ms" in sample]))
         for part, some in (("first_half", samples[: len(samples) // 2]), ("second_half", half))
