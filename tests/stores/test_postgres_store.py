@@ -256,3 +256,10 @@ def test_a_killed_server_loses_no_acknowledged_event_and_doubles_none(own_postgr
     assert failures
     assert all(error.remedy for error in failures)
     database.close()
+
+
+def test_a_password_that_is_taken_for_the_host_is_not_shown() -> None:
+    with pytest.raises(StoreError, match="cannot be read") as caught:
+        open_database("postgresql://shop:sec@ret@127.0.0.1:1/shop")
+    assert "ret" not in str(caught.value)
+    assert "%40" in str(caught.value)

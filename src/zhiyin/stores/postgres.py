@@ -172,14 +172,17 @@ def _array_type(column: sql.Column[Any]) -> str:
 
 def _parsed(url: str) -> sql.URL:
     try:
-        return sql.make_url(url).set(drivername="postgresql+psycopg")
+        parsed = sql.make_url(url).set(drivername="postgresql+psycopg")
     except (SQLAlchemyError, ValueError):
+        parsed = None
+    if parsed is None or "@" in (parsed.host or ""):
         # What could not be read may be a part of the password, so it is not shown.
         raise StoreError(
             "The URL of the PostgreSQL database cannot be read.",
             possible="It looks like postgresql://user:password@host:5432/database; in user and password, "
             "other signs than letters and digits are written as %40, %2F, ….",
-        ) from None
+        )
+    return parsed
 
 
 def _engine(url: sql.URL) -> Engine:

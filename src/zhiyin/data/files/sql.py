@@ -49,6 +49,11 @@ def read_database(url: str) -> dict[str, RawTable]:
             "The database URL cannot be understood.",
             possible="It looks like  sqlite:///shop.db  or  postgresql://user:password@host/shop .",
         ) from None
+    if "@" in (address.host or ""):
+        raise DataError(
+            "The password in the database URL holds an '@', so that a part of it is taken for the host.",
+            remedy="Write %40 in its place.",
+        )
     if address.get_backend_name() == "sqlite":
         _require_file(address.database)
     try:
