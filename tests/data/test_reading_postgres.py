@@ -16,8 +16,8 @@ def test_tables_and_views_of_a_real_server(postgres_url: str) -> None:
         )
         connection.exec_driver_sql(f"INSERT INTO sold VALUES {rows}")
         connection.exec_driver_sql(
-            "CREATE VIEW interactions AS SELECT who AS user_id, what AS item_id, at AS timestamp, paid AS value "
-            "FROM sold"
+            "CREATE VIEW interactions AS SELECT who AS user_id, what AS item_id, at AS timestamp, "
+            "paid AS value FROM sold"
         )
         connection.exec_driver_sql("CREATE TABLE items (item_id text, title text, price double precision)")
         connection.exec_driver_sql("INSERT INTO items VALUES ('i0', '春茶', 3.5), ('i1', 'Cup', NULL)")

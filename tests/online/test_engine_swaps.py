@@ -118,3 +118,17 @@ def test_counts_are_rid_of_who_was_erased(engine: LiveEngine, versions: list[str
     engine.intake.delete_user("busy").result()
     until(lambda: {item.item_id: item.score for item in answer(engine, "stranger").items} == before)
     assert engine.bundle == versions[0]
+
+
+def test_what_became_active_while_the_first_bundle_was_loaded_is_served(
+    database: Database, versions: list[str]
+) -> None:
+    store = database.store()
+    loaded = bundle_to_serve(store, None)
+    assert loaded.version == versions[0]
+    store.activate_bundle(versions[1]).result()
+    engine = LiveEngine(loaded, store)
+    until(lambda: engine.bundle == versions[1])
+    engine.close()
+    database.close()
+    engine.close_lives()

@@ -98,17 +98,19 @@ class LiveEngine:
         self._live = self._living(loaded)
         self.loaded_since = loaded.timestamp
         self.following.start(store.position())
-        self.following.add(self._live)
-        self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
+        # From here on changes of other processes are heard, so what hears them must be there.
         self.clicks = ClickRate()
-        self.intake = Intake(store, self.following, self.impressions, lambda: self._live)
-        self.intake.listen(self._events_came, self._user_left)
-        self._arms = Arms(store.documents(KIND), self._load_arm, self._drop)
-        self._swapping.submit(self._arms.load_missing)
-        self.clock = ArrivalClock(self._live.histories.newest_timestamp())
-        self._closed = threading.Event()
         self._someone_left = False
         self._rebuilt_at = time.monotonic()
+        self._arms = Arms(store.documents(KIND), self._load_arm, self._drop)
+        self.following.add(self._live)
+        self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
+        self.intake = Intake(store, self.following, self.impressions, lambda: self._live)
+        self.intake.listen(self._events_came, self._user_left)
+        self._swapping.submit(self._arms.load_missing)
+        self._take_over_what_became_active()
+        self.clock = ArrivalClock(self._live.histories.newest_timestamp())
+        self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read_forever, name="zhiyin-following", daemon=True)
         self._reader.start()
 
@@ -303,6 +305,12 @@ class LiveEngine:
             exc_info=not isinstance(error, ZhiyinError),
         )
         self._settings.swapped(False)
+
+    def _take_over_what_became_active(self) -> None:
+        """Serve what was activated while the first bundle was being loaded, before the log was followed."""
+        active = next((bundle.version for bundle in self.store.bundles() if bundle.is_active), None)
+        if active is not None and self._live.version not in (active, IN_MEMORY):
+            self._swapping.submit(self._swap, active, Future())
 
     def _load_arm(self, version: str) -> Live:
         live = self._living(load_version(self.store, version))
