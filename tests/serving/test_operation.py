@@ -203,9 +203,23 @@ def test_a_store_that_fails_gives_503_and_nothing_is_acknowledged(
         assert answer.headers["Retry-After"] == "1"
         assert answer.json()["type"] == "urn:zhiyin:problem:store-unavailable"
         assert answer.json()["remedy"] == "Free some space."
+    assert metrics_of(client)['zhiyin_store_errors_total{store="database"}'] == 5
     assert engine_of(client).live.histories.of_user("u1").histories.n_events == 6
     assert engine_of(client).live.catalogue.n_items == 30
     assert client.get("/readyz").status_code == 503
+
+
+def test_drift_that_a_loop_measured_is_a_metric(client: TestClient) -> None:
+    measured = [
+        {"name": "event kinds", "value": 0.4, "level": "alert", "explanation": "far"},
+        {"name": "popularity", "value": 0.01, "level": "steady", "explanation": "near"},
+    ]
+    engine = engine_of(client)
+    engine.store.put_document("drift", "newest", {"measured": measured}).result()
+    engine.following.read_log()
+    found = metrics_of(client)
+    assert found['zhiyin_drift_score{measure="event kinds",tenant="default"}'] == 2
+    assert found['zhiyin_drift_score{measure="popularity",tenant="default"}'] == 0
 
 
 def test_a_service_whose_store_cannot_be_written_is_not_ready(

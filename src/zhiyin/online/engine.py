@@ -48,6 +48,7 @@ class EngineSettings:
         observe: Told how long each stage of a request took.
         rename: Turns the user ids of bundles into those of the store.
         swapped: Told of every exchange of the bundle, and whether it succeeded.
+        heard: Told of documents that were stored or changed, by whichever process.
         count_anew_seconds: Shortest time between two times that counts are built anew because somebody was
             erased.
     """
@@ -57,6 +58,7 @@ class EngineSettings:
     observe: Observe = unobserved
     rename: Renamed = as_they_are
     swapped: Callable[[bool], None] = lambda _: None
+    heard: Callable[[Sequence[StoredDocument]], None] = lambda _: None
     count_anew_seconds: float = 60.0
 
 
@@ -190,6 +192,7 @@ class LiveEngine:
 
     def take_documents(self, documents: Sequence[StoredDocument]) -> None:
         """Take in experiments that were started, changed or stopped."""
+        self._settings.heard(documents)
         if documents and self._arms.take(documents):
             self._swapping.submit(self._arms.load_missing)
 

@@ -30,7 +30,7 @@ from zhiyin.serving.examples import examples_for
 from zhiyin.serving.log import make_log
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.openapi import describe
-from zhiyin.serving.problems import Refused, internal_error, invalid_request, refusal_of
+from zhiyin.serving.problems import Refused, internal_error, invalid_request, refuse
 from zhiyin.serving.requests import Requests
 from zhiyin.serving.routes import auditing, bundles, events, experiments, items, people, slates
 from zhiyin.serving.schemas import KNOWN_FIELDS
@@ -159,11 +159,11 @@ def _describe(app: FastAPI, service: Service) -> None:
 def _refuse_clearly(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
-        return error.response(request.state.request_id)
+        return refuse(request, error)
 
     @app.exception_handler(ZhiyinError)
     async def known(request: Request, error: ZhiyinError) -> Response:
-        return refusal_of(error).response(request.state.request_id)
+        return refuse(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from zhiyin.domain.errors import ZhiyinError
 from zhiyin.serving.body import Handler, JsonRoute
-from zhiyin.serving.problems import Refused, refusal_of
+from zhiyin.serving.problems import Refused, refuse
 
 
 class Direct:
@@ -42,8 +42,6 @@ class Direct:
         request = Request(scope, receive)
         try:
             response = await answer(request)
-        except Refused as refused:
-            response = refused.response(request.state.request_id)
-        except ZhiyinError as error:
-            response = refusal_of(error).response(request.state.request_id)
+        except (Refused, ZhiyinError) as error:
+            response = refuse(request, error)
         await response(scope, receive, send)

@@ -125,7 +125,7 @@ class Metrics:
         self._swaps[self.tenants.label(tenant), "done" if succeeded else "failed"].inc()
 
     def set_drift(self, tenant: str, measure: str, score: float) -> None:
-        """Keep the newest drift score of a measure, in the unit of that measure; above 1 is an alert."""
+        """Keep the newest level of a drift measure: 0 steady, 1 moving, 2 an alert."""
         self._drift[self.tenants.label(tenant), measure].set(score)
 
     def set_alert(self, alert: str, *, firing: bool) -> None:
@@ -208,7 +208,7 @@ class Metrics:
         self._store_errors = Children(self._counter("zhiyin_store_errors", text, "store"))
         text = "Exchanges of the bundle in use: done or failed."
         self._swaps = Children(self._counter("zhiyin_bundle_swaps", text, "tenant", "outcome"))
-        text = "Newest drift score; above 1 is an alert."
+        text = "Newest level of what drifts: 0 steady, 1 moving, 2 an alert."
         self._drift = Children(self._gauge("zhiyin_drift_score", text, "tenant", "measure"))
 
     def _count_alerts(self) -> None:

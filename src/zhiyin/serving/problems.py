@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
 from starlette.responses import Response
 
 from zhiyin.domain.errors import (
@@ -136,6 +137,14 @@ class Refused(Exception):
             document["errors"] = [{"path": path, "problem": text} for path, text in self.errors]
         document["request_id"] = request_id
         return Response(orjson.dumps(document), status, self.headers, MEDIA_TYPE)
+
+
+def refuse(request: Request, error: Refused | ZhiyinError) -> Response:
+    """Answer with what was wrong; a store that failed is counted."""
+    refused = error if isinstance(error, Refused) else refusal_of(error)
+    if refused.kind == "store-unavailable":
+        request.app.state.metrics.count_store_error("database")
+    return refused.response(request.state.request_id)
 
 
 def refusal_of(error: ZhiyinError) -> Refused:

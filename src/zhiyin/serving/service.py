@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import polars as pl
 
 from zhiyin.domain import Catalogue, Vocabulary
 from zhiyin.domain.errors import BundleError, StoreError
+from zhiyin.experiments.refreshing.drift import LEVELS
+from zhiyin.experiments.refreshing.loop import DRIFT_KIND
 from zhiyin.online.engine import EngineSettings, LiveEngine
 from zhiyin.online.following import AskTheLog, Heads
 from zhiyin.online.live import as_they_are
@@ -26,6 +29,7 @@ from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
 from zhiyin.serving.tenant_state import ArmCounts, TenantState
 from zhiyin.stores.events import DEFAULT_TENANT, Database
+from zhiyin.stores.records import StoredDocument
 
 _LOOK_AGAIN_SECONDS = 2.0
 """How long a tenant without a bundle is believed to have none."""
@@ -133,6 +137,13 @@ class Service:
         for engine in self._engines.values():
             engine.close_lives()
 
+    def _heard(self, tenant: str, documents: Sequence[StoredDocument]) -> None:
+        """Keep the newest drift that a learning loop has measured, in whichever process it runs."""
+        for document in documents:
+            if document.kind == DRIFT_KIND and document.body is not None:
+                for measured in document.body["measured"]:
+                    self.metrics.set_drift(tenant, measured["name"], LEVELS.index(measured["level"]))
+
     def _swapped(self, tenant: str, succeeded: bool) -> None:
         self.metrics.count_swap(tenant, succeeded=succeeded)
         give_back_unused()
@@ -169,6 +180,7 @@ class Service:
                 is_shared=self.database.is_shared,
                 observe=self.metrics.observe_stage,
                 swapped=partial(self._swapped, tenant),
+                heard=partial(self._heard, tenant),
                 rename=self.border.people if self.border.renames else as_they_are,
             ),
         )

@@ -15,9 +15,12 @@ from zhiyin.experiments.refreshing.settings import DriftConfig
 
 N_BINS = 10
 _SMALLEST_SHARE = 1e-4
-_LEVELS = ("alert", "warning", "steady")
 
 Shares = npt.NDArray[np.float64]
+
+
+LEVELS = ("steady", "warning", "alert")
+"""How far something moved, from harmless to what needs a person."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class DriftReport:
 
     def table(self) -> str:
         """Return it as lines of text, alerts first, then the widest movement."""
-        rows = sorted(self.measured, key=lambda one: (_LEVELS.index(one.level), -one.value))
+        rows = sorted(self.measured, key=lambda one: (-LEVELS.index(one.level), -one.value))
         width = max((len(one.name) for one in rows), default=4)
         lines = [f"{one.name:<{width}}  {one.value:8.4f}  {one.level:<7}  {one.explanation}" for one in rows]
         return "\n".join([f"{self.n_before:,} events before, {self.n_now:,} now", *lines])
