@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from zhiyin.online.attributes import UnfitAttribute, fitted, rows_of
+from zhiyin.data.attributes import UnfitAttribute, fitted, rows_of
 
 SCHEMA = pl.Schema(
     {

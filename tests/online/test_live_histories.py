@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import NO_TIMESTAMP, Histories, Vocabulary
 from zhiyin.online.histories import LiveHistories
-from zhiyin.online.kinds import EventKinds
 from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.stores.records import Event
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import polars as pl
 
+from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import Histories, Vocabulary
 from zhiyin.online.held import Held
 from zhiyin.online.histories import LiveHistories
-from zhiyin.online.kinds import EventKinds
 
 
 def histories_until(newest: int) -> LiveHistories:

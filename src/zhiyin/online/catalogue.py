@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zhiyin.data.attributes import fitted, rows_of
 from zhiyin.domain import PAD, Catalogue
 from zhiyin.domain.errors import StoreError
-from zhiyin.online.attributes import fitted, rows_of
 from zhiyin.online.histories import LiveHistories, Recorded
 from zhiyin.pipeline.absorbing import absorb
 from zhiyin.stores.records import StoredItem

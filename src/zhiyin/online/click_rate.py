@@ -12,7 +12,7 @@ from threading import Lock
 from pydantic import Field, PositiveInt
 
 from zhiyin.contracts import Config
-from zhiyin.online.kinds import SAME_MEANING
+from zhiyin.data.kinds import SAME_MEANING
 
 NO_EXPERIMENT = ("", "")
 """Experiment and arm of a slate that no experiment decided."""

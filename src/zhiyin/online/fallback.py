@@ -53,8 +53,6 @@ class Fallback:
         self._popular = _popular_items(catalogue)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
-        self.n_hits = 0
-        self.n_misses = 0
 
     def keep(self, asked: AskedSlate, answer: Answer) -> None:
         """Remember a full answer to a plain request of a user."""
@@ -80,9 +78,7 @@ class Fallback:
         """
         cached = self._cached(asked)
         if cached is not None:
-            self.n_hits += 1
             return cached
-        self.n_misses += 1
         return self._popular_answer(asked, bundle)
 
     def _cached(self, asked: AskedSlate) -> Answer | None:

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from zhiyin.contracts.updating import REACH, Steps
+from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, LongArray, Vocabulary
 from zhiyin.online.growing import GrowingHistories
-from zhiyin.online.kinds import EventKinds
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.records import Event
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
+from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import Vocabulary
 from zhiyin.online.answering import Answering, Observe
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.fallback import Fallback
 from zhiyin.online.histories import LiveHistories
-from zhiyin.online.kinds import EventKinds
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Changes, Event
 
