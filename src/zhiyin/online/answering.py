@@ -48,18 +48,25 @@ class Answering:
     Args:
         catalogue: Holds the pipeline.
         histories: What users did.
+        masks: Which items filters let through.
         bundle: Version of the bundle.
         observe: Told how long each stage of a request took.
     """
 
     def __init__(
-        self, catalogue: LiveCatalogue, histories: LiveHistories, *, bundle: str, observe: Observe
+        self,
+        catalogue: LiveCatalogue,
+        histories: LiveHistories,
+        masks: FilterMasks,
+        *,
+        bundle: str,
+        observe: Observe,
     ) -> None:
         self._catalogue = catalogue
         self._histories = histories
         self._bundle = bundle
         self._observe = observe
-        self._masks = FilterMasks()
+        self._masks = masks
 
     def recommend(self, asked: Sequence[AskedSlate]) -> list[Shown]:
         """Answer requests that want the same kind of slate together.

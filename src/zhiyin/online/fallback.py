@@ -37,6 +37,7 @@ class Fallback:
     Args:
         catalogue: Holds the pipeline.
         histories: What users did.
+        masks: Which items filters let through.
         now: A clock that does not go back, in seconds.
     """
 
@@ -44,12 +45,13 @@ class Fallback:
         self,
         catalogue: LiveCatalogue,
         histories: LiveHistories,
+        masks: FilterMasks,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalogue = catalogue
         self._histories = histories
         self._now = now
-        self._masks = FilterMasks()
+        self._masks = masks
         self._popular = _popular_items(catalogue)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()

@@ -12,6 +12,7 @@ from zhiyin.online.answering import Answering, Observe
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.fallback import Fallback
 from zhiyin.online.histories import LiveHistories
+from zhiyin.policy.filters import FilterMasks
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Changes, Event
 
@@ -67,8 +68,9 @@ class Live:
             pipeline.catalogue_or_raise().items.ids.to_list(),
         )
         self.catalogue = LiveCatalogue(pipeline, self.histories)
-        self.answering = Answering(self.catalogue, self.histories, bundle=version, observe=observe)
-        self.fallback = Fallback(self.catalogue, self.histories)
+        masks = FilterMasks()  # of both: an answer in a hurry finds the masks of those before
+        self.answering = Answering(self.catalogue, self.histories, masks, bundle=version, observe=observe)
+        self.fallback = Fallback(self.catalogue, self.histories, masks)
 
     @property
     def pipeline(self) -> Pipeline:
