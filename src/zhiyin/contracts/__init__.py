@@ -4,6 +4,7 @@ from zhiyin.contracts.component import Component, Config, Probability, Setting, 
 from zhiyin.contracts.language import CatalogueLanguage, TextEncoder
 from zhiyin.contracts.opinions import DenseOpinion, Edges, Opinion, SparseOpinion
 from zhiyin.contracts.scores import best_of, best_positions, scores_at
+from zhiyin.contracts.searching import AnyOf, Between, SearchRange
 from zhiyin.contracts.source import CandidateSource
 from zhiyin.contracts.stages import SCORE, PolicyStep, Recommender
 from zhiyin.contracts.training import ComponentState, TrainingData
@@ -12,6 +13,8 @@ from zhiyin.domain.progress import Progress, Silent
 
 __all__ = [
     "SCORE",
+    "AnyOf",
+    "Between",
     "CandidateSource",
     "CatalogueLanguage",
     "Component",
@@ -26,6 +29,7 @@ __all__ = [
     "Probability",
     "Progress",
     "Recommender",
+    "SearchRange",
     "Setting",
     "Silent",
     "SparseOpinion",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zhiyin.contracts.searching import SearchRange
 from zhiyin.domain.errors import ConfigError, did_you_mean
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,6 +23,10 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {}
+    """Setting, dotted for one of a table inside → what tuning tries. A setting that the part chooses itself
+    on validation does not stand here: tuning it would only take that choice away."""
 
     @classmethod
     def parse(cls, settings: dict[str, Any], *, where: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from zhiyin.contracts import Config
+from zhiyin.contracts import Between, Config, SearchRange
 
 
 class MergeConfig(Config):
@@ -20,6 +21,11 @@ class MergeConfig(Config):
     """Validation examples that the weights are fitted on, at most."""
     penalty: PositiveFloat = 1e-3
     """Strength of the pull of all weights towards zero while they are fitted."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "n_candidates": Between(50, 500, by_ratio=True),
+        "penalty": Between(1e-4, 1e-1, by_ratio=True),
+    }
 
 
 class PipelineConfig(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,12 +12,15 @@ import scipy.sparse as sp
 from pydantic import NonNegativeFloat, PositiveInt
 
 from zhiyin.contracts import (
+    AnyOf,
+    Between,
     CandidateSource,
     ComponentState,
     Config,
     Edges,
     Opinion,
     Probability,
+    SearchRange,
     Steps,
     TrainingData,
 )
@@ -47,6 +51,14 @@ class ItemNeighboursConfig(Config):
     """Newest events of a history that are looked at, when training and when asked."""
     history_decay: Probability | Literal["auto"] = "auto"
     """What each step back in the history is multiplied by; ``auto`` is chosen on validation."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "similarity": AnyOf(("cosine", "jaccard", "conditional")),
+        "shrinkage": Between(0.5, 100.0, by_ratio=True),
+        "user_damping": Between(0.0, 1.0),
+        "n_neighbours": Between(20, 500, by_ratio=True),
+        "history_length": Between(5, 200, by_ratio=True),
+    }
 
 
 class ItemNeighbours(CandidateSource[ItemNeighboursConfig]):

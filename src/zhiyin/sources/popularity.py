@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,11 +11,13 @@ import numpy.typing as npt
 from pydantic import PositiveFloat
 
 from zhiyin.contracts import (
+    Between,
     CandidateSource,
     CatalogueLanguage,
     ComponentState,
     Config,
     Opinion,
+    SearchRange,
     Steps,
     TrainingData,
     best_positions,
@@ -40,6 +43,10 @@ class PopularityConfig(Config):
 
     half_life_days: PositiveFloat | Literal["auto"] = "auto"
     """Days after which an event counts half; ``inf`` never forgets, ``auto`` is chosen on validation."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "half_life_days": Between(3.0, 1000.0, by_ratio=True),  # between the few that ``auto`` tries
+    }
 
 
 class Popularity(CandidateSource[PopularityConfig]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -11,6 +11,7 @@ import torch
 from pydantic import PositiveInt
 
 from zhiyin.contracts import (
+    Between,
     CandidateSource,
     CatalogueLanguage,
     ComponentState,
@@ -18,6 +19,7 @@ from zhiyin.contracts import (
     DenseOpinion,
     Opinion,
     Probability,
+    SearchRange,
     TrainingData,
 )
 from zhiyin.domain import (
@@ -57,6 +59,8 @@ class SemanticNeighboursConfig(Config):
     """0 compares the vectors as they are, 1 fully whitened ones; ``auto`` is chosen on validation."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {"history_length": Between(3, 100, by_ratio=True)}
 
 
 class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):

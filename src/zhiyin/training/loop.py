@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from zhiyin.domain import Progress, Silent
 from zhiyin.domain.errors import TrainingError
+from zhiyin.domain.progress import tell_quality
 from zhiyin.training.checkpoints import Checkpoint, Snapshot
 from zhiyin.training.curve import EpochRecord, LearningCurve
 from zhiyin.training.devices import open_fabric
@@ -158,6 +159,7 @@ class _Run:
             else f"at most {max(left, 0) / 60:.1f} min left"
         )
         self.progress.say(f"{self.plan.name}: epoch {epoch}, loss {train_loss:.4f}{metric}; {end}")
+        tell_quality(self.progress, self.plan.name, epoch, quality)
 
     def _quality(self) -> float | None:
         if self.plan.quality is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from zhiyin.contracts import Config, Probability
+from zhiyin.contracts import Between, Config, Probability, SearchRange
 
 
 class ItemGraphConfig(Config):
@@ -34,3 +35,10 @@ class ItemGraphConfig(Config):
     """Newest events of a history that are walked from."""
     choose_on_validation: bool = True
     """Choose decays, exponents and the weight of text on validation, as far as they are not given."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "window": Between(2, 20),
+        "text_exponent": Between(0.3, 2.0),
+        "n_text_neighbours": Between(20, 300, by_ratio=True),
+        "history_length": Between(10, 400, by_ratio=True),
+    }

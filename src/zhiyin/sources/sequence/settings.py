@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from zhiyin.contracts import Config
+from zhiyin.contracts import AnyOf, Between, Config, SearchRange
 from zhiyin.training.settings import TrainingSettings
 
 DropoutShare = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -33,3 +34,10 @@ class SequenceTransformerConfig(Config):
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TrainingSettings = TrainingSettings()
     """Settings of the training loop."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "dimension": AnyOf((32, 64, 128)),
+        "n_blocks": Between(1, 3),
+        "dropout": Between(0.1, 0.6),
+        "training.learning_rate": Between(3e-4, 5e-3, by_ratio=True),
+    }
