@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from zhiyin.contracts import DenseOpinion, Opinion
 from zhiyin.contracts.scores import nan_unless
 from zhiyin.domain import PAD, Barred, BoolArray, FloatArray, IndexArray, LongArray
+from zhiyin.sources.eight_bits import EightBits
 from zhiyin.stores.vectors.hnsw import UsearchConfig
 from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.stores.vectors.usearch import UsearchIndex
@@ -28,8 +30,12 @@ _NUMBERS_AT_ONCE = 1 << 23
 """Numbers of item vectors gathered at once: 32 MB."""
 
 
-def index_of(vectors: FloatArray, *, above: int) -> VectorIndex | None:
-    """Build an index of (I, D) float32 item vectors under their places, with all cores.
+ItemVectors: TypeAlias = FloatArray | EightBits
+"""(I, D) vectors of the items, in float32 or rounded."""
+
+
+def index_of(vectors: ItemVectors, *, above: int) -> VectorIndex | None:
+    """Build an index of item vectors under their places, with all cores.
 
     Returns:
         None where there are at most ``above`` items, or usearch is not installed: comparing one and all then
@@ -38,7 +44,10 @@ def index_of(vectors: FloatArray, *, above: int) -> VectorIndex | None:
     if len(vectors) <= above or find_spec("usearch") is None:
         return None
     index = UsearchIndex(vectors.shape[1], _CONFIG)
-    index.put(np.arange(len(vectors), dtype=np.int32), vectors)
+    at_once = max(1, _NUMBERS_AT_ONCE // max(vectors.shape[1], 1))
+    for start in range(0, len(vectors), at_once):
+        places = np.arange(start, min(start + at_once, len(vectors)), dtype=np.int32)
+        index.put(places, _taken(vectors, places))
     index.config = _SERVING
     return index
 
@@ -56,7 +65,7 @@ def index_state(index: VectorIndex | None) -> dict[str, npt.NDArray[np.generic]]
 
 
 def restored_index(
-    arrays: Mapping[str, npt.NDArray[np.generic]], vectors: FloatArray, *, above: int
+    arrays: Mapping[str, npt.NDArray[np.generic]], vectors: ItemVectors, *, above: int
 ) -> VectorIndex | None:
     """Read what `index_state` returned; where there is nothing, build what `index_of` would."""
     files = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
@@ -81,14 +90,14 @@ class NearestOpinion(Opinion):
 
     Attributes:
         index: Item vectors under their places; it may hold further ones.
-        vectors: (I, D) float32, the same vectors.
+        vectors: (I, D), the same vectors.
         asked: (B, D) float32.
         is_silent: (B,) bool, queries without an opinion.
         without_vector: (M,) int64, items without an opinion on them.
     """
 
     index: VectorIndex
-    vectors: FloatArray
+    vectors: ItemVectors
     asked: FloatArray
     is_silent: BoolArray
     without_vector: LongArray
@@ -120,7 +129,7 @@ class NearestOpinion(Opinion):
         at_once = max(1, _NUMBERS_AT_ONCE // max(width * self.vectors.shape[1], 1))
         for start in range(0, n_queries, at_once):
             part = slice(start, start + at_once)
-            read = self.vectors.take(places[part], axis=0)
+            read = _taken(self.vectors, places[part])
             scores[part] = np.matmul(read, self.asked[part, :, None])[..., 0]
         is_heard = (item_index >= 0) & (item_index < len(self.vectors)) & ~self.is_silent[:, None]
         if len(self.without_vector):
@@ -131,7 +140,7 @@ class NearestOpinion(Opinion):
         """Return the best of a few (K,) rising items, each compared."""
         if not len(items):
             return np.empty((len(self.asked), 0), dtype=np.int32)
-        scores = self.asked @ self.vectors[items].T
+        scores = self.asked @ _taken(self.vectors, items).T
         scores[self.is_silent] = -np.inf
         scores[:, np.isin(items, self.without_vector)] = -np.inf
         column = np.minimum(np.searchsorted(items, barred.item), len(items) - 1)
@@ -139,6 +148,11 @@ class NearestOpinion(Opinion):
         among = Barred(len(self.asked), len(items), None, barred.row[is_there], column[is_there])
         place = DenseOpinion(scores).best(n, among)
         return np.where(place == PAD, PAD, items[place]).astype(np.int32)
+
+
+def _taken(vectors: ItemVectors, places: IndexArray | LongArray) -> FloatArray:
+    """Return (…, D) float32 vectors at places (…)."""
+    return vectors.take(places) if isinstance(vectors, EightBits) else vectors.take(places, axis=0)
 
 
 def with_arrivals(index: VectorIndex | None, first: int, vectors: FloatArray) -> None:

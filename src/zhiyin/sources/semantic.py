@@ -7,7 +7,6 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import PositiveInt
 
 from zhiyin.contracts import (
@@ -34,6 +33,7 @@ from zhiyin.domain import (
     Queries,
 )
 from zhiyin.language.whitening import Whitening
+from zhiyin.sources.eight_bits import EightBits
 from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
 from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.training.selection import sample_examples, validation_ndcg
@@ -70,9 +70,9 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
 
         Σ_i decay**i × cos(v[h_i], v[b]) / Σ_i decay**i,     h_0 being the newest event
 
-    which is one exact matrix product. An item nobody has touched is scored like any other, and so is one
-    that is added later. There is no opinion (NaN) on items without words, nor for histories without any item
-    that has words.
+    which is one matrix product, with vectors rounded to eight bits a number (see `EightBits`). An item nobody
+    has touched is scored like any other, and so is one that is added later. There is no opinion (NaN) on
+    items without words, nor for histories without any item that has words.
     """
 
     name = "semantic"
@@ -80,7 +80,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
     serves_new_items: ClassVar[bool] = True
     reads_vectors: ClassVar[bool] = True
 
-    _vectors: FloatArray | None = None
+    _vectors: EightBits | None = None
     _without_words: LongArray = np.empty(0, dtype=np.int64)
     _index: VectorIndex | None = None
     _whitening: Whitening | None = None
@@ -101,7 +101,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         with training.progress.stage("semantic neighbours: choosing how to compare texts"):
             strengths = self._strengths(plain)
             fits = [Whitening.fit(plain, strength=strength) if strength else None for strength in strengths]
-            candidates = [_rounded(plain if fit is None else fit.apply(plain)) for fit in fits]
+            candidates = [EightBits.of(plain if fit is None else fit.apply(plain)) for fit in fits]
             decays = DECAYS_TRIED if self.config.history_decay == "auto" else (self.config.history_decay,)
             place = self._best([(vectors, decays[0]) for vectors in candidates], examples)
             self._whitening, self._strength = fits[place], strengths[place]
@@ -138,8 +138,8 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
             known = events[events < len(self._vectors)]
             if len(known):
                 decay = np.float32(self._decay) ** np.arange(len(known) - 1, -1, -1, dtype=np.float32)
-                shown = self._vectors[np.clip(item_index[row], 0, len(self._vectors) - 1)]
-                closeness = (self._vectors[known] @ shown.T) * decay[:, None]
+                shown = self._vectors.take(np.clip(item_index[row], 0, len(self._vectors) - 1))
+                closeness = (self._vectors.take(known) @ shown.T) * decay[:, None]
                 is_close = (closeness.max(axis=0) > 0) & (item_index[row] != PAD)
                 reasons[row] = np.where(is_close, known[closeness.argmax(axis=0)], PAD)
         return reasons
@@ -151,22 +151,23 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         vectors = language.vectors(new)
         if self._whitening is not None:
             vectors = self._whitening.apply(vectors)
-        with_arrivals(self._index, len(self._vectors), _rounded(vectors))
-        self._take(np.concatenate([self._vectors, _rounded(vectors)]))
+        arrivals = EightBits.of(vectors)
+        with_arrivals(self._index, len(self._vectors), arrivals.take(np.arange(len(arrivals))))
+        self._take(self._vectors.followed_by(arrivals))
 
     def state(self) -> ComponentState:
-        """Return the vectors that are compared, as float16, and how they were made."""
+        """Return the vectors that are compared, as they are, and how they were made."""
         self._require(self._vectors)
         assert self._vectors is not None
         whitening = {} if self._whitening is None else self._whitening.state().arrays
         return ComponentState(
-            {"vectors": self._vectors.astype(np.float16), **whitening, **index_state(self._index)},
+            {**self._vectors.arrays(), **whitening, **index_state(self._index)},
             {"history_decay": self._decay, "whitening": self._strength},
         )
 
     def restore(self, state: ComponentState) -> None:
         """Take over saved vectors."""
-        vectors = state.arrays["vectors"].astype(np.float32)
+        vectors = EightBits.restored(state.arrays)
         self._take(vectors)
         self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
         self._whitening = Whitening.restore(state.arrays) if "projection" in state.arrays else None
@@ -181,17 +182,17 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
             scores[:, self._without_words] = -np.inf
         return DenseOpinion(scores)
 
-    def _take(self, vectors: FloatArray) -> None:
+    def _take(self, vectors: EightBits) -> None:
         self._vectors = vectors
-        self._without_words = np.flatnonzero(~_has_words(vectors))
+        self._without_words = np.flatnonzero(vectors.is_empty)
 
     def _strengths(self, plain: FloatArray) -> tuple[float, ...]:
         if self.config.whitening != "auto":
             return (self.config.whitening,)
-        is_large = int(_has_words(plain).sum()) >= _ITEMS_PER_DIMENSION * plain.shape[1]
+        is_large = int(np.any(plain != 0, axis=1).sum()) >= _ITEMS_PER_DIMENSION * plain.shape[1]
         return STRENGTHS_TRIED if is_large else STRENGTHS_TRIED[:1]
 
-    def _best(self, tried: Sequence[tuple[FloatArray, float]], examples: Examples | None) -> int:
+    def _best(self, tried: Sequence[tuple[EightBits, float]], examples: Examples | None) -> int:
         """Return which of some pairs of vectors and decay ranks best; the first without examples."""
         if examples is None or len(tried) == 1:
             return 0
@@ -201,23 +202,22 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         ]
         return int(np.argmax(measured))
 
-    def _mean_cosines(self, queries: Queries, vectors: FloatArray, decay: float) -> FloatArray:
+    def _mean_cosines(self, queries: Queries, vectors: EightBits, decay: float) -> FloatArray:
         """(B, I) float32; rows of minus infinity where the history has no words."""
         recent = queries.histories.newest(self.config.history_length)
         mean, is_silent = mean_vectors(recent, vectors, decay)
-        # torch multiplies few rows with many columns up to three times faster than numpy's OpenBLAS.
-        scores: FloatArray = torch.mm(torch.from_numpy(mean), torch.from_numpy(vectors).T).numpy()
+        scores = vectors.products(mean)
         if is_silent.any():
             scores[is_silent] = -np.inf
         return scores
 
 
-def mean_vectors(histories: Histories, vectors: FloatArray, decay: float) -> tuple[FloatArray, BoolArray]:
+def mean_vectors(histories: Histories, vectors: EightBits, decay: float) -> tuple[FloatArray, BoolArray]:
     """Return the decayed mean vector of each history, (B, D) float32, and (B,) bool: it has no words at all.
 
     Args:
         histories: B histories.
-        vectors: (I, D) float32; rows of zeros have no words, and do not count.
+        vectors: (I, D); rows of zeros have no words, and do not count.
         decay: What each step back is multiplied by.
     """
     item, row = histories.item_index, histories.row_of_event
@@ -225,21 +225,11 @@ def mean_vectors(histories: Histories, vectors: FloatArray, decay: float) -> tup
     is_known = item < len(vectors)
     if not is_known.all():
         item, row, weights = item[is_known], row[is_known], weights[is_known]
-    read = vectors[item]
-    weights = weights * _has_words(read)
+    read = vectors.take(item)
+    weights = weights * ~vectors.is_empty[item]
     weight_of_row = np.zeros((len(histories), len(item)), dtype=np.float32)
     weight_of_row[row, np.arange(len(item))] = weights
     total = weight_of_row.sum(axis=1)
     mean = weight_of_row @ read
     mean /= np.maximum(total, _LEAST_WEIGHT)[:, None]
     return mean, total <= 0
-
-
-def _has_words(vectors: FloatArray) -> BoolArray:
-    has_words: BoolArray = np.any(vectors != 0, axis=1)
-    return has_words
-
-
-def _rounded(vectors: FloatArray) -> FloatArray:
-    """Round to what `SemanticNeighbours.state` keeps, so that a restored source scores the same."""
-    return vectors.astype(np.float16).astype(np.float32)
