@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,11 +17,15 @@ from zhiyin.data.known import TABLES
 from zhiyin.data.reading import read_checked
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.evaluation.evaluation import RunRecord
+from zhiyin.evaluation.per_user import PerUser
 from zhiyin.evaluation.protocol import EvaluationSettings
+from zhiyin.experiments.comparing import per_user_facts
+from zhiyin.experiments.settings_file import with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol, split_by
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
 from zhiyin.experiments.training import train as train_bundle
 from zhiyin.pipeline.recipes import recipe as recipe_named
+from zhiyin.pipeline.settings import PipelineConfig
 
 Data = Annotated[str, typer.Argument(help="Folder of data files, or the URL of an SQL database.")]
 Settings = Annotated[
@@ -28,18 +34,31 @@ Settings = Annotated[
         "--set", metavar="PATH=VALUE", help="Change a setting, such as sources.item_graph.window=5."
     ),
 ]
+SettingsOf = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings", help="A file of settings, such as best.toml of `zhiyin tune`; --set goes before it."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+DEFAULT_RECIPE = "fast"
 
 
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    recipe: Annotated[str, typer.Option(help="See `zhiyin recipes`.")] = "fast",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help=f"See `zhiyin recipes`; '{DEFAULT_RECIPE}' when no file of settings names another."
+        ),
+    ] = None,
     settings: Settings = None,
+    settings_file: SettingsOf = None,
     seed: Seed = 0,
 ) -> None:
     """Train a recipe on the data, evaluate it, and write a bundle with its report."""
-    config = recipe_named(recipe, parsed_settings(settings or []))
+    config = configured(recipe, settings_file, settings)
     beside = Path(data).is_dir() and out.parent.is_dir() and out.parent.samefile(data)
     if beside and out.name in TABLES:
         raise RequestError(
@@ -66,19 +85,24 @@ def evaluate(
         bool, typer.Option("--repeat", help="Items a user already has may come again.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    per_user: Annotated[
+        Path | None, typer.Option(help="Write the values of every user here (parquet), for `zhiyin compare`.")
+    ] = None,
     settings: Settings = None,
+    settings_file: SettingsOf = None,
     seed: Seed = 0,
 ) -> None:
     """Measure a recipe or a bundle on events it has not seen, over the whole catalogue."""
-    if (recipe is None) == (bundle is None):
+    if (recipe is None and settings_file is None) == (bundle is None):
         raise RequestError(
             "Say what to evaluate: either --recipe or --bundle.", remedy="For example --recipe fast."
         )
-    if json_file is not None and not json_file.parent.is_dir():
-        raise RequestError(f"{json_file} cannot be written: there is no folder {json_file.parent}.")
+    for written in (json_file, per_user):
+        if written is not None:
+            refuse_without_folder(written)
     refuse_unknown_protocol(protocol)
     judging = EvaluationSettings.parse({"at": parsed_cuts(at), "repeat": repeat}, where="evaluate")
-    config = None if recipe is None else recipe_named(recipe, parsed_settings(settings or []))
+    config = None if bundle is not None else configured(recipe, settings_file, settings)
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     if bundle is not None:
@@ -97,9 +121,36 @@ def evaluate(
     OUT.print(
         f"\n{len(evaluation):,} users, {timing}ranking {evaluation.scoring_seconds:.1f} s", highlight=False
     )
+    figures = evaluation.record(run)
+    if per_user is not None:
+        PerUser.of(evaluation, trained.split.test, trained.split.train.users).write(per_user)
+        figures |= per_user_facts(evaluation.queries_digest, per_user, json_file or per_user)
+        OUT.print(f"Values of every user: {per_user}", highlight=False)
     if json_file is not None:
-        json_file.write_text(evaluation.to_json(run), encoding="utf-8")
-        OUT.print(f"Figures: {json_file}", highlight=False)
+        write_json(json_file, figures)
+
+
+def refuse_without_folder(file: Path) -> None:
+    """Raise when a file cannot be written because its folder is not there; before long work begins.
+
+    Raises:
+        RequestError: with the folder.
+    """
+    if not file.parent.is_dir():
+        raise RequestError(f"{file} cannot be written: there is no folder {file.parent}.")
+
+
+def write_json(file: Path, figures: Mapping[str, Any]) -> None:
+    """Write figures and say where."""
+    file.write_text(json.dumps(figures, ensure_ascii=False, indent=2, allow_nan=False), encoding="utf-8")
+    OUT.print(f"Figures: {file}", highlight=False)
+
+
+def configured(recipe: str | None, settings_file: Path | None, pairs: list[str] | None) -> PipelineConfig:
+    """Return the pipeline that ``--recipe``, ``--settings`` and ``--set`` name together."""
+    given = parsed_settings(pairs or [])
+    name, settings = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
+    return recipe_named(name, settings)
 
 
 def read_with_notes(data: str, progress: Progress) -> Dataset:

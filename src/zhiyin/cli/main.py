@@ -20,6 +20,7 @@ from zhiyin.cli.learning import evaluate, train
 from zhiyin.cli.loop import loop, publish, rollback
 from zhiyin.cli.serving import recommend, serve
 from zhiyin.cli.trials import experiments
+from zhiyin.cli.tuning import compare, tune
 from zhiyin.domain.errors import ZhiyinError
 
 _SHOW_TRACEBACK = "ZHIYIN_TRACEBACK"
@@ -31,8 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, check, train, evaluate, recommend, serve, publish, rollback, loop, recipes, doctor):
+for command in (demo, check, train, evaluate, tune, compare, recommend, serve):
     app.command()(command)
+for command_of_service in (publish, rollback, loop, recipes, doctor):
+    app.command()(command_of_service)
 app.add_typer(experiments, name="experiments")
 app.command()(audit)
 app.add_typer(keys, name="keys")

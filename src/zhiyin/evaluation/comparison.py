@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from zhiyin.domain.errors import RequestError
 from zhiyin.evaluation.evaluation import Evaluation
@@ -43,11 +44,7 @@ class Difference:
 def compare(
     first: Evaluation, second: Evaluation, metrics: Sequence[str] | None = None
 ) -> tuple[Difference, ...]:
-    """Compare pair by pair, by bootstrap over queries.
-
-    The interval is the middle 95 % of the resampled mean differences d*; the p-value shifts them to a mean of
-    zero: (1 + #{|d* - d| ≥ |d|}) / (R + 1). Efron and Tibshirani, *An Introduction to the Bootstrap* (1993),
-    chapter 16.
+    """Compare pair by pair, by bootstrap over queries; see `differences`.
 
     Args:
         first: One evaluation; its settings say how often to resample, and its seed.
@@ -65,25 +62,70 @@ def compare(
         )
     names = list(metrics or [name for name in first.values if name in second.values])
     _refuse_unmeasured(names, first, second)
-    if not names:
-        return ()
-    pairs = [_pair(first, second, name) for name in names]
-    differences = np.stack([a - b for a, b in pairs], axis=1)
-    resampled = resampled_means(differences, first.settings.n_resamples, first.settings.seed)
-    return tuple(
-        _difference(name, a, b, resampled[:, column])
-        for column, (name, (a, b)) in enumerate(zip(names, pairs, strict=True))
+    return differences(
+        {name: first.values[name] for name in names},
+        {name: second.values[name] for name in names},
+        n_resamples=first.settings.n_resamples,
+        seed=first.settings.seed,
     )
 
 
+def differences(
+    first: Values, second: Values, *, n_resamples: int = 1000, seed: int = 0
+) -> tuple[Difference, ...]:
+    """Compare values of the same queries pair by pair, by bootstrap over queries.
+
+    The interval is the middle 95 % of the resampled mean differences d*; the p-value shifts them to a mean of
+    zero: (1 + #{|d* - d| ≥ |d|}) / (R + 1). Efron and Tibshirani, *An Introduction to the Bootstrap* (1993),
+    chapter 16.
+
+    Args:
+        first: Metric → (B,) floats, NaN where it says nothing about a query.
+        second: The same metrics of the same queries.
+        n_resamples: R.
+        seed: Of the bootstrap.
+    """
+    if not first:
+        return ()
+    pairs = [_pair(first[name], second[name]) for name in first]
+    resampled = resampled_means(np.stack([a - b for a, b in pairs], axis=1), n_resamples, seed)
+    return tuple(
+        _difference(name, a, b, resampled[:, column])
+        for column, (name, (a, b)) in enumerate(zip(first, pairs, strict=True))
+    )
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Correct p-values for being several, so that one of them below 0.05 by chance is as rare as 1 in 20.
+
+    The k-th smallest of m becomes the largest of ``min(1, (m - j + 1) p_j)`` over j ≤ k. Holm, "A Simple
+    Sequentially Rejective Multiple Test Procedure" (1979).
+
+    Args:
+        p_values: m numbers from 0 to 1; NaN, which says nothing, is not counted.
+
+    Returns:
+        As many, in the same order; never smaller than they were.
+    """
+    plain = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(plain.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(plain))
+    rising = known[np.argsort(plain[known], kind="stable")]
+    factors = len(rising) - np.arange(len(rising))
+    corrected[rising] = np.minimum(np.maximum.accumulate(factors * plain[rising]), 1.0)
+    return tuple(float(value) for value in corrected)
+
+
+Values = Mapping[str, npt.NDArray[np.floating]]
+"""Metric → (B,) one value a query."""
 Pair = tuple[
     np.ndarray[tuple[int, ...], np.dtype[np.float64]], np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ]
 
 
-def _pair(first: Evaluation, second: Evaluation, metric: str) -> Pair:
+def _pair(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> Pair:
     """(B,) float64 of both, NaN in both where one is NaN."""
-    a, b = first.values[metric].astype(np.float64), second.values[metric].astype(np.float64)
+    a, b = first.astype(np.float64), second.astype(np.float64)
     unknown = np.isnan(a) | np.isnan(b)
     return np.where(unknown, np.nan, a), np.where(unknown, np.nan, b)
 

@@ -1,0 +1,221 @@
+"""Commands that search for settings and compare runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from zhiyin.cli.learning import (
+    DEFAULT_RECIPE,
+    Data,
+    Seed,
+    Settings,
+    SettingsOf,
+    configured,
+    parsed_cuts,
+    parsed_settings,
+    read_with_notes,
+    refuse_without_folder,
+    write_json,
+)
+from zhiyin.cli.progress import TerminalProgress
+from zhiyin.cli.terminal import ERR, OUT, command_line
+from zhiyin.domain.errors import RequestError
+from zhiyin.evaluation.protocol import EvaluationSettings
+from zhiyin.experiments.comparing import ComparedRuns, PairOfRuns, Run, compare_runs, read_run
+from zhiyin.experiments.contest import Contest, judged_runs
+from zhiyin.experiments.settings_file import with_settings
+from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol
+from zhiyin.experiments.tuning.final import Final, judge_finally
+from zhiyin.experiments.tuning.search import Budget
+from zhiyin.experiments.tuning.space import default_space, parsed_space
+from zhiyin.experiments.tuning.tune import BEST_FILE, PAGE_FILE, Plan
+from zhiyin.experiments.tuning.tune import tune as tune_recipe
+from zhiyin.experiments.tuning.tuned import Tuned
+from zhiyin.pipeline.recipes import recipe as recipe_named
+
+_BEST_SHOWN = 5
+
+
+def tune(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the study, the best settings and the report.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help=f"What to tune; '{DEFAULT_RECIPE}' when no file of settings names another."),
+    ] = None,
+    settings: Settings = None,
+    settings_file: SettingsOf = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=VALUES",
+            help="What to try: PATH=LOW..HIGH, PATH=LOW..HIGH:log or PATH=A,B,C; as often as wanted. "
+            "Without it, what the parts of the recipe declare.",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of earlier runs included.")] = 30,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no trial after so many minutes.")
+    ] = None,
+    study: Annotated[Path | None, typer.Option(help="SQLite file of the study; study.db in --out.")] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="At the end, judge the best settings once on test events.")
+    ] = False,
+    seed: Seed = 0,
+) -> None:
+    """Search for better settings on validation events; the same command goes on after a kill."""
+    given = parsed_settings(settings or [])
+    name, fixed = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
+    config = recipe_named(name, fixed)
+    space = (
+        parsed_space(search, lambda tried: recipe_named(name, {**fixed, **tried}))
+        if search
+        else default_space(config, fixed)
+    )
+    fixed = {path: str(value) for path, value in fixed.items() if path not in space}
+    progress = TerminalProgress(ERR)
+    dataset = read_with_notes(data, progress)
+    plan = Plan(name, space, fixed, Budget(trials, minutes), seed, command_line())
+    tuned = tune_recipe(dataset, plan, out, study_file=study, progress=progress)
+    _print_tuned(tuned, out)
+    if final:
+        _print_final(judge_finally(dataset, tuned, out, progress=progress))
+
+
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files of `zhiyin evaluate --json … --per-user …`, or the data to judge recipes on.",
+            show_default=False,
+        ),
+    ],
+    recipe: Annotated[list[str] | None, typer.Option(help="A recipe to train and compare; repeat.")] = None,
+    settings_file: Annotated[
+        list[Path] | None, typer.Option("--settings", help="A file of settings to train and compare; repeat.")
+    ] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="A bundle trained on this data to compare; repeat.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds to train with; the mean over them is compared.")] = "0",
+    protocol: Annotated[str, typer.Option(help=f"How the data is divided: {', '.join(PROTOCOLS)}.")] = (
+        LEAVE_LAST_OUT
+    ),
+    at: Annotated[str, typer.Option(help="Lengths at which slates are cut; the largest is compared.")] = "10",
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Such as ndcg_at_10, the main one first; repeat.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the comparison here.")] = None,
+) -> None:
+    """Say which of several runs is better, over the same users, and how sure that is."""
+    if json_file is not None:
+        refuse_without_folder(json_file)
+    if recipe or settings_file or bundle:
+        if len(what) != 1:
+            raise RequestError("With --recipe, --settings or --bundle, name the data and nothing else.")
+        refuse_unknown_protocol(protocol)
+        judging = EvaluationSettings.parse({"at": parsed_cuts(at)}, where="compare")
+        configs = {name: configured(name, None, None) for name in recipe or []}
+        configs |= {str(file): configured(None, file, None) for file in settings_file or []}
+        contest = Contest(configs, tuple(bundle or []), _seeds(seeds), protocol)
+        progress = TerminalProgress(ERR)
+        runs: list[Run] = judged_runs(read_with_notes(what[0], progress), contest, judging, progress)
+    else:
+        runs = [read_run(Path(file)) for file in what]
+    compared = compare_runs(runs, metric or ())
+    _print_compared(compared)
+    if json_file is not None:
+        write_json(json_file, compared.record())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise RequestError(
+            f"--seeds {text} is not a list of different whole numbers.", remedy="Write --seeds 0,1,2."
+        )
+    return tuple(int(part) for part in parts)
+
+
+def _print_tuned(tuned: Tuned, out: Path) -> None:
+    table = _table("trial", "NDCG@10", "seconds", *(path.rpartition(".")[2] for path in tuned.space))
+    unchanged = ("as it stands", f"{tuned.unchanged:.4f}", "", *("" for _ in tuned.space))
+    table.add_row(*unchanged)
+    finished = [attempt for attempt in tuned.attempts if attempt.value is not None]
+    for attempt in sorted(finished, key=lambda one: -(one.value or 0.0))[:_BEST_SHOWN]:
+        values = (attempt.settings[path] for path in tuned.space)
+        table.add_row(str(attempt.number), f"{attempt.value:.4f}", f"{attempt.seconds:.1f}", *values)
+    OUT.print(table)
+    n_ended = len(tuned.attempts) - len(finished)
+    rest = f", {n_ended} of them pruned or failed" if n_ended else ""
+    OUT.print(f"\n{len(tuned.attempts)} trials{rest}; NDCG@10 of {tuned.n_judging:,} validation users")
+    if tuned.best is None:
+        OUT.print("No trial was better than the recipe as it stands.", highlight=False)
+    elif tuned.gain is not None:
+        gain = tuned.gain
+        told = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p_value:.3f})"
+        OUT.print(f"Gain: {told}; expect less on new events", highlight=False)
+    if tuned.set_line:
+        OUT.print(f"Best:   {tuned.set_line}", highlight=False, soft_wrap=True)
+    OUT.print(f"Report: {out / PAGE_FILE}", highlight=False)
+    OUT.print(f"Next:   zhiyin train DATA --settings {out / BEST_FILE} --out BUNDLE", highlight=False)
+
+
+def _print_final(judged: Final | None) -> None:
+    if judged is None:
+        OUT.print("\nNothing was chosen, so test events were not looked at.")
+        return
+    again = "" if judged.is_new else ", judged before"
+    OUT.print(f"\nOn test events{again}, best against as it stands:")
+    for pair in judged.record["pairs"]:
+        told = f"{pair['metric']}: {pair['first']:.4f} against {pair['second']:.4f}, {pair['value']:+.4f}"
+        OUT.print(f"{told} ({pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.3f})")
+
+
+def _print_compared(compared: ComparedRuns) -> None:
+    means = _table(f"{compared.n_users:,} users", *compared.names)
+    for metric in compared.metrics:
+        cells = []
+        for run in compared.names:
+            interval, spread = compared.means[run][metric], compared.spread[run].get(metric)
+            over_seeds = "" if spread is None else f", seeds ±{spread:.4f}"
+            cells.append(
+                f"{interval.value:.4f} [dim]({interval.low:.4f}–{interval.high:.4f}{over_seeds})[/dim]"
+            )
+        means.add_row(metric, *cells)
+    OUT.print(means)
+    is_several = len(compared.names) > 2
+    OUT.print(f"\nFirst minus second, in pairs{'; p corrected by Holm' if is_several else ''}:")
+    pairs = _table("metric", "runs", "difference", "95 % interval", "p")
+    for pair in compared.pairs:
+        pairs.add_row(pair.difference.metric, *_cells(pair))
+    OUT.print(pairs)
+    if compared.by_length:
+        OUT.print(f"\n{compared.metrics[0]} by length of the history; p corrected by Holm over all rows:")
+        lengths = _table("events", "users", "runs", "difference", "95 % interval", "p")
+        for group in compared.by_length:
+            for pair in group.pairs:
+                lengths.add_row(group.label, f"{group.n_users:,}", *_cells(pair))
+        OUT.print(lengths)
+
+
+def _cells(pair: PairOfRuns) -> tuple[str, str, str, str]:
+    difference = pair.difference
+    style = "bold" if pair.p_corrected < 0.05 else "none"
+    return (
+        f"{pair.first} − {pair.second}",
+        f"[{style}]{difference.value:+.4f}[/{style}]",
+        f"{difference.low:+.4f} to {difference.high:+.4f}",
+        f"{pair.p_corrected:.4f}",
+    )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table

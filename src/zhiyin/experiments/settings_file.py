@@ -1,0 +1,117 @@
+"""Settings in a file: what a search found, or what somebody wrote down."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from zhiyin.domain.errors import ConfigError
+
+_RECIPE = "recipe"
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """What such a file says.
+
+    Attributes:
+        recipe: Name of the recipe that the settings change; None when the file does not say.
+        settings: Dotted path → value, as `zhiyin.pipeline.recipes.recipe` takes them.
+    """
+
+    recipe: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_settings(path: Path) -> SettingsFile:
+    """Read a file of settings: TOML, or JSON where the name ends so.
+
+    The tables are those of ``--set``: ``window = 5`` under ``[sources.item_graph]`` is
+    ``sources.item_graph.window=5``. ``recipe`` at the top names the recipe.
+
+    Raises:
+        ConfigError: when there is no such file or it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings {path} cannot be read: {error}.") from None
+    try:
+        tables = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"The settings {path} are not valid {path.suffix or 'TOML'}: {error}.") from None
+    if not isinstance(tables, dict):
+        raise ConfigError(f"The settings {path} are not a table.", remedy='Begin with  recipe = "fast"')
+    recipe = tables.pop(_RECIPE, None)
+    if recipe is not None and not isinstance(recipe, str):
+        raise ConfigError(f"The settings {path} name no recipe: {recipe!r} is not a word.")
+    return SettingsFile(recipe, _flat(tables, ""))
+
+
+def with_settings(
+    recipe: str | None, path: Path | None, given: Mapping[str, Any], *, otherwise: str
+) -> tuple[str, dict[str, Any]]:
+    """Join what was said in three ways; what is said closer to the command counts more.
+
+    Args:
+        recipe: Named in the command, or None.
+        path: A file of settings, or None.
+        given: Dotted path → value, from the command; counts before the file.
+        otherwise: The recipe when neither command nor file names one.
+
+    Returns:
+        The recipe's name and all settings.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+    read = SettingsFile() if path is None else read_settings(path)
+    return recipe or read.recipe or otherwise, {**read.settings, **given}
+
+
+def written_settings(recipe: str, settings: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    """Write settings as TOML that `read_settings` reads.
+
+    Args:
+        recipe: Its name.
+        settings: Dotted path → value; texts that are numbers are written as numbers.
+        notes: Lines for the head of the file.
+    """
+    tables: dict[str, Any] = {_RECIPE: recipe}
+    for path, value in settings.items():
+        *places, name = path.split(".")
+        table = tables
+        for place in places:
+            table = table.setdefault(place, {})
+        table[name] = _plain(value)
+    head = "".join(f"# {note}\n" for note in notes)
+    return head + tomli_w.dumps(tables)
+
+
+def _flat(tables: Mapping[str, Any], before: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{before}{name}.")
+        else:
+            flat[f"{before}{name}"] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

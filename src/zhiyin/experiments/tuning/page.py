@@ -1,0 +1,135 @@
+"""What a search found, as one HTML page that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import resources
+from itertools import accumulate
+
+from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
+from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
+from zhiyin.experiments.tuning.study import Attempt, AttemptState
+from zhiyin.experiments.tuning.tuned import Tuned
+
+_SECTION = '<section><h2>$title</h2><p class="note">$note</p>$body</section>'
+_CARD = '<div class="card">$body</div>'
+_ROW = '<tr class="$kind"><th scope="row">$first</th>$cells</tr>'
+_TABLE = '<div class="scroll"><table><thead><tr>$heads</tr></thead><tbody>$rows</tbody></table></div>'
+_TILE = (
+    '<div class="tile"><div class="tile-name">$name</div><div class="tile-value">$value</div>'
+    '<div class="tile-note">$note</div></div>'
+)
+
+
+def tuning_page(tuned: Tuned, *, command: str = "") -> str:
+    """Return the page: what was gained, how the search went, which settings mattered, every trial.
+
+    Args:
+        tuned: The result.
+        command: Command line that goes on with the search; empty when there is none.
+    """
+    return fill(
+        _template("report.html"),
+        lang="en",
+        style=Html(_template("report.css")),
+        title=f"{tuned.recipe} on {tuned.dataset}",
+        report="search for settings",
+        facts=f"{len(tuned.attempts)} trials · judged by {tuned.n_judging:,} validation users, "
+        f"weights fitted on {tuned.n_fitting:,} others · seed {tuned.seed}",
+        tiles=_tiles(tuned),
+        sections=Html("".join((_best(tuned), _history(tuned), _importance(tuned), _trials(tuned, command)))),
+    )
+
+
+def _tiles(tuned: Tuned) -> Html:
+    gain = tuned.gain
+    tiles = [
+        ("best NDCG@10", figure(tuned.best_value), "the recipe as it stands" if tuned.best is None else ""),
+        ("as it stands", figure(tuned.unchanged), "with the settings given, nothing searched"),
+    ]
+    if gain is not None:
+        tiles.append(
+            ("gain", f"{gain.value:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p_value:.3f}")
+        )
+    rows: list[dict[str, object]] = [
+        dict(zip(("name", "value", "note"), tile, strict=True)) for tile in tiles
+    ]
+    return fill_each(_TILE, rows)
+
+
+def _best(tuned: Tuned) -> Html:
+    if not tuned.settings:
+        return _section("Best settings", "No trial was better than the recipe as it stands.", Html(""))
+    line = f"--recipe {tuned.recipe} {tuned.set_line}"
+    note = (
+        "The best of many trials is partly the luckiest: on new events expect a part of the gain. "
+        "zhiyin compare judges both on test events, once, when the choice is made."
+    )
+    return _section("Best settings", note, fill("<pre>$line</pre>", line=line))
+
+
+def _history(tuned: Tuned) -> Html:
+    values = [
+        (float(attempt.number), attempt.value) for attempt in tuned.attempts if attempt.value is not None
+    ]
+    points = [(0.0, tuned.unchanged), *values]
+    best = list(accumulate((value for _, value in points), max))
+    top = max(points, key=lambda point: (point[1], -point[0]))
+    charts = [
+        line_chart(points, title="NDCG@10 of each trial", x_name="trial", best=(top[0], "best")),
+        line_chart(
+            [(point[0], value) for point, value in zip(points, best, strict=True)],
+            title="best so far",
+            x_name="trial",
+        ),
+    ]
+    cards = Html("".join(fill(_CARD, body=chart) for chart in charts))
+    note = "Trial 0 is the recipe as it stands. Validation users who judge, no test event."
+    return _section("How the search went", note, fill('<div class="grid">$cards</div>', cards=cards))
+
+
+def _importance(tuned: Tuned) -> Html:
+    if not tuned.importance:
+        return Html("")
+    bars = [
+        Bar(path, "", Interval(share, math.nan, math.nan), "pipeline")
+        for path, share in tuned.importance.items()
+    ]
+    body = fill(_CARD, body=bar_chart(bars, longest=1.0, write=percent))
+    note = "Share of each setting in what sets the best quarter of the trials apart from all (PED-ANOVA)."
+    return _section("Which settings mattered", note, body)
+
+
+def _trials(tuned: Tuned, command: str) -> Html:
+    paths = list(tuned.space)
+    heads = ["trial", "NDCG@10", *(path.rpartition(".")[2] for path in paths), "seconds"]
+    ordered = sorted(tuned.attempts, key=lambda attempt: (-(attempt.value or -1.0), attempt.number))
+    rows = Html("".join(_row(attempt, paths, attempt == tuned.best) for attempt in ordered))
+    head = fill_each("<th>$name</th>", [{"name": breakable(name)} for name in heads])
+    body = fill(_TABLE, heads=head, rows=rows)
+    if command:
+        body = Html(body + fill("<h3>To go on</h3><pre>$command</pre>", command=command))
+    return _section("Every trial", "Best first; those that were pruned or failed come last.", body)
+
+
+def _row(attempt: Attempt, paths: Sequence[str], is_best: bool) -> Html:
+    told = "" if attempt.state is AttemptState.FINISHED else f"{attempt.state.value}: {attempt.reason}"
+    first = fill("$number<small>$told</small>", number=attempt.number, told=told)
+    value = math.nan if attempt.value is None else attempt.value
+    cells = [figure(value), *(attempt.settings[path] for path in paths), f"{attempt.seconds:.1f}"]
+    return fill(
+        _ROW,
+        kind="pipeline" if is_best else "",
+        first=first,
+        cells=fill_each("<td>$cell</td>", [{"cell": cell} for cell in cells]),
+    )
+
+
+def _section(title: str, note: str, body: Html) -> Html:
+    return fill(_SECTION, title=title, note=note, body=body)
+
+
+def _template(name: str) -> str:
+    return resources.files("zhiyin.evaluation").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,0 +1,179 @@
+"""Tuning a recipe on a dataset, from the first trial to the files it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zhiyin.contracts import Progress, Silent
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import FloatArray
+from zhiyin.domain.errors import RequestError
+from zhiyin.evaluation.comparison import Difference, differences
+from zhiyin.evaluation.machine import versions
+from zhiyin.experiments.settings_file import written_settings
+from zhiyin.experiments.training import fingerprint
+from zhiyin.experiments.tuning.objective import METRIC, Judged, judged, validation_halves
+from zhiyin.experiments.tuning.page import tuning_page
+from zhiyin.experiments.tuning.search import Budget, best_of_attempts, search
+from zhiyin.experiments.tuning.space import Settings, Space, shown
+from zhiyin.experiments.tuning.study import Study
+from zhiyin.experiments.tuning.tuned import Tuned
+from zhiyin.pipeline.recipes import recipe
+
+STUDY_FILE = "study.db"
+BEST_FILE = "best.toml"
+FIGURES_FILE = "tuning.json"
+PAGE_FILE = "report.html"
+_VALUES = "values"
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be tuned.
+
+    Attributes:
+        recipe: Its name.
+        space: Dotted path → what is tried.
+        settings: Dotted path → value of what is changed but not searched.
+        budget: When to end.
+        seed: Of the proposals and of every training.
+        command: The command line, for the page.
+    """
+
+    recipe: str
+    space: Space
+    settings: Settings = field(default_factory=dict)
+    budget: Budget = field(default_factory=lambda: Budget(30))
+    seed: int = 0
+    command: str = ""
+
+    def terms(self, dataset: Dataset) -> dict[str, Any]:
+        """What the figures of a study depend on."""
+        return {
+            "data": fingerprint(dataset),
+            "recipe": self.recipe,
+            "settings": dict(self.settings),
+            "search": {path: shown(tried) for path, tried in self.space.items()},
+            "seed": self.seed,
+        }
+
+
+def tune(
+    dataset: Dataset,
+    plan: Plan,
+    out: Path,
+    *,
+    study_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Search for better settings, on validation events only.
+
+    The recipe as it stands is judged first: what a search finds must be better than that. The same call goes
+    on where an earlier one ended or was killed; trials that ended are never repeated.
+
+    ``out`` then holds the study, ``best.toml`` for `zhiyin.experiments.settings_file.read_settings`,
+    ``tuning.json`` with every trial, ``report.html``, and in ``values`` the NDCG@10 of each judging user.
+
+    Args:
+        dataset: Everything; its test events are not looked at.
+        plan: What to tune.
+        out: A folder, made when it is not there.
+        study_file: Where the study lies when not in ``out``.
+        progress: Who listens.
+
+    Raises:
+        MissingExtra: when Optuna is not installed.
+        RequestError: when there are too few users, or the study is another search's.
+    """
+    progress = progress or Silent()
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, not a folder.", remedy="Name another --out.")
+    halves = validation_halves(dataset)
+    study = Study(study_file or out / STUDY_FILE, plan.terms(dataset), plan.space, plan.seed)
+    values, checkpoints = out / _VALUES, out / ".checkpoints"
+    values.mkdir(parents=True, exist_ok=True)
+    try:
+        if study.attempts:
+            progress.say(f"going on after {len(study.attempts)} trials")
+
+        def objective(settings: Mapping[str, str], listener: Progress) -> Judged:
+            config = recipe(plan.recipe, {**plan.settings, **settings})
+            try:
+                result = judged(config, halves, seed=plan.seed, progress=listener, checkpoints=checkpoints)
+            except Exception:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+                raise
+            # After a kill they stay: the trial is proposed again, and takes up its training where it stood.
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return result
+
+        if study.unchanged is None:
+            first = objective({}, progress)
+            np.save(values / "unchanged.npy", first.per_user)
+            study.keep_unchanged(first.value, first.seconds)
+            progress.say(f"the recipe as it stands: NDCG@10 {first.value:.4f} ({first.seconds:.0f} s)")
+
+        def keep(number: int, result: Judged) -> None:
+            np.save(values / f"{number}.npy", result.per_user)
+
+        search(study, objective, plan.budget, progress=progress, keep=keep)
+        tuned = _tuned(study, plan, dataset, values, (len(halves.validation), len(halves.test)))
+    finally:
+        study.close()
+    _write(tuned, plan, out)
+    return tuned
+
+
+def _tuned(study: Study, plan: Plan, dataset: Dataset, values: Path, n_users: tuple[int, int]) -> Tuned:
+    attempts, unchanged = study.attempts, study.unchanged
+    assert unchanged is not None
+    best = best_of_attempts(attempts)
+    if best is not None and (best.value or 0.0) <= unchanged[0]:
+        best = None
+    return Tuned(
+        dataset=dataset.name,
+        recipe=plan.recipe,
+        given=plan.settings,
+        space=plan.space,
+        seed=plan.seed,
+        attempts=tuple(attempts),
+        unchanged=unchanged[0],
+        best=best,
+        gain=None if best is None else _gain(values, best.number),
+        importance=study.importance(),
+        n_fitting=n_users[0],
+        n_judging=n_users[1],
+    )
+
+
+def _gain(values: Path, number: int) -> Difference | None:
+    """Best minus unchanged, in pairs over the judging users; None when the values are not there any more."""
+    try:
+        first, second = (_loaded(values / f"{name}.npy") for name in (number, "unchanged"))
+    except OSError:
+        return None
+    if first.shape != second.shape:
+        return None
+    return differences({METRIC: first}, {METRIC: second}, n_resamples=_RESAMPLES, seed=0)[0]
+
+
+def _loaded(path: Path) -> FloatArray:
+    loaded: FloatArray = np.load(path, allow_pickle=False)
+    return loaded
+
+
+def _write(tuned: Tuned, plan: Plan, out: Path) -> None:
+    (out / BEST_FILE).write_text(
+        written_settings(tuned.recipe, tuned.settings, tuned.notes()), encoding="utf-8"
+    )
+    record = {**tuned.record(), "versions": dict(versions()), "command": plan.command}
+    (out / FIGURES_FILE).write_text(json.dumps(record, ensure_ascii=False, indent=2), encoding="utf-8")
+    (out / PAGE_FILE).write_text(tuning_page(tuned, command=plan.command), encoding="utf-8")
