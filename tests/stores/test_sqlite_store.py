@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sql
 
 from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.stores.database import SqlDatabase
@@ -129,10 +130,12 @@ def test_a_damaged_store(tmp_path: Path) -> None:
 
 def test_a_full_disk_stores_nothing_and_says_so(tmp_path: Path) -> None:
     store = opened(tmp_path / "s.db")
-    store.store().append_events([an_event(1)]).result()
     # A page limit is what a full disk looks like to SQLite; it belongs to the connection that writes.
-    with store.backend.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count = 30")
+    sql.event.listen(
+        store.backend.engine, "connect", lambda new, _: new.execute("PRAGMA max_page_count = 30")
+    )
+    store.backend.engine.dispose()
+    store.store().append_events([an_event(1)]).result()
     with pytest.raises(StoreError, match="full") as caught:
         store.store().append_events([an_event(n, user_id="u" * 100) for n in range(2, 5000)]).result()
     assert "Free some space" in caught.value.remedy

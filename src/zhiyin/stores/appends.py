@@ -86,7 +86,7 @@ def append_events(
     sizes = [change.n_rows for change in changes]
     # Supposing that everything is new; who sends nothing would leave a gap.
     has_events = [size > 0 for size in sizes]
-    places = _places(first, has_events)
+    places = places_of(first, has_events)
     n_rows = sum(sizes)
     if n_rows == 0:
         return [Made([], log.position) for _ in changes]
@@ -101,8 +101,13 @@ def append_events(
     return _with_known_ones(connection, log, changes, places)
 
 
-def _places(first: int, counts: Iterable[bool]) -> list[int]:
-    """Return the position each change ends at: the next one, or, where it does not count, the newest."""
+def places_of(first: int, counts: Iterable[bool]) -> list[int]:
+    """Return the position each change ends at: the next one, or, where it does not count, the newest.
+
+    Args:
+        first: The next position.
+        counts: For each change whether it takes one.
+    """
     places = []
     newest = first - 1
     for does_count in counts:
@@ -126,7 +131,7 @@ def _with_known_ones(
             is_new.append(new_ones[place, event_id] > 0)
             new_ones[place, event_id] = 0
         answers.append(is_new)
-    closed = _places(log.position + 1, map(any, answers))
+    closed = places_of(log.position + 1, map(any, answers))
     for is_new, place, target in zip(answers, places, closed, strict=True):
         if any(is_new) and place != target:
             move = sql.update(tables.events).where(events.tenant == log.tenant, events.position == place)

@@ -19,6 +19,7 @@ from zhiyin.stores.backend import Backend
 from zhiyin.stores.changes import Change, Made, UnloggedChange
 from zhiyin.stores.committing import make_all
 from zhiyin.stores.events import DEFAULT_TENANT, AccessStore
+from zhiyin.stores.quick_appends import append_quickly
 from zhiyin.stores.sql_store import SqlStore
 from zhiyin.stores.writer import EveryWriteFails, GroupWriter
 
@@ -118,27 +119,38 @@ class SqlDatabase:
 
     def _commit(self, changes: Sequence[Change[Any]]) -> list[Made[Any]]:
         """Make changes in one durable transaction, all or none."""
-        made, error = self._try(changes)
+        made, error = self._try_quickly(changes)
+        if made is None and error is None:
+            made, error = self._try(changes)
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             # The connection was dead, and a transaction that never came to its commit has left no trace.
             made, error = self._try(changes)
         if error is not None:
             told = self._told(error)
             raise EveryWriteFails(told) if self.backend.fails_all(error) else told from None
+        assert made is not None
         return made
 
-    def _try(self, changes: Sequence[Change[Any]]) -> tuple[list[Made[Any]], Exception | None]:
+    def _try_quickly(self, changes: Sequence[Change[Any]]) -> tuple[list[Made[Any]] | None, Exception | None]:
+        try:
+            return append_quickly(self.backend, changes), None
+        except EveryWriteFails:
+            raise
+        except Exception as error:
+            return None, error
+
+    def _try(self, changes: Sequence[Change[Any]]) -> tuple[list[Made[Any]] | None, Exception | None]:
         """Make changes once; an error before the commit is returned, one of the commit is raised."""
         try:
             connection = self.backend.writing.connect()
         except Exception as error:
-            return [], error
+            return None, error
         with connection:
             try:
                 connection.begin()
                 made = make_all(connection, self.backend, changes)
             except Exception as error:
-                return [], error
+                return None, error
             self._finish(connection, changes)
         return made, None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import psycopg
 import sqlalchemy as sql
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from zhiyin.domain.errors import StoreError
+from zhiyin.stores import tables
 from zhiyin.stores.backend import Backend, filled_columns
 from zhiyin.stores.log import OpenLog
 from zhiyin.stores.migrating import migrate
@@ -64,6 +65,7 @@ class PostgresBackend(Backend):
         place = parsed.host or parsed.query.get("host") or "localhost"
         self.label = f"The PostgreSQL database '{parsed.database}' at {place}"
         self.writing = _engine(parsed)
+        self._appending: psycopg.Connection[Any] | None = None
         # A statement that only reads needs no transaction around it, which would be two more journeys.
         self.engine = self.writing.execution_options(isolation_level="AUTOCOMMIT")
         try:
@@ -102,6 +104,28 @@ class PostgresBackend(Backend):
         arrays = tuple(_array(column) for column in columns)
         return connection.exec_driver_sql(_insert_statement(table), arrays, _KEEP_COUNT).rowcount
 
+    def append_new_events(
+        self, tenant: str, n_positions: int, steps: Sequence[int], columns: Sequence[Sequence[Any]]
+    ) -> int | None:
+        """Add new events in one statement, which is one journey to the server; see `Backend`.
+
+        It fails as a whole where an event is there already. The lock on the head is taken before the first
+        row is inserted, because its position is needed for that.
+        """
+        arrays = (_array(column) for column in (steps, *columns))
+        try:
+            found = self._appending_connection().execute(
+                _append_statement(), (n_positions, tenant, n_positions, tenant, *arrays), prepare=True
+            )
+            return int(found.fetchone()[0])  # type: ignore[index]
+        except (psycopg.IntegrityError, psycopg.DataError):
+            return None
+        except psycopg.OperationalError:
+            if self._appending is not None and not self._appending.closed:
+                raise
+            self._give_up_appending()
+            return None
+
     def store_error(self, error: Exception) -> Exception:
         """Turn an error of the database into one that says what to do."""
         cause = getattr(error, "orig", None) or error
@@ -125,7 +149,22 @@ class PostgresBackend(Backend):
 
     def close(self) -> None:
         """Let go of the connections."""
+        self._give_up_appending()
         self.engine.dispose()
+
+    def _appending_connection(self) -> psycopg.Connection[Any]:
+        """Return a connection that the pool does not know any more; each statement is a transaction."""
+        if self._appending is None:
+            connection = self.writing.raw_connection()
+            self._appending = cast("psycopg.Connection[Any]", connection.driver_connection)
+            self._appending.autocommit = True
+            connection.detach()
+        return self._appending
+
+    def _give_up_appending(self) -> None:
+        if self._appending is not None:
+            self._appending.close()
+            self._appending = None
 
 
 _KEEP_COUNT = {"preserve_rowcount": True}
@@ -141,12 +180,35 @@ def _insert_statement(table: sql.Table) -> str:
     """Return a statement that takes one array for each column."""
     columns = filled_columns(table)
     names = ", ".join(column.name for column in columns)
-    values = ", ".join(f"{column.name}::json" if _is_json(column) else column.name for column in columns)
+    values = ", ".join(map(_value, columns))
     arrays = ", ".join(f"%s::{_array_type(column)}[]" for column in columns)
     return (
         f"INSERT INTO {table.name} ({names}) "
         f"SELECT {values} FROM unnest({arrays}) AS rows ({names}) ON CONFLICT DO NOTHING"
     )
+
+
+@cache
+def _append_statement() -> str:
+    """Return a statement that moves the head and takes one array for each column of events but the tenant.
+
+    A tenant without a head gets no position, which the table does not allow; so nothing happens then.
+    """
+    tenant, position, *columns = filled_columns(tables.events)
+    names = ", ".join(column.name for column in columns)
+    arrays = ", ".join(f"%s::{_array_type(column)}[]" for column in (position, *columns))
+    return (
+        "WITH head AS (UPDATE log_heads SET position = position + %s WHERE tenant = %s "
+        "RETURNING position, position - %s AS before), "
+        f"added AS (INSERT INTO events ({tenant.name}, {position.name}, {names}) "
+        f"SELECT %s, (SELECT before FROM head) + step, {', '.join(map(_value, columns))} "
+        f"FROM unnest({arrays}) AS rows (step, {names})) "
+        "SELECT position FROM head"
+    )
+
+
+def _value(column: sql.Column[Any]) -> str:
+    return f"{column.name}::json" if isinstance(column.type, sql.JSON) else column.name
 
 
 def _array(values: Sequence[Any]) -> Sequence[Any] | str:
@@ -159,10 +221,6 @@ def _array(values: Sequence[Any]) -> Sequence[Any] | str:
     if "\\" in text and "\\" in text.replace("\\\\", "").replace('\\"', ""):
         return values
     return f"{{{text[1:-1]}}}"
-
-
-def _is_json(column: sql.Column[Any]) -> bool:
-    return isinstance(column.type, sql.JSON)
 
 
 def _array_type(column: sql.Column[Any]) -> str:

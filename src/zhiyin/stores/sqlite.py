@@ -5,20 +5,22 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import sqlalchemy as sql
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from zhiyin.domain.errors import StoreError
+from zhiyin.stores import tables
 from zhiyin.stores.backend import Backend, filled_columns
 from zhiyin.stores.file_lock import FileLock
 from zhiyin.stores.log import OpenLog
 from zhiyin.stores.migrating import migrate
+from zhiyin.stores.writer import EveryWriteFails
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another program that holds the file."""
@@ -29,6 +31,7 @@ LEAST_ROOM_BYTES = 1_000_000
 ERASE_MILLISECONDS = 200
 """How long an erasure waits for those who read, before it is tried again after the next write."""
 
+_MOVE_HEAD = "UPDATE log_heads SET position = position + ? WHERE tenant = ? RETURNING position"
 _POOL = {"pool_size": 8, "max_overflow": 56}
 
 
@@ -55,6 +58,7 @@ class SqliteBackend(Backend):
         self.label = f"The store {self.path}"
         self._lock = None if is_guest else FileLock(self.path)
         self._must_empty_log = False
+        self._appending: sqlite3.Connection | None = None
         try:
             self.engine = _engine(self.path)
             self.writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
@@ -94,6 +98,35 @@ class SqliteBackend(Backend):
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(_insert_statement(table), rows)
             return int(cursor.rowcount)
+
+    def append_new_events(
+        self, tenant: str, n_positions: int, steps: Sequence[int], columns: Sequence[Sequence[Any]]
+    ) -> int | None:
+        """Add new events; see `Backend`."""
+        cursor = self._appending_cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            head = cursor.execute(_MOVE_HEAD, (n_positions, tenant)).fetchall()
+            if not head:
+                cursor.execute("ROLLBACK")
+                return None
+            newest = int(head[0][0])
+            before = newest - n_positions
+            rows = list(zip([tenant] * len(steps), [before + step for step in steps], *columns, strict=True))
+            cursor.executemany(_insert_statement(tables.events), rows)
+            if cursor.rowcount < len(rows):
+                cursor.execute("ROLLBACK")
+                return None
+        except BaseException:
+            self._give_up_appending()
+            raise
+        try:
+            cursor.execute("COMMIT")
+            self.after_commit(has_erased=False)
+        except Exception as error:
+            self._give_up_appending()
+            raise EveryWriteFails(self.store_error(error)) from None
+        return newest
 
     def store_error(self, error: Exception) -> Exception:
         """Turn an error of the database into one that says what to do."""
@@ -137,8 +170,26 @@ class SqliteBackend(Backend):
 
     def close(self) -> None:
         """Let go of the file."""
+        self._give_up_appending()
         self.engine.dispose()
         self._let_go()
+
+    def _appending_cursor(self) -> sqlite3.Cursor:
+        """Return the cursor of a connection that the pool does not know any more."""
+        if self._appending is None:
+            connection = self.engine.raw_connection()
+            self._appending = cast("sqlite3.Connection", connection.driver_connection)
+            connection.detach()
+        return self._appending.cursor()
+
+    def _give_up_appending(self) -> None:
+        """Close the connection; what was not committed is undone."""
+        if self._appending is not None:
+            # A statement that failed halfway would keep the file locked for as long as its cursor lives.
+            with suppress(sqlite3.Error):
+                self._appending.rollback()
+            self._appending.close()
+            self._appending = None
 
     def _let_go(self) -> None:
         if self._lock is not None:
