@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from zhiyin.contracts import TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Histories, Queries
-from zhiyin.sources import item_neighbours
+from zhiyin.sources import likeness as likenesses
 from zhiyin.sources.item_neighbours import ItemNeighbours
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.worlds import checkerboard
@@ -22,6 +22,12 @@ class TestItemNeighbours(CandidateSourceContract):
 class TestJaccardNeighbours(CandidateSourceContract):
     source = ItemNeighbours
     settings = {"similarity": "jaccard", "history_decay": 0.9}  # noqa: RUF012
+    solves = (checkerboard,)
+
+
+class TestLiftNeighbours(CandidateSourceContract):
+    source = ItemNeighbours
+    settings = {"similarity": "lift"}  # noqa: RUF012
     solves = (checkerboard,)
 
 
@@ -55,6 +61,7 @@ def slow_likeness(rows: list[list[int]], n_items: int, similarity: str, shrinkag
                 "cosine": (alone[a] * alone[b]) ** 0.5,
                 "jaccard": alone[a] + alone[b] - both,
                 "conditional": alone[a],
+                "lift": alone[a] * alone[b] / max(1, sum(bool(items) for items in owned)),
             }[similarity]
             likeness[a, b] = both / norm * both / (both + shrinkage)
     return likeness
@@ -65,7 +72,9 @@ histories = st.lists(st.lists(st.integers(0, 11), max_size=6), min_size=1, max_s
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=histories, similarity=st.sampled_from(["cosine", "jaccard", "conditional"]), damping=st.floats(0, 1)
+    rows=histories,
+    similarity=st.sampled_from(["cosine", "jaccard", "conditional", "lift"]),
+    damping=st.floats(0, 1),
 )
 def test_scores_equal_the_definition(rows, similarity, damping):
     chosen = {"similarity": similarity, "shrinkage": 2.0, "user_damping": damping, "history_decay": 0.5}
@@ -79,7 +88,7 @@ def test_scores_equal_the_definition(rows, similarity, damping):
 
 def test_only_the_nearest_neighbours_are_kept(monkeypatch):
     rows = [[0, 1], [0, 1], [0, 1], [0, 2], [0, 2], [0, 3]]
-    monkeypatch.setattr(item_neighbours, "_ITEMS_AT_ONCE", 2)  # several blocks
+    monkeypatch.setattr(likenesses, "_ITEMS_AT_ONCE", 2)  # several blocks
     source, _ = fitted(rows, n_neighbours=2, history_decay=1.0)
     scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0])])))[0]
     assert np.flatnonzero(scores > 0).tolist() == [1, 2]
@@ -89,7 +98,7 @@ def test_only_the_nearest_neighbours_are_kept(monkeypatch):
 
 def test_old_events_beyond_the_history_length_are_not_looked_at():
     source, _ = fitted([[0, 1], [2, 3]], history_length=2)
-    scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0, 2, 2])])))[0]
+    scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0, 2, 7])])))[0]
     assert np.flatnonzero(scores > 0).tolist() == [3]
 
 
@@ -107,3 +116,21 @@ def test_decay_at_its_bounds(decay: float):
     source, _ = fitted([[0, 1], [2, 3]], history_decay=decay)
     scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([0, 2])])))[0]
     assert np.flatnonzero(scores > 0).tolist() == ([3] if decay == 0 else [1, 3])
+
+
+def test_a_run_on_one_item_counts_once():
+    source, _ = fitted([[0, 1], [2, 3]], history_decay=0.5)
+    once, twice = (
+        source.score_all(Queries.of_histories(Histories.of_items([np.array(row)])))
+        for row in ([0, 2], [0, 2, 2])
+    )
+    np.testing.assert_array_equal(once, twice)
+
+
+def test_the_reason_is_the_item_with_the_largest_part():
+    source, _ = fitted([[0, 1], [0, 1], [2, 1], [2, 3]], history_decay=0.5)
+    asked = Queries.of_histories(Histories.of_items([np.array([0, 2]), np.array([], dtype=np.int32)]))
+    given = np.array([[1, 3, 9, -1], [1, 3, 9, -1]], dtype=np.int32)
+    reasons = source.because(asked, given).tolist()
+    # Half of how alike 0 and 1 are is more than how alike 2 and 1 are.
+    assert reasons == [[0, 2, -1, -1], [-1, -1, -1, -1]]

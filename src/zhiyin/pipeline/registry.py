@@ -13,6 +13,9 @@ SOURCES = {
     "popularity": "zhiyin.sources.popularity:Popularity",
     "item_graph": "zhiyin.sources.item_graph.source:ItemGraph",
     "item_neighbours": "zhiyin.sources.item_neighbours:ItemNeighbours",
+    "user_neighbours": "zhiyin.sources.user_neighbours:UserNeighbours",
+    "ease": "zhiyin.sources.ease:Ease",
+    "als": "zhiyin.sources.als:Als",
     "semantic": "zhiyin.sources.semantic:SemanticNeighbours",
     "sequence": "zhiyin.sources.sequence.source:SequenceTransformer",
 }

@@ -10,8 +10,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from zhiyin.contracts import Edges, Steps
+from zhiyin.contracts.updating import weights_of
 from zhiyin.domain import FloatArray, Histories, LongArray
-from zhiyin.domain.arrays import flat_positions
+from zhiyin.sources.item_walk import cells_of
+from zhiyin.sources.preferences import Preferences
 from zhiyin.training.recent_counts import Doubles, RecentCounts
 
 Likeness = Callable[[Doubles, Doubles, Doubles], Doubles]
@@ -21,7 +23,7 @@ _SHIFT = 32
 
 @dataclass(frozen=True, eq=False)
 class RecentPairs:
-    """Counts of users who have both of a pair, of those who got the second one since training; a value.
+    """Sums over users who have both of a pair, of those who got the second one since training; a value.
 
     A pair that was touched is as alike as training would say with the counts of now; all others keep their
     likeness. So three things wait for the next training: pairs that training pruned count from what came
@@ -40,29 +42,38 @@ class RecentPairs:
     pairs: RecentCounts = field(default_factory=RecentCounts)
     takers: RecentCounts = field(default_factory=RecentCounts)
 
-    def plus(self, steps: Steps, *, reach: int, damping: float) -> RecentPairs:
+    def plus(
+        self, steps: Steps, event_weights: FloatArray, *, reach: int, damping: float, power: int
+    ) -> RecentPairs:
         """Return these pairs with those of new events, on items of training only.
+
+        A stronger event on an item that the user has already adds what it is worth beyond the weaker one.
 
         Args:
             steps: New events.
+            event_weights: (kinds,) float32 from 0 to 1, what an event of each kind is worth.
             reach: Newest events of a history that are looked at.
             damping: A user with n items counts n ** -damping.
+            power: To which power the weight counts in the sum of an item.
         """
-        before = steps.before.newest(reach)
-        row, item = _distinct(before)
-        had_it = np.zeros(len(steps), dtype=np.bool_)
-        had_it[row[item == steps.item_index[row]]] = True
-        first = ~had_it
-        n_items = np.bincount(row, minlength=len(steps)) + 1.0
-        worth = n_items**-damping
-        kept = first[row]
-        heads, tails, weights = item[kept], steps.item_index[row[kept]], worth[row[kept]]
+        had = Preferences.of(steps.before, event_weights, length=reach).strongest(len(self.of_items))
+        row, item, worth = np.repeat(np.arange(len(steps)), np.diff(had.indptr)), had.indices, had.data
+        is_same = item == steps.item_index[row]
+        before = np.zeros(len(steps))
+        before[row[is_same]] = worth[is_same]
+        after = np.maximum(before, weights_of(event_weights, steps.event_index))
+        n_items = np.diff(had.indptr) + (before == 0)
+        of_user = np.maximum(n_items, 1.0) ** -damping
+        kept = ~is_same & (after > before)[row]
+        heads, tails = item[kept], steps.item_index[row[kept]]
+        added = (of_user * (after - before))[row[kept]] * worth[kept]
         pairs = self.pairs.plus(
-            np.concatenate([heads, tails]), np.concatenate([tails, heads]), np.concatenate([weights, weights])
+            np.concatenate([heads, tails]), np.concatenate([tails, heads]), np.concatenate([added, added])
         )
-        taken = steps.item_index[first]
-        takers = self.takers.plus(np.zeros_like(taken), taken, worth[first])
-        return replace(self, pairs=pairs, takers=takers)
+        rises = after > before
+        taken = steps.item_index[rises]
+        sums = (of_user * (after**power - before**power))[rises]
+        return replace(self, pairs=pairs, takers=self.takers.plus(np.zeros_like(taken), taken, sums))
 
     def edges(
         self, histories: Histories, weights: FloatArray, trained: sp.csr_array, likeness: Likeness
@@ -79,7 +90,7 @@ class RecentPairs:
         heads = histories.item_index[known]
         place, tails, since = _whole(*self.pairs.of_heads(heads))
         heads = heads[place]
-        at = _cells(self.counts, heads, tails)
+        at = cells_of(self.counts, heads, tails)
         is_kept = at >= 0
         together = since + np.where(is_kept, self.counts.data[at], 0.0)
         alike = likeness(together, self._takers(heads), self._takers(tails))
@@ -93,28 +104,8 @@ class RecentPairs:
         return np.asarray(self.of_items[items] + self.takers.at(np.zeros_like(items), items))
 
 
-def _distinct(histories: Histories) -> tuple[LongArray, npt.NDArray[np.int32]]:
-    """Return row and item of every item that a history holds, once."""
-    keys = np.unique((histories.row_of_event << _SHIFT) | histories.item_index)
-    return keys >> _SHIFT, (keys & ((1 << _SHIFT) - 1)).astype(np.int32)
-
-
 def _whole(place: LongArray, tails: LongArray, sums: Doubles) -> tuple[LongArray, LongArray, Doubles]:
     """Add up the parts of pairs that came apart."""
     keys, inverse = np.unique((place << _SHIFT) | tails, return_inverse=True)
     total = np.bincount(inverse, sums, minlength=len(keys)).astype(np.float64)
     return keys >> _SHIFT, keys & ((1 << _SHIFT) - 1), total
-
-
-def _cells(matrix: sp.csr_array, rows: npt.NDArray[np.integer], columns: LongArray) -> LongArray:
-    """Return the (n,) places of cells in the data of a sorted sparse matrix, -1 where there is nothing."""
-    distinct, which = np.unique(rows, return_inverse=True)
-    starts = matrix.indptr[distinct].astype(np.int64)
-    lengths = matrix.indptr[distinct + 1] - starts
-    positions = flat_positions(starts, lengths)
-    if not len(positions):
-        return np.full(len(rows), -1, dtype=np.int64)
-    keys = (np.repeat(np.arange(len(distinct)), lengths) << _SHIFT) | matrix.indices[positions]
-    asked = (which.astype(np.int64) << _SHIFT) | columns
-    found = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-    return np.where(keys[found] == asked, positions[found], -1)
