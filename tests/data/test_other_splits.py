@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.reading import read_dataset
-from zhiyin.data.splits import by_time, by_user, cold_items, cold_users
+from zhiyin.data.splits import by_time, by_user, cold_items, cold_users, leave_last_out
 from zhiyin.domain import NO_TIMESTAMP, PAD, Catalogue, Histories, Vocabulary
 from zhiyin.domain.errors import DataError
 
@@ -104,45 +104,63 @@ def test_held_back_users_are_strangers(rows, seed):
     assert split.train.histories.lengths.tolist() == expected.tolist()
 
 
-@given(users, st.integers(0, 2))
-def test_cold_users_are_known_by_their_first_events_only(rows, n_known):
+@given(users, st.integers(0, 5))
+def test_cold_users_are_strangers_whose_history_grows(rows, seed):
     dataset = world(rows)
-    assume((dataset.histories.lengths > n_known).sum() >= 6)
-    split = cold_users(dataset, validation_share=0.3, test_share=0.3, n_known=n_known, seed=1)
+    met = [list(dict.fromkeys(items_of(dataset.histories, user))) for user in range(len(rows))]
+    assume(sum(len(items) > 2 for items in met) >= 6)
+    split = cold_users(dataset, n_known=(0, 2, 1), validation_share=0.3, test_share=0.3, seed=seed)
     owner = dataset.histories.row_of_event
-    for examples in (split.validation, split.test):
-        assert (examples.queries.histories.lengths == n_known).all()
-        of_users = owner[examples.queries.context["at"].astype(np.int64)]
-        assert (split.train.histories.lengths[of_users] == 0).all()
-        for b, user in enumerate(of_users):
-            assert examples.targets.row(b).tolist() == items_of(dataset.histories, user)[n_known:]
+    assert list(split.steps) == [0, 1, 2]
+    assert split.steps[0] is split.test
+    asked = {n: owner[part.queries.context["at"].astype(np.int64)] for n, part in split.steps.items()}
+    assert asked[0].tolist() == asked[1].tolist() == asked[2].tolist(), "the same users at every step"
+    for n, examples in split.steps.items():
+        assert (examples.queries.user_index == PAD).all()
+        for b, user in enumerate(asked[n]):
+            known = items_of(examples.queries.histories, b)
+            assert list(dict.fromkeys(known)) == met[user][:n]
+            assert items_of(dataset.histories, user)[: len(known)] == known
+            assert examples.targets.row(b).tolist() == [met[user][n]]
+    validation = owner[split.validation.queries.context["at"].astype(np.int64)]
+    held = {*asked[0].tolist(), *validation.tolist()}
+    assert len(held) == len(asked[0]) + len(validation)
+    expected = np.where(np.isin(np.arange(len(rows)), list(held)), 0, dataset.histories.lengths)
+    assert split.train.histories.lengths.tolist() == expected.tolist()
 
 
 @given(users, st.integers(0, 5))
-def test_cold_items_are_nowhere_but_among_the_targets(rows, seed):
+def test_cold_items_are_nowhere_but_among_the_test_targets(rows, seed):
     dataset = world(rows)
-    assume((dataset.item_counts > 0).sum() >= 8)
-    split = cold_items(dataset, validation_share=0.2, test_share=0.2, seed=seed)
-    cold = {
-        name: set(np.unique(examples.targets.values).tolist())
-        for name, examples in (("validation", split.validation), ("test", split.test))
-    }
-    learned = set(split.train.histories.item_index.tolist())
-    assert not cold["validation"] & cold["test"]
-    assert not (cold["validation"] | cold["test"]) & learned
-    warm = split.train.item_counts > 0
-    for examples in (split.validation, split.test):
-        assert (examples.targets.lengths == 1).all()
-        assert (examples.queries.histories.lengths > 0).all()
-        for b, user in enumerate(examples.queries.user_index):
-            at = int(examples.queries.context["at"][b])
-            before = dataset.histories.item_index[dataset.histories.offsets[user] : at]
-            assert items_of(examples.queries.histories, b) == before[warm[before]].tolist()
+    plain = leave_last_out(dataset)
+    assume(len(np.unique(plain.test.targets.values)) >= 4)
+    split = cold_items(dataset, test_share=0.5, seed=seed)
+    cold = set(np.unique(split.test.targets.values).tolist())
+    everybody = split.everybody
+    for known in (split.train.histories, split.validation.queries.histories, everybody.queries.histories):
+        assert not cold & set(known.item_index.tolist())
+    assert not cold & set(split.validation.targets.values.tolist())
+    assert set(split.test.queries.user_index) <= set(everybody.queries.user_index)
+    asked = dict(zip(plain.test.queries.user_index.tolist(), plain.test.targets.values.tolist(), strict=True))
+    told = zip(everybody.queries.user_index.tolist(), everybody.targets.values.tolist(), strict=True)
+    assert all(asked[user] == target for user, target in told), "the same targets as leave-last-out has"
+    users_of_cold = [
+        user
+        for user, target in zip(everybody.queries.user_index, everybody.targets.values, strict=True)
+        if target in cold
+    ]
+    assert split.test.queries.user_index.tolist() == users_of_cold
+    for b, user in enumerate(everybody.queries.user_index):
+        at = int(everybody.queries.context["at"][b])
+        before = dataset.histories.item_index[dataset.histories.offsets[user] : at].tolist()
+        drawn = set(before) - set(items_of(everybody.queries.histories, b))
+        assert items_of(everybody.queries.histories, b) == [item for item in before if item not in drawn]
+        assert not drawn & set(split.train.histories.item_index.tolist())
 
 
 @pytest.mark.parametrize("split", [by_user, cold_users, cold_items])
 def test_a_seed_decides_the_draw(split):
-    rows = [[(t, (t * u) % N_ITEMS) for t in range(8)] for u in range(1, 40)]
+    rows = [[(t, (t * u) % N_ITEMS) for t in range(14)] for u in range(1, 60)]
     draws = [split(world(rows), seed=seed).test.queries.context["at"].tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
 
@@ -153,7 +171,7 @@ def test_what_cannot_be_split_says_why():
         by_time(timeless)
     with pytest.raises(DataError, match="too many events happened at the same moment"):
         by_time(world([[(5, 1), (5, 2)]] * 4))
-    with pytest.raises(DataError, match="Both lie between 0 and 1, and so does their sum"):
+    with pytest.raises(DataError, match="Each lies between 0 and 1, and so does their sum"):
         by_user(timeless, validation_share=0.6, test_share=0.6)
     with pytest.raises(DataError, match="Only 1 can be chosen from"):
         by_user(world([[(1, 1), (2, 2)]]))
@@ -179,7 +197,10 @@ def test_events_without_a_time_stay_with_the_one_before():
 def test_cold_items_of_beauty_are_as_many_as_asked_for(real_data):
     dataset = read_dataset(real_data / "amazon-beauty")
     split = cold_items(dataset)
-    assert (split.train.item_counts > 0).sum() == 12_101 - 2 * 605
+    assert len(np.unique(split.test.targets.values)) == 415
+    assert split.everybody is not None
+    assert 900 < len(split.test) < 1300
+    assert len(split.everybody) > 22_000
     time_split = by_time(dataset)
     assert time_split.train.n_interactions == pytest.approx(198_502 * 0.8, rel=0.01)
     assert all(

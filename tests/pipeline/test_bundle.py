@@ -7,8 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from zhiyin.contracts import TrainingData
 from zhiyin.domain.errors import BundleError
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
 
 
 @pytest.fixture
@@ -116,3 +119,17 @@ def test_a_replacement_killed_in_the_middle_leaves_the_old_bundle(trained, bundl
     bundle.rename(taken_away)
     save_bundle(trained, bundle)
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_places_kept_for_new_items_are_saved_too(split, tmp_path):
+    settings = {"new_items.slots": "1", "new_items.place": "3", "new_items.most_lost": "1"}
+    pipeline = Pipeline(recipe("fast", settings))
+    pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
+    pipeline.add_items(pl.DataFrame({"item_id": ["new"], "title": ["blue thing j"]}))
+    asked = pipeline.queries_for(["u1"])
+    shown = pipeline.recommend(asked, 3).item_index[0]
+    assert np.isin(shown[2], [22, 23, 24]), "nobody has touched these"
+    assert not np.isin(shown[:2], [22, 23, 24]).any()
+    loaded = load_bundle(save_bundle(pipeline, tmp_path / "kept"))
+    assert loaded.recommend(asked, 3).item_index[0].tolist() == shown.tolist()
+    assert loaded.new_items.bound == pipeline.new_items.bound

@@ -6,7 +6,8 @@ Every split leaves users, items and event kinds at their indices, so that a comp
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from zhiyin.data.order import carried_forward
 from zhiyin.domain import PAD, Examples, Histories, LongArray, Queries, Ragged
 from zhiyin.domain.arrays import flat_positions, offsets_of
 from zhiyin.domain.errors import DataError
+
+FEW_SHOTS = (0, 1, 3, 5, 10)
+"""Items known of a newcomer at which `growing_users` asks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +31,17 @@ class Split:
         train: All users and items, but only the events that may be learned from.
         validation: What settings, weights and the moment to stop are chosen on.
         test: What is reported; never used to choose anything.
+        everybody: What all users did next, where ``test`` asks only about some of them; with the same
+            training it says what serving those costs the others.
+        steps: Events known → the users of ``test``, asked when so much was known of them.
     """
 
     name: str
     train: Dataset
     validation: Examples
     test: Examples
+    everybody: Examples | None = None
+    steps: Mapping[int, Examples] = field(default_factory=dict)
 
 
 def leave_last_out(dataset: Dataset, *, repeat: bool = False) -> Split:
@@ -169,65 +178,85 @@ def by_user(
 def cold_users(
     dataset: Dataset,
     *,
+    n_known: Sequence[int] = FEW_SHOTS,
     validation_share: float = 0.1,
     test_share: float = 0.1,
-    n_known: int = 0,
     seed: int = 0,
 ) -> Split:
-    """Hold back whole users, and ask when almost nothing is known of them.
+    """Hold back whole users, and ask again and again while their histories grow from nothing.
+
+    Only users who met more items than the largest of ``n_known`` are held back, so that the same users are
+    asked at every step. The target is the next item that is new to the user.
 
     Args:
         dataset: With all events.
-        validation_share: Share of the users held back for validation.
-        test_share: Share of the users held back for testing.
-        n_known: Events that a query knows: the first ones of the user. Everything after them is a target.
+        n_known: Items that a query knows, the first ones the user met, at each step.
+        validation_share: Share of these users held back for validation: what they took last, knowing all
+            before it.
+        test_share: Share of these users held back for testing.
         seed: Of the draw.
 
     Returns:
-        Examples of users with more than ``n_known`` events, all with user index -1.
+        A split whose ``steps`` hold one set of examples for each of ``n_known``, and whose test examples are
+        those of the smallest. All queries have user index -1.
+
+    Raises:
+        DataError: when too few users met that many items.
     """
-    users = _drawn(dataset.histories.lengths > n_known, (validation_share, test_share), seed)
-    starts, lengths = dataset.histories.offsets[:-1], dataset.histories.lengths
-    validation, test = (
-        _as_strangers(next_events(dataset, chosen, starts[chosen] + n_known, lengths[chosen] - n_known))
-        for chosen in users
+    positions = np.flatnonzero(first_meetings(dataset.histories))
+    per_user = np.bincount(dataset.histories.row_of_event[positions], minlength=dataset.n_users)
+    ends = np.cumsum(per_user)
+    chosen = _drawn(per_user > max(n_known), (validation_share, test_share), seed)
+    validation, asked = chosen
+    first = (ends - per_user)[asked]
+    steps = {n: _as_strangers(next_events(dataset, asked, positions[first + n])) for n in sorted(n_known)}
+    return Split(
+        "cold-users",
+        _without_users(dataset, np.concatenate(chosen)),
+        _as_strangers(next_events(dataset, validation, positions[ends[validation] - 1])),
+        steps[min(n_known)],
+        steps=steps,
     )
-    return Split("cold-users", _without_users(dataset, np.concatenate(users)), validation, test)
 
 
-def cold_items(
-    dataset: Dataset, *, validation_share: float = 0.05, test_share: float = 0.05, seed: int = 0
-) -> Split:
-    """Hold back whole items: no event that touches one is in training or in any history.
+def cold_items(dataset: Dataset, *, test_share: float = 0.052, seed: int = 0, repeat: bool = False) -> Split:
+    """Hold back whole items: no event that touches one is in training, in validation or in any history.
 
-    Every event on such an item is one example, if its user did something before it that training may hold.
-    The items stay in the catalogue, with their texts.
+    Everything else is as in `leave_last_out`: the test examples are those of its test examples whose target
+    is such an item, ``everybody`` holds all of them. The items stay in the catalogue, with their texts.
+    They are drawn from those that are a test target, so that each of them is asked for.
 
     Args:
         dataset: With all events.
-        validation_share: Share of the touched items held back for validation.
-        test_share: Share of the touched items held back for testing.
+        test_share: Share of the test targets' items held back; the default makes 415 on amazon-beauty.
         seed: Of the draw.
+        repeat: See `leave_last_out`.
+
+    Returns:
+        Examples of users who did something before that training may hold.
     """
-    items = _drawn(dataset.item_counts > 0, (validation_share, test_share), seed)
-    histories = dataset.histories
-    held = np.zeros(dataset.n_items, dtype=np.int8)
-    for part, chosen in enumerate(items, start=1):
-        held[chosen] = part
-    part_of_event = held[histories.item_index]
-    train = dataset.with_events(part_of_event == 0)
-    known_before = np.cumsum(part_of_event == 0) - (part_of_event == 0)
-    examples = []
-    for part in (1, 2):
-        positions = np.flatnonzero(part_of_event == part)
-        users = histories.row_of_event[positions]
-        starts = train.histories.offsets[:-1][users]
-        lengths = known_before[positions] - starts
-        asked = lengths > 0
-        known = train.histories.runs(starts[asked], lengths[asked])
-        one = np.ones(int(asked.sum()), dtype=np.int64)
-        examples.append(_examples(dataset, users[asked].astype(np.int32), known, positions[asked], one))
-    return Split("cold-items", train, *examples)
+    warm = leave_last_out(dataset, repeat=repeat)
+    is_target = np.zeros(dataset.n_items, dtype=np.bool_)
+    is_target[warm.test.targets.values] = True
+    (items,) = _drawn(is_target, (test_share,), seed)
+    is_held = np.zeros(dataset.n_items, dtype=np.bool_)
+    is_held[items] = True
+    validation, everybody = (_without_items(part, is_held) for part in (warm.validation, warm.test))
+    return Split(
+        "cold-items",
+        warm.train.with_events(~is_held[warm.train.histories.item_index]),
+        validation.take(np.flatnonzero(~is_held[validation.targets.values])),
+        everybody.take(np.flatnonzero(is_held[everybody.targets.values])),
+        everybody,
+    )
+
+
+def _without_items(examples: Examples, is_held: npt.NDArray[np.bool_]) -> Examples:
+    """Take items out of the histories; who knows nothing then is not asked."""
+    histories = examples.queries.histories
+    histories = histories.where(~is_held[histories.item_index])
+    known = replace(examples, queries=replace(examples.queries, histories=histories))
+    return known.take(np.flatnonzero(histories.lengths > 0))
 
 
 def _of_period(dataset: Dataset, inside: npt.NDArray[np.bool_]) -> Examples:
@@ -240,26 +269,28 @@ def _of_period(dataset: Dataset, inside: npt.NDArray[np.bool_]) -> Examples:
     return next_events(dataset, users, np.flatnonzero(inside)[before], n_targets[users])
 
 
-def _drawn(
-    eligible: npt.NDArray[np.bool_], shares: tuple[float, float], seed: int
-) -> tuple[LongArray, LongArray]:
-    """Draw two disjoint sets from those marked in (n,) bool, each in rising order."""
+def _drawn(eligible: npt.NDArray[np.bool_], shares: tuple[float, ...], seed: int) -> tuple[LongArray, ...]:
+    """Draw disjoint sets from those marked in (n,) bool, each in rising order."""
     _require_shares(*shares)
     candidates = np.random.default_rng(seed).permutation(np.flatnonzero(eligible))
     sizes = [max(1, round(len(candidates) * share)) for share in shares]
     if sum(sizes) >= len(candidates):
         raise DataError(
-            f"Only {len(candidates)} can be chosen from, too few to hold back {sizes[0]} and {sizes[1]}.",
+            f"Only {len(candidates)} can be chosen from, too few to hold back "
+            f"{' and '.join(str(size) for size in sizes)}.",
             remedy="Give smaller shares, or more data.",
         )
-    return np.sort(candidates[: sizes[0]]), np.sort(candidates[sizes[0] : sum(sizes)])
+    ends = np.cumsum(sizes)
+    return tuple(np.sort(candidates[end - size : end]) for size, end in zip(sizes, ends, strict=True))
 
 
-def _require_shares(validation_share: float, test_share: float) -> None:
-    if not (0 < validation_share < 1 and 0 < test_share < 1 and validation_share + test_share < 1):
+def _require_shares(*shares: float) -> None:
+    if not (all(0 < share < 1 for share in shares) and sum(shares) < 1):
+        what = ("testing",) if len(shares) == 1 else ("validation", "testing")
+        told = " and ".join(f"{share:g} for {part}" for share, part in zip(shares, what, strict=True))
         raise DataError(
-            f"Cannot hold back shares of {validation_share:g} for validation and {test_share:g} for testing.",
-            possible="Both lie between 0 and 1, and so does their sum.",
+            f"Cannot hold back shares of {told}.",
+            possible="Each lies between 0 and 1, and so does their sum.",
         )
 
 

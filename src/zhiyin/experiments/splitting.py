@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import Split, by_time, by_user, cold_items, cold_users, leave_last_out
@@ -11,15 +10,16 @@ from zhiyin.domain.errors import RequestError, did_you_mean
 
 LEAVE_LAST_OUT = "leave-last-out"
 COLD_ITEMS = "cold-items"
+COLD_USERS = "cold-users"
 
-_DIVISIONS: dict[str, Callable[[Dataset], Split]] = {
-    LEAVE_LAST_OUT: leave_last_out,
+_OF_LAST_ITEMS = {LEAVE_LAST_OUT: leave_last_out, COLD_ITEMS: cold_items}
+"""Those whose targets are the last items of each user, repeats among them when asked for."""
+_OTHERS: dict[str, Callable[[Dataset], Split]] = {
     "by-time": by_time,
     "by-user": by_user,
-    COLD_ITEMS: cold_items,
-    "cold-users": cold_users,
+    COLD_USERS: cold_users,
 }
-PROTOCOLS = tuple(_DIVISIONS)
+PROTOCOLS = (*_OF_LAST_ITEMS, *_OTHERS)
 """Names on the command line."""
 
 
@@ -29,7 +29,7 @@ def refuse_unknown_protocol(protocol: str) -> None:
     Raises:
         RequestError: with what there is.
     """
-    if protocol not in _DIVISIONS:
+    if protocol not in PROTOCOLS:
         raise RequestError(
             f"There is no protocol '{protocol}'.{did_you_mean(protocol, PROTOCOLS)}",
             possible=f"The protocols are: {', '.join(PROTOCOLS)}.",
@@ -42,15 +42,17 @@ def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
     Args:
         protocol: One of `PROTOCOLS`.
         dataset: Everything.
-        repeat: Whether items that a user already has count as targets; leave-last-out only, the other
-            protocols take every event.
+        repeat: Whether items that a user already has count as targets; leave-last-out and cold-items only,
+            the other protocols take every event.
 
     Raises:
         RequestError: when there is no such protocol, or nothing is left to test on.
     """
     refuse_unknown_protocol(protocol)
-    divide = partial(leave_last_out, repeat=repeat) if protocol == LEAVE_LAST_OUT else _DIVISIONS[protocol]
-    split = divide(dataset)
+    if protocol in _OF_LAST_ITEMS:
+        split = _OF_LAST_ITEMS[protocol](dataset, repeat=repeat)
+    else:
+        split = _OTHERS[protocol](dataset)
     if len(split.test) == 0:
         raise RequestError(
             f"'{protocol}' leaves nothing to test on in '{dataset.name}': {dataset.n_users} users, "

@@ -22,6 +22,7 @@ def absorb(pipeline: Pipeline, steps: Steps) -> None:
     """
     if not pipeline.config.absorb or not len(steps):
         return
+    pipeline.new_items.absorb(steps)
     for source in pipeline.sources:
         if not source.absorbs_events:
             continue

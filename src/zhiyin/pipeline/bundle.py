@@ -158,6 +158,8 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
     for source in pipeline.sources:
         write_state(source.state(), draft / "sources" / source.name)
     write_state(pipeline.merge.state(), draft / "merge")
+    if pipeline.new_items.is_on:
+        write_state(pipeline.new_items.state(), draft / "new_items")
     write_state(histories_state(pipeline.histories), draft / "histories")
     kept: dict[str, Any] = {"removed": pipeline.removed}
     vectors = pipeline.content.vectors
@@ -172,6 +174,8 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     for source in pipeline.sources:
         source.restore(read_state(folder / "sources" / source.name))
     pipeline.merge.restore(read_state(folder / "merge"))
+    if pipeline.new_items.is_on:
+        pipeline.new_items.restore(read_state(folder / "new_items"))
     kept = read_state(folder / "catalogue").arrays
     catalogue = Catalogue.from_table(pl.read_parquet(folder / "items.parquet"))
     vectors = kept.get(_CONTENT_VECTORS)

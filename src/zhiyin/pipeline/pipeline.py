@@ -35,6 +35,7 @@ from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.policy.diversity import diversified
 from zhiyin.policy.masks import barred_items
+from zhiyin.policy.new_items import NewItems
 from zhiyin.presentation.reasons import Evidence, reasons_for
 from zhiyin.training.selection import sample_examples
 
@@ -70,6 +71,8 @@ class Pipeline:
             source_class(name)(**settings) for name, settings in config.sources.items()
         ]
         self.merge = Merge([source.name for source in self.sources], fallback=config.merge.fallback)
+        self.new_items = NewItems(config.new_items)
+        self.new_items.refuse_unknown_source(self.merge.sources)
         self.catalogue: Catalogue | None = None
         self.removed: BoolArray = np.zeros(0, dtype=np.bool_)
         self.users = Vocabulary([])
@@ -103,12 +106,14 @@ class Pipeline:
         if training.validation is not None and self.merge.learns:
             with training.progress.stage("merge: fitting weights"):
                 self._fit_merge(training)
+        self._fit_new_items(training)
 
     def only(self, name: str) -> Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
         alone = copy(self)
         alone.sources = [source for source in self.sources if source.name == name]
         alone.merge = Merge([name])
+        alone.new_items = NewItems()
         return alone
 
     def remember(self, dataset: Dataset) -> None:
@@ -240,6 +245,7 @@ class Pipeline:
             places = np.where(scored.is_item, scored.item_index, 0)
             boosted = (scored.column(SCORE) + wishes.boost[places]).astype(np.float32)
             scored = scored.with_column(SCORE, boosted)
+        scored = self.new_items.apply(queries, scored)
         if wishes.diversity == 0:
             return scored.top(n, by=SCORE)
         pool = scored.top(max(_DIVERSITY_POOL, n), by=SCORE)
@@ -251,6 +257,20 @@ class Pipeline:
         return candidates_of(self.sources, queries, n_proposed, barred, self._tolerated)
 
     def _fit_merge(self, training: TrainingData) -> None:
+        candidates, targets = self._known_answers(training)
+        self.merge.fit(candidates, targets, penalty=self.config.merge.penalty)
+
+    def _fit_new_items(self, training: TrainingData) -> None:
+        if not self.new_items.is_on:
+            return
+        self.new_items.count(training.dataset.item_counts)
+        if training.validation is not None:
+            with training.progress.stage("new items: what they may cost"):
+                candidates, targets = self._known_answers(training)
+                self.new_items.fit(self.merge.apply(candidates), targets)
+
+    def _known_answers(self, training: TrainingData) -> tuple[Candidates, IndexArray]:
+        """Return candidates of validation examples, and (B,) int32 what came next."""
         assert training.validation is not None
         examples = sample_examples(training.validation, self.config.merge.n_examples, seed=training.seed)
         has_target = examples.targets.lengths > 0
@@ -259,7 +279,7 @@ class Pipeline:
         chunks = examples.chunks(self._queries_at_once(training.dataset.n_items))
         parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
         width = max((part.n_per_query for part in parts), default=0)
-        self.merge.fit(Candidates.stacked(parts, width), targets, penalty=self.config.merge.penalty)
+        return Candidates.stacked(parts, width), targets
 
     def _queries_at_once(self, n_items: int) -> int:
         n_dense = sum(source.is_dense for source in self.sources)

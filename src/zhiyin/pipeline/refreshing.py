@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.pipeline.pipeline import Pipeline
 
@@ -30,4 +32,6 @@ def refreshed(
     if enough and after.merge.learns:
         with training.progress.stage("merge: fitting weights"):
             after._fit_merge(training)
+    after.new_items.restore(pipeline.new_items.state())
+    after._fit_new_items(training if enough else replace(training, validation=None))
     return after

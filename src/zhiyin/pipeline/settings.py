@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Between, Config, SearchRange
+from zhiyin.policy.new_items import NewItemsConfig
 
 
 class MergeConfig(Config):
@@ -43,3 +44,5 @@ class PipelineConfig(Config):
     """Sources that can count an event at once do so; without it, counts wait for the next training."""
     merge: MergeConfig = MergeConfig()
     """How the opinions of the sources become one score."""
+    new_items: NewItemsConfig = NewItemsConfig()
+    """Which places of a slate are kept for new items."""

@@ -1,0 +1,196 @@
+"""Places of a slate that are kept for new items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from zhiyin.contracts import SCORE, ComponentState, Config, PolicyStep, Probability, Steps
+from zhiyin.domain import PAD, BoolArray, Candidates, FloatArray, IndexArray, LongArray, Queries
+from zhiyin.domain.errors import ConfigError, did_you_mean
+
+BOUND_WITHOUT_EVIDENCE = 2.0
+"""Deviations; what holds where validation offers too few new items to fit a bound."""
+_FEWEST_OFFERS = 100
+_SMALLEST_STEP = 1e-3
+
+
+class NewItemsConfig(Config):
+    """Which items are new, which places are theirs, and when they get them."""
+
+    slots: Annotated[int, Field(ge=0, le=10)] = 0
+    """Places kept for new items, besides those they reach by themselves; 0 keeps none."""
+    place: PositiveInt = 10
+    """Last of these places; the cost is lowest at the end of a slate, and shorter slates keep none."""
+    max_events: Annotated[int, Field(ge=0)] = 0
+    """Items with at most so many events are new, those that arrived after training included."""
+    source: str = SCORE
+    """Whose score chooses among them: a source's, such as ``semantic``, or the merged ``score``."""
+    bound: float | Literal["auto"] = "auto"
+    """Deviations by which a new item must stand above all candidates' mean; ``auto`` fits ``most_lost``."""
+    most_lost: Probability = 0.001
+    """Recall at ``place`` that validation may lose by it, at most; with 1 the places are always given."""
+
+    @model_validator(mode="after")
+    def _leaves_a_place(self) -> Self:
+        if self.slots >= self.place:
+            raise ValueError(f"{self.slots} slots leave nothing of the first {self.place} places")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class _Offers:
+    """New items that could take a place, for B queries and at most S slots.
+
+    Attributes:
+        position: (B, S) int64, positions among the candidates, best first.
+        standing: (B, S) float32, deviations above the mean of the query; minus infinity where there is none.
+    """
+
+    position: LongArray
+    standing: FloatArray
+
+
+class NewItems(PolicyStep[NewItemsConfig]):
+    """Lifts the most promising new items to the last places of a slate.
+
+    With the scores s of the chosen source over the candidates of a query, a new item that does not stand in
+    the first ``place`` has the standing ``(s - mean) / deviation``. The best ``slots`` of them whose standing
+    exceeds the bound take the last places down to ``place``; what stood there moves down.
+    """
+
+    name: ClassVar[str] = "new_items"
+    config_class = NewItemsConfig
+
+    _counts: LongArray = np.zeros(0, dtype=np.int64)
+    _bound: float = BOUND_WITHOUT_EVIDENCE
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any place is kept."""
+        return self.config.slots > 0
+
+    @property
+    def bound(self) -> float:
+        """The standing that a new item must exceed."""
+        if self.config.bound != "auto":
+            return self.config.bound
+        return self._bound if self.config.most_lost < 1 else -np.inf
+
+    def refuse_unknown_source(self, sources: Sequence[str]) -> None:
+        """Raise when the source that is to choose is none of the pipeline's.
+
+        Raises:
+            ConfigError: with what there is.
+        """
+        known = (SCORE, *sources)
+        if self.is_on and self.config.source not in known:
+            raise ConfigError(
+                f"Setting 'new_items.source' names '{self.config.source}', which is no source of the recipe."
+                f"{did_you_mean(self.config.source, known)}",
+                possible=f"It can be: {', '.join(known)}.",
+            )
+
+    def count(self, item_counts: LongArray) -> None:
+        """Take over (I,) training events an item; items beyond have none."""
+        self._counts = np.asarray(item_counts, dtype=np.int64)
+
+    def absorb(self, steps: Steps) -> None:
+        """Count events that just happened, so that an item stops being new."""
+        counts, item = self._counts, steps.item_index[self.are_new(steps.item_index)]
+        if not self.is_on or not len(item):
+            return
+        grown = np.zeros(max(len(counts), int(item.max()) + 1), dtype=np.int64)
+        grown[: len(counts)] = counts
+        np.add.at(grown, item, 1)
+        self._counts = grown
+
+    def are_new(self, item_index: IndexArray) -> BoolArray:
+        """Tell of items of any shape whether they are new; padding is not."""
+        counts = np.append(self._counts, 0).take(item_index, mode="clip")
+        is_new: BoolArray = (item_index != PAD) & (counts <= self.config.max_events)
+        return is_new
+
+    def fit(self, candidates: Candidates, targets: IndexArray) -> None:
+        """Choose the lowest bound at which validation loses no more than ``most_lost``.
+
+        Lost is a target that stood on a place that would be given away; new items that would be hits are
+        not set against it, so that the others pay no more than this.
+
+        Args:
+            candidates: (B, N), as `apply` gets them.
+            targets: (B,) int32, the item that came next.
+        """
+        offers = self._offers(candidates)
+        best = candidates.top(self.config.place, by=SCORE)
+        if best.n_per_query < self.config.place:
+            return
+        displaced = best.item_index[:, ::-1][:, : self.config.slots]
+        is_lost = (displaced == targets[:, None])[:, : offers.standing.shape[1]]
+        is_made = np.isfinite(offers.standing)
+        if is_made.sum() < _FEWEST_OFFERS:
+            return
+        standing, lost = offers.standing[is_made], is_lost[is_made]
+        order = np.argsort(-standing)
+        n_lost = np.cumsum(lost[order])
+        first_too_many = int(np.searchsorted(n_lost, self.config.most_lost * len(targets), side="right"))
+        is_free = first_too_many == len(order)
+        lowest = standing[order[-1]] if is_free else standing[order[first_too_many]]
+        self._bound = float(np.nextafter(lowest, np.float32(-np.inf)) if is_free else lowest)
+
+    def apply(self, queries: Queries, candidates: Candidates) -> Candidates:  # noqa: ARG002
+        """Return the candidates with another score for the new items that get a place, and for all below."""
+        if not self.is_on or candidates.n_per_query <= self.config.place:
+            return candidates
+        offers = self._offers(candidates)
+        is_given = offers.standing > self.bound
+        n_given = is_given.sum(axis=1)
+        if not n_given.any():
+            return candidates
+        scores = np.where(candidates.is_item, candidates.column(SCORE), -np.inf)
+        ordered = -np.sort(-scores, axis=1)
+        last_kept = np.take_along_axis(ordered, (self.config.place - 1 - n_given)[:, None], axis=1)
+        step = (_SMALLEST_STEP * (1.0 + np.abs(last_kept))).astype(np.float32)
+        below = _below(scores, self.config.place - n_given)
+        lowered = np.where(below & (n_given > 0)[:, None], scores - step, scores)
+        rows, slots = np.nonzero(is_given)
+        share = (slots + 1) / (n_given[rows] + 1)
+        lowered[rows, offers.position[rows, slots]] = last_kept[rows, 0] - step[rows, 0] * share
+        lowered = np.where(candidates.is_item, lowered, np.float32(np.nan)).astype(np.float32)
+        return candidates.with_column(SCORE, lowered)
+
+    def state(self) -> ComponentState:
+        """Return the counts and the bound."""
+        return ComponentState({"counts": self._counts}, {"bound": self._bound})
+
+    def restore(self, state: ComponentState) -> None:
+        """Take over what `state` returned."""
+        self._counts = np.asarray(state.arrays["counts"], dtype=np.int64)
+        self._bound = float(state.facts["bound"])
+
+    def _offers(self, candidates: Candidates) -> _Offers:
+        scores = candidates.column(self.config.source)
+        has_score = candidates.is_item & ~np.isnan(scores)
+        finite = np.where(has_score, scores, 0.0)
+        n_scores = np.maximum(has_score.sum(axis=1, keepdims=True), 1)
+        mean = finite.sum(axis=1, keepdims=True) / n_scores
+        deviation = np.sqrt((((finite - mean) * has_score) ** 2).sum(axis=1, keepdims=True) / n_scores)
+        standing = (finite - mean) / np.maximum(deviation, 1e-9)
+        merged = np.where(candidates.is_item, candidates.column(SCORE), -np.inf)
+        can_rise = has_score & self.are_new(candidates.item_index) & _below(merged, self.config.place)
+        standing = np.where(can_rise, standing, -np.inf).astype(np.float32)
+        position = np.argsort(-standing, axis=1, kind="stable")[:, : self.config.slots]
+        return _Offers(position, np.take_along_axis(standing, position, axis=1))
+
+
+def _below(scores: FloatArray, n: int | LongArray) -> BoolArray:
+    """(B, N) bool: what does not stand among the ``n`` (or (B,) different numbers of) best of its row."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(scores.shape[1]), scores.shape), axis=1)
+    below: BoolArray = rank >= np.reshape(n, (-1, 1))
+    return below
