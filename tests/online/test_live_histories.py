@@ -153,3 +153,34 @@ def test_words_for_event_kinds(word: str, kind: str) -> None:
 
 def test_a_bundle_without_events_still_understands_words() -> None:
     assert EventKinds((), Histories.empty(0)).unknown({"view"}) == {"view": "interaction"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_many_users_are_known_as_each_of_them_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    histories = live([10, 30, 50] if seed % 2 else None)
+    users = ["ann", "bob", "eve", "dan", "nobody"]
+    for _ in range(rng.integers(0, 12)):
+        user, item = rng.choice(users[:3]), rng.choice(["i0", "i3", "new1"])
+        histories.record([event(str(user), str(item), int(rng.integers(0, 60)))])
+    histories.describe(["dan"])
+    if seed % 3 == 0:
+        histories.forget("bob")
+    asked = [str(user) for user in rng.choice(users, rng.integers(1, 9))]
+    together = histories.of_users(asked)
+    each = [histories.of_user(user) for user in asked]
+    assert together.user_index.tolist() == [known.user_index for known in each]
+    assert list(together.is_known) == [known.is_known for known in each]
+    expected = Histories.stacked([known.histories for known in each])
+    for name in ("offsets", "item_index", "event_index", "timestamp", "value"):
+        np.testing.assert_array_equal(getattr(together.histories, name), getattr(expected, name))
+
+
+def test_nobody_is_known_to_an_empty_bundle() -> None:
+    nothing = Histories.empty(0)
+    histories = LiveHistories(Vocabulary([]), nothing, EventKinds(("view",), nothing), ["i0"])
+    histories.record([event("eve", "i0")])
+    together = histories.of_users(["eve", "ann"])
+    assert together.user_index.tolist() == [-1, -1]
+    assert list(together.is_known) == [True, False]
+    assert together.histories.lengths.tolist() == [1, 0]

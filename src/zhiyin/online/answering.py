@@ -14,7 +14,7 @@ from zhiyin.contracts import SCORE
 from zhiyin.domain import NO_TIMESTAMP, PAD, Candidates, Histories, Queries, Recommendation, Wishes
 from zhiyin.online.asked import Answer, AskedSearch, AskedSimilar, AskedSlate, Past, Wanted
 from zhiyin.online.catalogue import LiveCatalogue
-from zhiyin.online.histories import Known, LiveHistories
+from zhiyin.online.histories import Known, KnownTogether, LiveHistories
 from zhiyin.online.unknown import unknown_item
 from zhiyin.policy.filters import FilterMasks
 from zhiyin.stores.records import Impression
@@ -79,8 +79,8 @@ class Answering:
         """
         wanted = asked[0].wanted
         with self._stage("history"):
-            known = [self._known(request.who) for request in asked]
-            queries = _queries([who for who, _ in known], [request.wanted.context for request in asked])
+            known, unknown = self._known([request.who for request in asked])
+            queries = _queries(known, [request.wanted.context for request in asked])
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, wanted)
         with self._stage("rank"):
@@ -91,11 +91,11 @@ class Answering:
         else:
             named = self._named(slates)
         shown = []
-        for row, (request, (who, unknown)) in enumerate(zip(asked, known, strict=True)):
-            items = named[row][: request.wanted.n]
-            is_known = None if request.user_id is None else who.is_known
-            answer = Answer(items, self._bundle, is_known, unknown)
-            shown.append(self._shown("recommend", request.user_id, answer, slates, row, request.request_id))
+        for row, request in enumerate(asked):
+            user_id = request.user_id
+            is_known = None if user_id is None else known.is_known[row]
+            answer = Answer(named[row][: request.wanted.n], self._bundle, is_known, unknown.get(row, ()))
+            shown.append(self._shown("recommend", user_id, answer, slates, row, request.request_id))
         return shown
 
     def similar(self, asked: AskedSimilar) -> Shown:
@@ -132,12 +132,27 @@ class Answering:
             slate = pipeline.search([asked.text], n_found, wishes)
         if known is not None:
             with self._stage("rank"):
-                slate = _for_user(pipeline, _queries([known], [wanted.context]), slate, wanted.n)
+                slate = _for_user(
+                    pipeline, _queries(KnownTogether.of([known]), [wanted.context]), slate, wanted.n
+                )
         answer = Answer(self._named(slate)[0], self._bundle, None if known is None else known.is_known)
         return self._shown("search", asked.user_id, answer, slate, 0, asked.request_id)
 
-    def _known(self, who: str | Sequence[Past]) -> tuple[Known, tuple[str, ...]]:
-        return (self._histories.of_user(who), ()) if isinstance(who, str) else self._known_from(who)
+    def _known(
+        self, asked: Sequence[str | Sequence[Past]]
+    ) -> tuple[KnownTogether, dict[int, tuple[str, ...]]]:
+        """Return what is known of users and visitors, and the unknown items of the latter by their place."""
+        user_ids = [who for who in asked if isinstance(who, str)]
+        if len(user_ids) == len(asked):
+            return self._histories.of_users(user_ids), {}
+        known, unknown = [], {}
+        for place, who in enumerate(asked):
+            if isinstance(who, str):
+                known.append(self._histories.of_user(who))
+            else:
+                visitor, unknown[place] = self._known_from(who)
+                known.append(visitor)
+        return KnownTogether.of(known), unknown
 
     def _known_from(self, past: Sequence[Past]) -> tuple[Known, tuple[str, ...]]:
         items = np.array([self._histories.item_index(event.item_id) for event in past], dtype=np.int32)
@@ -202,12 +217,12 @@ class Answering:
             self._observe(name, time.perf_counter() - start)
 
 
-def _queries(known: Sequence[Known], contexts: Sequence[Mapping[str, Any]]) -> Queries:
+def _queries(known: KnownTogether, contexts: Sequence[Mapping[str, Any]]) -> Queries:
     names = {name for context in contexts for name in context}
     return Queries(
-        np.array([who.user_index for who in known], dtype=np.int32),
-        Histories.stacked([who.histories for who in known]),
-        np.full(len(known), int(time.time()), dtype=np.int64),
+        known.user_index,
+        known.histories,
+        np.full(len(contexts), int(time.time()), dtype=np.int64),
         {name: np.array([context.get(name) for context in contexts], dtype=object) for name in names},
     )
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from zhiyin.contracts.updating import REACH, Steps
 from zhiyin.data.kinds import EventKinds
-from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, LongArray, Vocabulary
+from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, IndexArray, LongArray, Vocabulary
 from zhiyin.online.growing import GrowingHistories
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.records import Event
@@ -33,6 +33,28 @@ class Known:
     user_index: int
     histories: Histories
     is_known: bool
+
+
+@dataclass(frozen=True, eq=False)
+class KnownTogether:
+    """What is known of B users.
+
+    Attributes:
+        user_index: (B,) int32, as in `Known`.
+        histories: B histories.
+        is_known: B answers to whether there is anything at all.
+    """
+
+    user_index: IndexArray
+    histories: Histories
+    is_known: Sequence[bool]
+
+    @classmethod
+    def of(cls, known: Sequence[Known]) -> KnownTogether:
+        """Put what is known of each under each other."""
+        user_index = np.array([one.user_index for one in known], dtype=np.int32)
+        histories = Histories.stacked([one.histories for one in known])
+        return cls(user_index, histories, [one.is_known for one in known])
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +262,27 @@ class LiveHistories:
         base = NOTHING if user_index == PAD else self._base.row(user_index)
         return Known(user_index, base if live is None else _joined([base, live]), is_known)
 
+    def of_users(self, user_ids: Sequence[str]) -> KnownTogether:
+        """Return what is known of each of B users, the same as `of_user` in a fraction of the time."""
+        with self._lock:
+            index, rows, described = self._users.index, self._row, self._described
+            user_index = np.array([index(user_id) for user_id in user_ids], dtype=np.int32)
+            held = np.flatnonzero(user_index != PAD)
+            user_index[held[self._is_masked[user_index[held]]]] = PAD
+            base_index = user_index.tolist()
+            is_known = [
+                at != PAD or user_id in rows or user_id in described
+                for at, user_id in zip(base_index, user_ids, strict=True)
+            ]
+            since = [(place, rows[user_id]) for place, user_id in enumerate(user_ids) if user_id in rows]
+            live = [(place, self._histories_of(row)) for place, row in since]
+        starts = self._base.offsets[np.maximum(user_index, 0)]
+        # One below the first user there is offset 0, so a stranger, at -1, has a run of no length.
+        histories = self._base.runs(starts, self._base.offsets[user_index + 1] - starts)
+        if live:
+            histories = _with_live(histories, live)
+        return KnownTogether(user_index, histories, is_known)
+
     def _is_user(self, user_id: str) -> bool:
         known_since = user_id in self._row or user_id in self._described
         return known_since or self._base_index(user_id) != PAD
@@ -301,6 +344,19 @@ def _places(words: pl.Series, place: Callable[[str], int]) -> LongArray:
     distinct = words.unique(maintain_order=True)
     places = pl.Series([place(word) for word in distinct.to_list()], dtype=pl.Int64)
     return words.replace_strict(distinct, places, return_dtype=pl.Int64).to_numpy()
+
+
+def _with_live(histories: Histories, live: Sequence[tuple[int, Histories]]) -> Histories:
+    """Return the histories, those at some rising places joined with what happened since."""
+    parts, start = [], 0
+    for place, since in live:
+        if place > start:
+            parts.append(histories.slice(start, place))
+        parts.append(_joined([histories.row(place), since]))
+        start = place + 1
+    if start < len(histories):
+        parts.append(histories.slice(start, len(histories)))
+    return Histories.stacked(parts)
 
 
 def _joined(parts: Sequence[Histories]) -> Histories:
