@@ -1,11 +1,13 @@
 """Item neighbours, against likenesses computed pair by pair."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhiyin.contracts import TrainingData
+from zhiyin.contracts import Steps, TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Histories, Queries
 from zhiyin.sources import likeness as likenesses
@@ -134,3 +136,44 @@ def test_the_reason_is_the_item_with_the_largest_part():
     reasons = source.because(asked, given).tolist()
     # Half of how alike 0 and 1 are is more than how alike 2 and 1 are.
     assert reasons == [[0, 2, -1, -1], [-1, -1, -1, -1]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.lists(
+        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), max_size=7), min_size=1, max_size=5
+    ),
+    similarity=st.sampled_from(["cosine", "conditional"]),
+    n_early=st.integers(0, 4),
+)
+def test_weighted_events_absorbed_give_the_sums_of_training(rows, similarity, n_early):
+    # Apart from a weaker event right after a stronger one on an item, which training counts as the stronger.
+    rows = [
+        [event for place, event in enumerate(row) if not place or event[0] != row[place - 1][0]]
+        for row in rows
+    ]
+    world = checkerboard()
+    plain = Histories.of_items([np.array([item for item, _ in row], dtype=np.int32) for row in rows])
+    kinds = np.array([kind for row in rows for _, kind in row], dtype=np.int16)
+    everything = replace(plain, event_index=kinds)
+    early = plain.age_of_event >= n_early
+    weights = np.array([1.0, 0.25], dtype=np.float32)
+    sources = []
+    for seen in (everything.where(early), everything):
+        data = Dataset("rows", world.catalogue, world.training.dataset.users, seen, ("buy", "view"), weights)
+        source = ItemNeighbours(similarity=similarity, user_damping=0.0)
+        source.fit(TrainingData(data, world.training.language))
+        sources.append(source)
+    absorbing, again = sources
+    absorbing.absorb(Steps.of_histories(everything, np.flatnonzero(~early)))
+    found, expected = absorbing._since, again._since
+    assert found is not None
+    assert expected is not None
+    counts = found.counts.toarray()
+    heads, tails, sums = found.pairs.pairs()
+    counts[heads, tails] += sums
+    np.testing.assert_allclose(counts, expected.counts.toarray(), atol=1e-4)
+    of_items = found.of_items.astype(np.float64)
+    _, items, sums = found.takers.pairs()
+    of_items[items] += sums
+    np.testing.assert_allclose(of_items, expected.of_items, atol=1e-4)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from pydantic import PositiveFloat, PositiveInt
 
-from zhiyin.contracts import CandidateSource, ComponentState, Config, Probability, TrainingData
+from zhiyin.contracts import (
+    Between,
+    CandidateSource,
+    ComponentState,
+    Config,
+    Probability,
+    SearchRange,
+    TrainingData,
+)
 from zhiyin.domain import Examples, FloatArray, Histories, IndexArray, Queries
 from zhiyin.sources.item_walk import strongest_of_rows
 from zhiyin.sources.least_squares import Side, rows_of, solved
@@ -37,6 +46,14 @@ class AlsConfig(Config):
     """What each step back in the history is multiplied by when asked; ``auto`` is chosen on validation."""
     history_length: PositiveInt = 200
     """Newest events of a history that are looked at, when training and when asked."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "n_factors": Between(16, 256, by_ratio=True),
+        "n_iterations": Between(3, 30, by_ratio=True),
+        "confidence": Between(1.0, 300.0, by_ratio=True),
+        "l2": Between(0.0003, 0.1, by_ratio=True),
+        "history_decay": Between(0.3, 1.0),
+    }
 
 
 class Als(CandidateSource[AlsConfig]):

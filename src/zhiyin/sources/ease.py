@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,12 +13,14 @@ from pydantic import PositiveFloat, PositiveInt
 from scipy.linalg import lapack
 
 from zhiyin.contracts import (
+    Between,
     CandidateSource,
     ComponentState,
     Config,
     Edges,
     Opinion,
     Probability,
+    SearchRange,
     TrainingData,
 )
 from zhiyin.domain import Examples, FloatArray, Histories, IndexArray, LongArray, Queries
@@ -52,6 +55,12 @@ class EaseConfig(Config):
     """Largest matrix that training may hold; 4 bytes a pair of items, so 1,000 MB are 15,811 items.
 
     Of a larger catalogue the most frequent items are kept, and a warning says so."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "l2": Between(10.0, 3000.0, by_ratio=True),
+        "history_decay": Between(0.3, 1.0),
+        "n_neighbours": Between(50, 2000, by_ratio=True),
+    }
 
 
 class Ease(CandidateSource[EaseConfig]):

@@ -53,7 +53,7 @@ class ItemNeighboursConfig(Config):
     """What each step back in the history is multiplied by; ``auto`` is chosen on validation."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
-        "similarity": AnyOf(("cosine", "jaccard", "conditional")),
+        "similarity": AnyOf(("cosine", "jaccard", "conditional", "lift")),
         "shrinkage": Between(0.5, 100.0, by_ratio=True),
         "user_damping": Between(0.0, 1.0),
         "n_neighbours": Between(20, 500, by_ratio=True),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from pydantic import NonNegativeFloat, PositiveInt
 
 from zhiyin.contracts import (
+    AnyOf,
+    Between,
     CandidateSource,
     ComponentState,
     Config,
     Opinion,
     Probability,
+    SearchRange,
     SparseOpinion,
     TrainingData,
     best_positions,
@@ -47,6 +51,14 @@ class UserNeighboursConfig(Config):
     """Newest events of a history that are looked at, when training and when asked."""
     history_decay: Probability | Literal["auto"] = "auto"
     """What each step back in the asked history is multiplied by; ``auto`` is chosen on validation."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "similarity": AnyOf(("cosine", "jaccard", "conditional")),
+        "shrinkage": Between(0.0, 20.0),
+        "item_damping": Between(0.0, 1.0),
+        "n_neighbours": Between(20, 1000, by_ratio=True),
+        "history_decay": Between(0.3, 1.0),
+    }
 
 
 class UserNeighbours(CandidateSource[UserNeighboursConfig]):
