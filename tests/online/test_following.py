@@ -192,3 +192,32 @@ def test_nobody_else_writes_so_nobody_is_asked(alone: One) -> None:
 
     following = Following(alone.store, Never(), is_shared=False, on_changes=lambda _: None)
     assert following.catch_up()
+
+
+def test_changes_of_one_commit_are_announced_with_one_message() -> None:
+    class Told:
+        trust_seconds = 0.5
+        works = True
+
+        def __init__(self) -> None:
+            self.positions: list[int] = []
+
+        def raise_to(self, _: str, position: int) -> bool:
+            self.positions.append(position)
+            return self.works
+
+    store: Any = type("Store", (), {"tenant": "default"})()
+    heads: Any = Told()
+    following = Following(store, heads, is_shared=True, on_changes=lambda _: None)
+    for position in (1, 2, 3):
+        following.reflect(position, lambda live: None)
+    assert [following.announce(position) for position in (1, 2, 3)] == [0.0, 0.0, 0.0]
+    assert heads.positions == [3]
+    heads.works = False
+    for position in (4, 5):
+        following.reflect(position, lambda live: None)
+    assert [following.announce(position) for position in (4, 5)] == [0.5, 0.5]
+    assert heads.positions == [3, 5]
+    heads.works = True
+    following.reflect(6, lambda live: None)
+    assert following.announce(6) == 0.0

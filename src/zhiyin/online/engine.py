@@ -181,6 +181,7 @@ class LiveEngine:
 
         def swap(activated: str, position: int) -> None:
             self.following.reflect(position, _nothing_to_reflect)
+            self.following.announce(position)
             self._swapping.submit(self._swap, activated, result, loaded=loaded)
 
         def refuse(done: Future[str]) -> None:

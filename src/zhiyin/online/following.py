@@ -75,6 +75,9 @@ class Following:
         self.lives: tuple[Live, ...] = ()
         self.applied = 0
         self._newest = 0
+        self._announcing = threading.Lock()
+        self._announced = 0
+        self._hold_seconds = 0.0
         self.is_stale = False
 
     def start(self, position: int) -> None:
@@ -97,16 +100,12 @@ class Following:
         with self._lock:
             self.lives = tuple(other for other in self.lives if other is not live)
 
-    def reflect(self, position: int, apply: Callable[[Live], None] | None) -> float:
-        """Reflect a change of this process.
+    def reflect(self, position: int, apply: Callable[[Live], None] | None) -> None:
+        """Reflect a change of this process; `announce` it before it is acknowledged.
 
         Args:
             position: Its place in the log.
             apply: Brings it into a live bundle; None when nothing changed.
-
-        Returns:
-            Seconds that must pass before the change is acknowledged, because other processes may believe for
-            so long that it was not made; 0 nearly always.
         """
         with self._lock:
             if apply is not None and self.applied == position - 1:
@@ -119,7 +118,22 @@ class Following:
                 self.applied = position
             elif self.applied < position:
                 self._read_until(position)
-        return 0.0 if self._heads.raise_to(self._store.tenant, position) else self._heads.trust_seconds
+
+    def announce(self, position: int) -> float:
+        """Tell the other processes of a change that is reflected here, and of all others that are by now.
+
+        So the changes of one commit cost one message together.
+
+        Returns:
+            Seconds that must pass before the change is acknowledged, because other processes may believe for
+            so long that it was not made; 0 nearly always.
+        """
+        with self._announcing:
+            if position > self._announced:
+                self._announced = max(position, self.applied)
+                was_told = self._heads.raise_to(self._store.tenant, self._announced)
+                self._hold_seconds = 0.0 if was_told else self._heads.trust_seconds
+            return self._hold_seconds
 
     def catch_up(self) -> bool:
         """Reflect everything that was acknowledged by anybody so far; call it before an answer.

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from zhiyin.domain import PAD
 from zhiyin.domain.errors import UnknownUser
@@ -22,6 +23,8 @@ from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Erased, Event, Impression, StoredItem, StoredUser
 
 T = TypeVar("T")
+R = TypeVar("R")
+_Bring: TypeAlias = Callable[[Live], Future[None] | None]
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,15 @@ class Intake:
 
     def accept(self, events: Sequence[Event]) -> Future[Accepted]:
         """Store events; when the future is done, they are durable and the next answer reflects them."""
-        accepted: Future[Accepted] = Future()
         columns = EventColumns.of(events)
-        hold: list[float] = []
 
-        def record(is_new: list[bool], position: int) -> None:
+        def bring(is_new: list[bool]) -> _Bring | None:
             new = columns.where(is_new)
-            hold.append(self._following.reflect(position, (lambda live: live.record(new)) if new else None))
             self._events_came(new)
+            return (lambda live: live.record(new)) if new else None
 
-        stored = self._store.append_events(columns, on_durable=record)
-        self._settle(stored, accepted, lambda new: self._told(columns, new), hold)
-        return accepted
+        write = partial(self._store.append_events, columns)
+        return self._take(write, bring, lambda is_new, _: self._told(columns, is_new))
 
     def put_item(self, item_id: str, attributes: Mapping[str, Any]) -> Future[tuple[StoredItem, list[str]]]:
         """Add or change an item; when the future is done it is durable and can be recommended.
@@ -96,18 +96,8 @@ class Intake:
             UnfitAttribute: when a value does not fit; nothing is stored then.
         """
         fit, new_names = self._live().catalogue.fit(attributes)
-        taken: list[Future[None]] = []
-        hold: list[float] = []
-
-        def take(item: StoredItem, position: int) -> None:
-            hold.append(
-                self._following.reflect(position, lambda live: taken.append(live.catalogue.put(item)))
-            )
-
-        stored = self._store.put_item(item_id, fit, on_durable=take)
-        result: Future[tuple[StoredItem, list[str]]] = Future()
-        self._settle(_when_taken(stored, taken), result, lambda item: (item, new_names), hold)
-        return result
+        write = partial(self._store.put_item, item_id, fit)
+        return self._take(write, _into_catalogue, lambda item, _: (item, new_names))
 
     def delete_item(self, item_id: str) -> Future[None]:
         """Never recommend an item again, until it is put again.
@@ -117,32 +107,18 @@ class Intake:
         """
         if self._live().histories.item_index(item_id) == PAD:
             raise unknown_item(item_id)
-        taken: list[Future[None]] = []
-        hold: list[float] = []
         marked = StoredItem(item_id, {}, deleted=True)
-
-        def take(_: bool, position: int) -> None:
-            mark: Callable[[Live], None] = lambda live: taken.append(live.catalogue.put(marked))  # noqa: E731
-            hold.append(self._following.reflect(position, mark))
-
-        stored = self._store.delete_item(item_id, on_durable=take)
-        result: Future[None] = Future()
-        self._settle(_when_taken(stored, taken), result, lambda _: None, hold)
-        return result
+        write = partial(self._store.delete_item, item_id)
+        return self._take(write, lambda _: _into_catalogue(marked), lambda _, __: None)
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> Future[StoredUser]:
         """Store attributes of a user."""
-        described: Future[StoredUser] = Future()
-        hold: list[float] = []
-
-        def describe(user: StoredUser, position: int) -> None:
-            hold.append(
-                self._following.reflect(position, lambda live: live.histories.describe([user.user_id]))
-            )
-
-        stored = self._store.put_user(user_id, attributes, on_durable=describe)
-        self._settle(stored, described, lambda user: user, hold)
-        return described
+        write = partial(self._store.put_user, user_id, attributes)
+        return self._take(
+            write,
+            lambda user: lambda live: live.histories.describe([user.user_id]),
+            lambda user, _: user,
+        )
 
     def delete_user(self, user_id: str) -> Future[Erasure]:
         """Remove everything about a user, from the store, from memory, and from what bundles remember.
@@ -150,24 +126,18 @@ class Intake:
         The future raises `UnknownUser` when there was nothing to remove.
         """
         was_live = self._live().histories.is_user(user_id)
-        positions: list[int] = []
-        hold: list[float] = []
 
-        def forget(_: Erased, position: int) -> None:
-            positions.append(position)
-            hold.append(self._following.reflect(position, lambda live: live.forget(user_id)))
+        def bring(_: Erased) -> _Bring:
             self._user_left(user_id)
+            return lambda live: live.forget(user_id)
 
-        def settle(erased: Erased) -> Erasure:
+        def told(erased: Erased, position: int) -> Erasure:
             if not erased.found_anything and not was_live:
                 raise UnknownUser(f"Nobody has the user id {user_id!r}; there was nothing to remove.")
-            return Erasure(erased, positions[0])
+            return Erasure(erased, position)
 
-        result: Future[Erasure] = Future()
         self._impressions.hand_over()
-        stored = self._store.delete_user(user_id, on_durable=forget)
-        self._settle(stored, result, settle, hold)
-        return result
+        return self._take(partial(self._store.delete_user, user_id), bring, told)
 
     def export_user(self, user_id: str) -> Exported:
         """Return everything that is stored about a user.
@@ -184,15 +154,43 @@ class Intake:
             raise UnknownUser(f"Nobody has the user id {user_id!r}; there is nothing to export.")
         return Exported(user_id, {} if stored is None else stored.attributes, tuple(events), tuple(shown))
 
-    def _settle(
-        self, done: Future[Any], waiting: Future[Any], turn: Callable[[Any], Any], hold: Sequence[float]
-    ) -> None:
-        """Settle a future with what another one brings, once nobody can believe that it did not happen."""
+    def _take(
+        self,
+        write: Callable[..., Future[T]],
+        bring: Callable[[T], _Bring | None],
+        told: Callable[[T, int], R],
+    ) -> Future[R]:
+        """Take a change the whole way: durable, in every live bundle, announced, and then acknowledged.
 
-        def settle(done: Future[Any]) -> None:
-            self._held.call(lambda: _pass_on(done, waiting, turn), after_seconds=max(hold, default=0.0))
+        Args:
+            write: Hands the change to the store; takes ``on_durable``.
+            bring: Of what became durable, what brings it into a live bundle; None when nothing changed.
+            told: Of what became durable and its position, what the caller is told.
+        """
+        waiting: Future[R] = Future()
+        taken: list[Future[None]] = []
+        at = 0
 
-        done.add_done_callback(settle)
+        def reflect(result: T, position: int) -> None:
+            nonlocal at
+            at = position
+            apply = bring(result)
+            self._following.reflect(position, apply and partial(_gather, apply, taken))
+
+        def settle(done: Future[Any], n_taken: int = 0) -> None:
+            error = done.exception()
+            if error is not None:
+                waiting.set_exception(error)
+            elif n_taken < len(taken):
+                taken[n_taken].add_done_callback(lambda done: settle(done, n_taken + 1))
+            else:
+                hold = self._following.announce(at)
+                # Until then another process could still believe that it did not happen.
+                self._held.call(lambda: _pass_on(stored, waiting, at, told), after_seconds=hold)
+
+        stored = write(on_durable=reflect)
+        stored.add_done_callback(settle)
+        return waiting
 
     def _told(self, events: EventColumns, is_new: list[bool]) -> Accepted:
         n_stored = sum(is_new)
@@ -211,34 +209,20 @@ def _nobody_listens(_: Any) -> None:
     """Hear nothing."""
 
 
-def _when_taken(stored: Future[T], taken: Sequence[Future[None]]) -> Future[T]:
-    """Settle once every live bundle has taken in what became durable.
-
-    Args:
-        stored: Done when the change is durable.
-        taken: By then, one future for each live bundle.
-    """
-    result: Future[T] = Future()
-
-    def follow(done: Future[Any], nth: int = 0) -> None:
-        if done.exception() is not None:
-            result.set_exception(done.exception())
-        elif nth < len(taken):
-            taken[nth].add_done_callback(lambda reflected: follow(reflected, nth + 1))
-        else:
-            _pass_on(stored, result, lambda what: what)
-
-    stored.add_done_callback(follow)
-    return result
+def _into_catalogue(item: StoredItem) -> _Bring:
+    return lambda live: live.catalogue.put(item)
 
 
-def _pass_on(done: Future[Any], waiting: Future[Any], turn: Callable[[Any], Any]) -> None:
+def _gather(apply: _Bring, taken: list[Future[None]], live: Live) -> None:
+    """Bring a change into a live bundle; where that takes a while, its future is waited for."""
+    future = apply(live)
+    if future is not None:
+        taken.append(future)
+
+
+def _pass_on(done: Future[T], waiting: Future[R], position: int, told: Callable[[T, int], R]) -> None:
     """Settle a future with what another one brought, turned into what its waiter expects."""
-    error = done.exception()
-    if error is None:
-        try:
-            waiting.set_result(turn(done.result()))
-        except Exception as failed:
-            waiting.set_exception(failed)
-    else:
-        waiting.set_exception(error)
+    try:
+        waiting.set_result(told(done.result(), position))
+    except Exception as failed:
+        waiting.set_exception(failed)

@@ -39,15 +39,21 @@ class _Write(Generic[T]):
     on_durable: Callable[[T, int], None] | None
     future: Future[T] = field(default_factory=Future)
 
-    def announce(self, made: Made[T]) -> None:
-        """Tell whoever keeps a live copy, then whoever waits."""
+    def reflect(self, made: Made[T]) -> Exception | None:
+        """Tell whoever keeps a live copy; return what went wrong there."""
         try:
             if self.on_durable is not None:
                 self.on_durable(made.result, made.position)
         except Exception as error:
-            self.future.set_exception(error)
-        else:
+            return error
+        return None
+
+    def settle(self, made: Made[T], failure: Exception | None) -> None:
+        """Tell whoever waits."""
+        if failure is None:
             self.future.set_result(made.result)
+        else:
+            self.future.set_exception(failure)
 
 
 class GroupWriter:
@@ -127,5 +133,7 @@ class GroupWriter:
             for write in group:
                 self._write([write])
         else:
-            for write, made in zip(group, done, strict=True):
-                write.announce(made)
+            # All of them first: whoever is told of one may tell others how far everything is reflected.
+            failures = [write.reflect(made) for write, made in zip(group, done, strict=True)]
+            for write, made, failure in zip(group, done, failures, strict=True):
+                write.settle(made, failure)
