@@ -210,14 +210,14 @@ def test_changes_of_one_commit_are_announced_with_one_message() -> None:
     heads: Any = Told()
     following = Following(store, heads, is_shared=True, on_changes=lambda _: None)
     for position in (1, 2, 3):
-        following.reflect(position, lambda live: None)
+        following.reflect(position, lambda _: None)
     assert [following.announce(position) for position in (1, 2, 3)] == [0.0, 0.0, 0.0]
     assert heads.positions == [3]
     heads.works = False
     for position in (4, 5):
-        following.reflect(position, lambda live: None)
+        following.reflect(position, lambda _: None)
     assert [following.announce(position) for position in (4, 5)] == [0.5, 0.5]
     assert heads.positions == [3, 5]
     heads.works = True
-    following.reflect(6, lambda live: None)
+    following.reflect(6, lambda _: None)
     assert following.announce(6) == 0.0
