@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.learning import (
@@ -24,6 +25,7 @@ from zhiyin.cli.learning import (
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT, command_line
 from zhiyin.domain.errors import RequestError
+from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.comparing import ComparedRuns, PairOfRuns, Run, compare_runs, read_run
 from zhiyin.experiments.contest import Contest, judged_runs
@@ -177,16 +179,15 @@ def _print_final(judged: Final | None) -> None:
 
 
 def _print_compared(compared: ComparedRuns) -> None:
-    means = _table(f"{compared.n_users:,} users", *compared.names)
-    for metric in compared.metrics:
-        cells = []
-        for run in compared.names:
-            interval, spread = compared.means[run][metric], compared.spread[run].get(metric)
-            over_seeds = "" if spread is None else f", seeds ±{spread:.4f}"
-            cells.append(
-                f"{interval.value:.4f} [dim]({interval.low:.4f}–{interval.high:.4f}{over_seeds})[/dim]"
-            )
-        means.add_row(metric, *cells)
+    main, has_seeds = compared.metrics[0], any(compared.spread.values())
+    of_seeds = [f"{main} over seeds"] if has_seeds else []
+    means = _table(f"{compared.n_users:,} users", *compared.metrics, *of_seeds)
+    for run in compared.names:
+        cells = [_told(compared.means[run][metric]) for metric in compared.metrics]
+        if has_seeds:
+            spread = compared.spread[run].get(main)
+            cells.append("" if spread is None else f"±{spread:.4f}")
+        means.add_row(escape(run), *cells)
     OUT.print(means)
     is_several = len(compared.names) > 2
     OUT.print(f"\nFirst minus second, in pairs{'; p corrected by Holm' if is_several else ''}:")
@@ -203,11 +204,15 @@ def _print_compared(compared: ComparedRuns) -> None:
         OUT.print(lengths)
 
 
+def _told(interval: Interval) -> str:
+    return f"{interval.value:.4f} [dim]({interval.low:.4f}–{interval.high:.4f})[/dim]"
+
+
 def _cells(pair: PairOfRuns) -> tuple[str, str, str, str]:
     difference = pair.difference
     style = "bold" if pair.p_corrected < 0.05 else "none"
     return (
-        f"{pair.first} − {pair.second}",
+        escape(f"{pair.first} − {pair.second}"),
         f"[{style}]{difference.value:+.4f}[/{style}]",
         f"{difference.low:+.4f} to {difference.high:+.4f}",
         f"{pair.p_corrected:.4f}",

@@ -23,6 +23,8 @@ _MOST_LISTED = 2000
 _DRAWS = 50
 """Proposals asked for before a space counts as used up."""
 _TRIALS_BEFORE_PRUNING = 5
+_EPOCHS_BEFORE_PRUNING = 3
+"""A slow start says little about the end."""
 _STEPS_OF_A_PART = 100_000
 """Epochs of the n-th part that is trained in epochs are counted from n times this number."""
 
@@ -77,12 +79,12 @@ class Running:
             quality: Higher is better.
 
         Raises:
-            Pruned: when the attempts before it were better at this epoch, by their median.
+            Pruned: when, after a few epochs, the attempts before it were better at this one, by their median.
         """
         if part not in self._parts:
             self._parts.append(part)
         self._trial.report(quality, self._parts.index(part) * _STEPS_OF_A_PART + epoch)
-        if self._trial.should_prune():
+        if epoch > _EPOCHS_BEFORE_PRUNING and self._trial.should_prune():
             raise Pruned(f"{part} was below the median of the trials before it at epoch {epoch}")
 
     def finish(self, value: float, seconds: float) -> None:
@@ -124,6 +126,7 @@ class Study:
     def __init__(self, path: Path, terms: Mapping[str, Any], space: Space, seed: int) -> None:
         self._optuna = _optuna()
         self._space, self._seed = space, seed
+        self._ended: list[Attempt] | None = None
         self._lock = _locked(path)
         try:
             self._study = self._opened(path)
@@ -136,8 +139,10 @@ class Study:
     @property
     def attempts(self) -> list[Attempt]:
         """Those that ended, in order; what a kill cut off is not among them."""
-        ended = [trial for trial in self._study.get_trials() if self._has_ended(trial)]
-        return [_attempt(number, trial) for number, trial in enumerate(ended, start=1)]
+        if self._ended is None:
+            ended = [trial for trial in self._study.get_trials(deepcopy=False) if self._has_ended(trial)]
+            self._ended = [_attempt(number, trial) for number, trial in enumerate(ended, start=1)]
+        return list(self._ended)
 
     @property
     def unchanged(self) -> tuple[float, float] | None:
@@ -180,6 +185,7 @@ class Study:
             AttemptState.FAILED: states.FAIL,
         }
         self._study.tell(trial, value, state=kind[state])
+        self._ended = None
 
     def importance(self) -> dict[str, float]:
         """Return the share of each setting in what sets the best quarter of attempts apart, largest first.
