@@ -69,6 +69,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
     from zhiyin.serving.alerts.rules import WebhookSettings
+    from zhiyin.sources.factors.settings import FactorConfig
     from zhiyin.training.settings import TrainingSettings
 
     def below(kind: type[Config]) -> set[type[Config]]:
@@ -79,6 +80,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     # Shown as training.…, measuring.…, access.… and so on where they are used.
     inside = {
         TrainingSettings,
+        FactorConfig,
         MeasuringSettings,
         WebhookSettings,
         Continuing,

@@ -16,6 +16,8 @@ SOURCES = {
     "user_neighbours": "zhiyin.sources.user_neighbours:UserNeighbours",
     "ease": "zhiyin.sources.ease:Ease",
     "als": "zhiyin.sources.als:Als",
+    "bpr": "zhiyin.sources.factors.bpr:Bpr",
+    "lightgcn": "zhiyin.sources.factors.lightgcn:LightGcn",
     "semantic": "zhiyin.sources.semantic:SemanticNeighbours",
     "sequence": "zhiyin.sources.sequence.source:SequenceTransformer",
 }

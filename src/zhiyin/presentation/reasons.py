@@ -10,6 +10,8 @@ from zhiyin.domain import PAD, Catalogue
 _BECAUSE = {
     "item_graph": "goes with “{title}”",
     "item_neighbours": "people who have “{title}” also have it",
+    "bpr": "close to “{title}” in what people take",
+    "lightgcn": "close to “{title}” in what people take",
     "semantic": "described much like “{title}”",
 }
 _WITHOUT_ITEM = {
@@ -18,6 +20,8 @@ _WITHOUT_ITEM = {
     "semantic": "described much like what you chose",
     "item_graph": "goes with what you chose",
     "item_neighbours": "people with your taste have it",
+    "bpr": "close to what you chose in what people take",
+    "lightgcn": "close to what you chose in what people take",
 }
 _LONGEST_TITLE = 60
 _SHARE_WORTH_SAYING = 0.15
