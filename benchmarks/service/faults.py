@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "tests" / "serving_faults"))
 FAULTS = {
     "kill-sqlite": 1.0,
     "kill-postgres": 0.2,
-    "kill-swapping": 0.2,
+    "kill-swapping": 1.0,
     "swap-under-load": 0.2,
     "postgres-killed": 0.02,
     "redis": 0.05,
@@ -41,7 +41,7 @@ FAULTS = {
     "stopping": 0.02,
 }
 """Kind of fault → its share of the rounds."""
-PART = {"kill-sqlite": 50, "kill-postgres": 50, "kill-swapping": 25, "swap-under-load": 50}
+PART = {"kill-sqlite": 50, "kill-postgres": 50, "kill-swapping": 50, "swap-under-load": 50}
 """Rounds on one store, before a new one is furnished; 5 where nothing is said."""
 _COLUMNS = ("rounds", "acknowledged", "lost", "doubled", "strange", "unlike")
 

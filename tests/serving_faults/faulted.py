@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -140,6 +141,7 @@ def _serve(orders: Orders, spy: Connection) -> None:
     file = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 2)
     os.environ.update(orders.environment)
+    tempfile.tempdir = None  # Whoever was imported already may have asked where it is.
     if orders.prepare is not None:
         orders.prepare()
     # Loaded here, so that whoever only starts services does not load the web framework.

@@ -51,8 +51,11 @@ class Workshop:
         return kills.furnish(store_url, both)
 
     def orders(self, store_url: str) -> faulted.Orders:
-        """Return how to start a service."""
-        return faulted.Orders(None, store_url, f"{self.folder}/service.log")
+        """Return how to start a service; what it was unpacking when it was killed goes with the folder."""
+        unpacking = self.folder / "unpacking"
+        unpacking.mkdir(exist_ok=True)
+        where = {"TMPDIR": str(unpacking)}
+        return faulted.Orders(None, store_url, f"{self.folder}/service.log", environment=where)
 
 
 def make(name: str, rounds: int, workshop: Workshop) -> Outcome:

@@ -17,7 +17,8 @@ from verdict import Outcome, active_of, log_of
 from zhiyin.online.versions import load_version
 from zhiyin.stores.opening import open_database
 
-LONGEST_LIFE_SECONDS = 0.5
+LONGEST_LIFE_SECONDS = 0.4
+"""A service is killed at a random moment within this time of saying that it listens."""
 
 
 @dataclass(eq=False)
