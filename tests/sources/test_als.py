@@ -99,7 +99,7 @@ def test_somebody_new_is_scored_like_somebody_known_with_the_same_history():
 
 
 def test_newer_events_count_more():
-    source = fitted(TWO_GROUPS, n_factors=3, history_decay=0.3, l2=0.1)
+    source = fitted(TWO_GROUPS, n_factors=3, history_decay=0.3, l2=0.1, confidence=10.0)
     scores = source.score_all(asked([0, 3], [3, 0]))
     assert scores[0, 4] > scores[0, 1]
     assert scores[1, 1] > scores[1, 4]

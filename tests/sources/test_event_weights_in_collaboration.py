@@ -14,7 +14,7 @@ SOURCES = {
     "user_neighbours": {},
     "ease": {},
     # With fewer factors than there are habits it has to choose what to be right about.
-    "als": {"n_factors": 3, "l2": 0.1},
+    "als": {"n_factors": 3, "l2": 0.1, "confidence": 10.0},
 }
 VIEW, PURCHASE = 0, 1
 KETTLE, BOUGHT_WITH, VIEWED_WITH = 0, 1, 2

@@ -25,7 +25,7 @@ from zhiyin.sources.least_squares import Side, rows_of, solved
 from zhiyin.sources.preferences import NO_WEIGHTS, Preferences, relative_weights
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
-DECAYS_TRIED = (0.8, 0.6, 0.4, 0.9, 0.95, 1.0)
+DECAYS_TRIED = (0.6, 0.4, 0.25, 0.8, 0.9, 1.0)
 """What ``auto`` chooses ``history_decay`` from; the first where there is no validation."""
 _EXAMPLES_TO_CHOOSE_ON = 2000
 _FIRST_DEVIATION = 0.1
@@ -38,7 +38,7 @@ class AlsConfig(Config):
     """Length of the vectors of users and items."""
     n_iterations: PositiveInt = 10
     """Times that all users and then all items are solved for."""
-    confidence: PositiveFloat = 10.0
+    confidence: PositiveFloat = 40.0
     """How much surer an event of full weight makes than no event: by this many times."""
     l2: PositiveFloat = 0.003
     """Penalty on the squared vectors, for each unit of the confidence that a vector has to answer for."""
