@@ -8,6 +8,7 @@ import pytest
 
 from zhiyin.domain import Histories, Queries, Wishes
 from zhiyin.domain.errors import NotFitted, ShapeMismatch
+from zhiyin.pipeline import pipeline as whole
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 
@@ -56,6 +57,15 @@ def test_a_stranger_gets_what_is_popular(trained, split):
     slate = trained.recommend(asking([]), 3)
     counts = split.train.item_counts
     assert counts[slate.item_index[0]].tolist() == sorted(counts, reverse=True)[:3]
+
+
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_a_fallback_fills_every_place_whatever_it_proposes_otherwise(trained, monkeypatch, n):
+    monkeypatch.setattr(whole, "_FALLBACK_PLACES", 1)
+    assert trained.recommend(asking([]), n).is_item.all()
+    mixed = trained.recommend(asking([]), n, Wishes(diversity=0.9)).item_index[0]
+    monkeypatch.undo()
+    assert mixed.tolist() == trained.recommend(asking([]), n, Wishes(diversity=0.9)).item_index[0].tolist()
 
 
 def test_only_allowed_items_come_however_few(trained):

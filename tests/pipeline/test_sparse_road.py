@@ -17,8 +17,9 @@ def plainly(pipeline: Pipeline, queries: Queries, n: int, wishes: Wishes) -> Can
     scores = {source.name: source.score_all(queries) for source in pipeline.sources}
     n_proposed = max(n, pipeline.config.merge.n_candidates)
     proposed = np.zeros(barred.shape, dtype=bool)
-    for of_source in scores.values():
-        best = best_of(np.where(barred, np.float32(np.nan), of_source), n_proposed, column="score")
+    for name, of_source in scores.items():
+        n_of = min(n_proposed, max(n, 20)) if name == "popularity" else n_proposed
+        best = best_of(np.where(barred, np.float32(np.nan), of_source), n_of, column="score")
         row, place = np.nonzero(best.is_item)
         proposed[row, best.item_index[row, place]] = True
     every = np.tile(np.arange(barred.shape[1], dtype=np.int32), (len(queries), 1))

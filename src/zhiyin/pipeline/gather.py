@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,16 +19,16 @@ T = TypeVar("T")
 def candidates_of(
     sources: Sequence[CandidateSource[Any]],
     queries: Queries,
-    n: int,
+    n_of: Mapping[str, int],
     barred: Barred,
     failures: dict[str, int] | None,
 ) -> Candidates:
-    """Join the ``n`` best allowed items of every source.
+    """Join the best allowed items of every source.
 
     Args:
         sources: Who is asked; each reads the histories once.
         queries: B queries.
-        n: Proposals of each source.
+        n_of: Source name → how many items it proposes.
         barred: What may not be shown.
         failures: Where failures are counted by source name; a failing source is then skipped. None lets
             the error through, as training and evaluation want it.
@@ -40,7 +40,9 @@ def candidates_of(
     opinions: dict[str, Opinion] = {}
     proposals = [np.empty((len(queries), 0), dtype=np.int32)]
     for source in sources:
-        asked = _unless_it_fails(source.name, failures, partial(_asked, source, queries, n, barred))
+        asked = _unless_it_fails(
+            source.name, failures, partial(_asked, source, queries, n_of[source.name], barred)
+        )
         if asked is not None:
             opinions[source.name], proposed = asked
             proposals.append(proposed)

@@ -14,7 +14,7 @@ from zhiyin.policy.new_items import NewItemsConfig
 class MergeConfig(Config):
     """How the opinions of the sources become one score."""
 
-    n_candidates: PositiveInt = 200
+    n_candidates: PositiveInt = 100
     """Items each source proposes for a query; the union of all is ranked."""
     fallback: tuple[str, ...] = ("popularity",)
     """Sources that only fill the places which all others leave empty."""
