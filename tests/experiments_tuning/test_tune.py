@@ -16,7 +16,7 @@ from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.experiments.settings_file import read_settings, with_settings, written_settings
 from zhiyin.experiments.tuning import tune as tuning
 from zhiyin.experiments.tuning.final import judge_finally
-from zhiyin.experiments.tuning.objective import judged, validation_halves
+from zhiyin.experiments.tuning.objective import Judged, judged, validation_halves
 from zhiyin.experiments.tuning.search import Budget
 from zhiyin.experiments.tuning.tune import Plan, tune
 from zhiyin.pipeline.recipes import recipe
@@ -63,11 +63,9 @@ def test_fitting_and_judging_users_are_not_the_same(dataset):
 
 def test_poisoned_test_events_change_nothing(dataset, tuned, tmp_path):
     other = poisoned(dataset)
-    mixed = {"sources.semantic.history_length": "5", "merge.n_candidates": "50"}
-    for settings in ({}, mixed):
-        config = recipe("fast", settings if settings else None)
-        if settings:  # two sources that are no fallbacks: weights are fitted too, without a language model
-            config = recipe("fast", {"sources.item_neighbours.n_neighbours": "20"})
+    # One source alone; and two that are no fallbacks, so that weights are fitted too.
+    for settings in ({}, {"sources.item_neighbours.n_neighbours": "20"}):
+        config = recipe("fast", settings)
         before, after = (judged(config, validation_halves(data), seed=0) for data in (dataset, other))
         np.testing.assert_array_equal(before.per_user, after.per_user)
     again = tune(other, Plan("fast", SPACE, budget=Budget(8)), tmp_path / "out")
@@ -152,13 +150,18 @@ def test_going_on_repeats_nothing(dataset, tuned, tmp_path, monkeypatch):
     assert [a.settings for a in longer.attempts] == [a.settings for a in tuned[0].attempts]
 
 
-def test_nothing_better_leaves_the_recipe_as_it_stands(dataset, tmp_path):
-    # The window the recipe has, and one that looks at nothing but the next item.
-    space = {"sources.item_graph.choose_on_validation": Between(0, 1)}
-    result = tune(dataset, Plan("fast", space, budget=Budget(1)), tmp_path / "out")
-    if result.best is None:
-        assert read_settings(tmp_path / "out" / "best.toml").settings == {}
-        assert judge_finally(dataset, result, tmp_path / "out", progress=Silent()) is None
+def test_nothing_better_leaves_the_recipe_as_it_stands(dataset, tmp_path, monkeypatch):
+    def worse_when_changed(config, _halves, **_named):
+        value = 0.5 - 0.1 * ("window" in config.sources["item_graph"])
+        return Judged(value, np.full(4, value, np.float32), 0.0)
+
+    monkeypatch.setattr(tuning, "judged", worse_when_changed)
+    result = tune(dataset, Plan("fast", SPACE, budget=Budget(2)), tmp_path / "out")
+    assert (result.best, result.gain, result.best_value, result.set_line) == (None, None, 0.5, "")
+    assert read_settings(tmp_path / "out" / "best.toml").settings == {}
+    assert "No trial was better" in (tmp_path / "out" / "report.html").read_text()
+    assert judge_finally(dataset, result, tmp_path / "out", progress=Silent()) is None
+    assert not (tmp_path / "out" / "final.json").exists()
 
 
 def test_test_events_are_looked_at_once(dataset, tuned, monkeypatch):

@@ -1,0 +1,71 @@
+"""Searching and comparing as a user types it."""
+
+import json
+import sys
+import tomllib
+
+import pytest
+
+from zhiyin.cli.main import main
+
+
+@pytest.fixture
+def zhiyin(monkeypatch, capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["zhiyin", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert "Traceback" not in told.out + told.err
+        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
+
+    return run
+
+
+def test_what_was_found_can_be_trained_and_compared(zhiyin, shop, tmp_path):
+    out, search = tmp_path / "tuned", "sources.item_graph.window=1..9"
+    code, told, err = zhiyin("tune", shop, "--out", out, "--search", search, "--trials", 2, "--final")
+    assert code == 0
+    assert "trial 2/2: NDCG@10" in err
+    assert "as it stands" in told
+    best = tomllib.loads((out / "best.toml").read_text())
+    assert best["recipe"] == "fast"
+    figures = json.loads((out / "tuning.json").read_text())
+    assert ("item_graph" in best.get("sources", {})) is (figures["best"] is not None)
+    assert (out / "final.json").is_file() is (figures["best"] is not None)
+    other = tmp_path / "other.toml"
+    other.write_text('recipe = "popular"\n')
+    code, told, _ = zhiyin(
+        "compare", shop, "--recipe", "fast", "--settings", other, "--json", tmp_path / "c.json"
+    )
+    assert code == 0
+    assert "ndcg_at_10" in told
+    pair = json.loads((tmp_path / "c.json").read_text())["pairs"][0]
+    assert pair["value"] == pytest.approx(pair["first"] - pair["second"])
+    assert pair["low"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("tune", "{shop}", "--out", "{out}", "--search", "sources.item_graph.windw=1..3"),
+            "Did you mean 'window'",
+        ),
+        (("tune", "{shop}", "--out", "{out}", "--recipe", "fats"), "Did you mean 'fast'"),
+        (("compare", "{shop}", "--recipe", "fast", "--seeds", "one"), "--seeds 0,1,2"),
+        (("compare", "{shop}", "{shop}", "--recipe", "fast"), "name the data and nothing else"),
+        (("compare", "{shop}", "--recipe", "fast"), "nothing to compare with"),
+        (("compare", "{out}/a.json", "{out}/b.json"), "cannot be read"),
+        (("train", "{shop}", "--out", "{out}/b", "--settings", "{out}/absent.toml"), "cannot be read"),
+        (
+            ("evaluate", "{shop}", "--recipe", "fast", "--per-user", "{out}/no/a.parquet"),
+            "there is no folder",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said(zhiyin, shop, tmp_path, arguments, said):
+    code, _, err = zhiyin(*(argument.format(shop=shop, out=tmp_path) for argument in arguments))
+    assert code == 1
+    assert said in err
