@@ -10,12 +10,13 @@ import pytest
 from zhiyin.domain.errors import ZhiyinError
 from zhiyin.online.asked import Answer, AskedSlate, Wanted
 from zhiyin.online.engine import EngineSettings, LiveEngine
+from zhiyin.online.trials.definition import KIND, parse_trial
 from zhiyin.online.versions import bundle_to_serve, bundle_version
 from zhiyin.pipeline.bundle import save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import BATCH_SCHEMA, Database
 from zhiyin.stores.opening import open_database
-from zhiyin.stores.records import Changes, Event
+from zhiyin.stores.records import Changes, Event, StoredDocument
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_forth_and_back_at_once_ends_where_the_log_ends(engine: LiveEngine, vers
     """Two activations by another process, read before the first of them was carried out."""
     for version in (versions[1], versions[0], versions[1], versions[0]):
         engine._hear(Changes(0, (), (), (), BATCH_SCHEMA.to_frame(), (), version))
-    engine._swapping.submit(lambda: None).result(timeout=20)
+    engine._swaps.in_turn(lambda: None).result(timeout=20)
     assert engine.bundle == versions[0]
 
 
@@ -118,6 +119,23 @@ def test_counts_are_rid_of_who_was_erased(engine: LiveEngine, versions: list[str
     engine.intake.delete_user("busy").result()
     until(lambda: {item.item_id: item.score for item in answer(engine, "stranger").items} == before)
     assert engine.bundle == versions[0]
+
+
+def test_counts_of_bundles_of_experiments_are_rid_of_them_too(
+    engine: LiveEngine, versions: list[str]
+) -> None:
+    arms = {"now": {"share": 0.5}, "new": {"share": 0.5, "bundle": versions[1]}}
+    trial = parse_trial({"name": "t", "arms": arms, "control": "now", "start": 0})
+    body = {"trial": trial.model_dump(mode="json"), "buckets": [[0, 10_000]], "stopped": None}
+    engine.take_documents([StoredDocument(KIND, "t", body)])
+    until(lambda: len(engine.following.lives) == 2)
+    main, of_arm = engine.following.lives
+    engine.intake.accept([Event("e", "busy", "i3", "view", 1_700_000_000)]).result()
+    engine.intake.delete_user("busy").result()
+    until(lambda: not {main, of_arm} & set(engine.following.lives))
+    until(lambda: len(engine.following.lives) == 2)
+    assert {live.version for live in engine.following.lives} == set(versions)
+    assert {answer(engine, f"v{n}").bundle for n in range(40)} == set(versions)
 
 
 def test_what_became_active_while_the_first_bundle_was_loaded_is_served(

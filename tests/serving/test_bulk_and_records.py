@@ -173,3 +173,10 @@ def test_versions_and_experiments_are_listed_as_they_are(client: TestClient) -> 
     assert set(shown["arm"].split(",")) == {"a", "b"}
     listed = client.get("/v1/experiments").json()["experiments"]
     assert {one["trial"]["name"]: one["is_over"] for one in listed} == {"which": True, "mixed": False}
+
+
+def test_a_misspelt_field_of_a_line_is_told_with_what_it_should_be(client: TestClient) -> None:
+    last = lines_of(client, b'{"user_id": "a", "item": "i1"}\n')[-1]
+    [error] = last["errors"]
+    assert "item_id: This field is missing." in error["problem"]
+    assert "The field 'item' is not known. Did you mean 'item_id'?" in error["problem"]

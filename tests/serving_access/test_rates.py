@@ -165,3 +165,20 @@ def test_a_limiter_that_waits_is_asked_in_a_thread() -> None:
     asyncio.run(RateLimits(Remote(), settings, waits=True).take(principal()))
     asyncio.run(RateLimits(Remote(), settings).take(principal()))
     assert [thread is threading.main_thread() for thread in asked_in] == [False, True]
+
+
+def test_every_refusal_is_counted_for_its_tenant_and_waiting_is_none() -> None:
+    async def test() -> None:
+        counted: list[str] = []
+        settings = AccessSettings(requests_per_second=10, burst_seconds=2)
+        asked = RateLimits(LocalRateLimiter(lambda: 0.0), settings, refused=counted.append)
+        assert await n_allowed(asked, principal(), 23) == 20
+        assert counted == ["tea"] * 3
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait_for_events(principal(), 100), 0.05)
+        assert counted == ["tea"] * 3
+        with pytest.raises(Refused):
+            await asked.take_events(principal(), 100)
+        assert counted == ["tea"] * 4
+
+    asyncio.run(test())

@@ -1,6 +1,8 @@
 """SQLite fulfils the contract of stores, and says clearly what is wrong with a file."""
 
+import errno
 import os
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -189,3 +191,27 @@ def test_urls_name_relative_and_absolute_files(tmp_path: Path, monkeypatch: pyte
         open_database(url).close()
     assert (tmp_path / "here.db").is_file()
     assert (tmp_path / "two words.db").is_file()
+
+
+def test_a_disk_without_room_is_not_ready_although_small_writes_still_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path / "s.db")
+    store.check()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", refuse)
+        with pytest.raises(StoreError, match="no room: Disk quota exceeded"):
+            store.check()
+    longest = max(file.stat().st_size for file in tmp_path.glob("s.db*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(resource, "getrlimit", lambda _: (longest + 500_000, longest + 500_000))
+        with pytest.raises(StoreError, match="no room: its files may grow to"):
+            store.check()
+    store.store().append_events([an_event(1)]).result()
+    store.check()
+    assert not [file.name for file in tmp_path.iterdir() if not file.name.startswith("s.db")]
+    store.close()

@@ -84,6 +84,16 @@ class Arms:
             self._lives = {name: other for name, other in self._lives.items() if name != version}
             self._drop(live)
 
+    def load_anew(self) -> None:
+        """Put a fresh copy in the place of each bundle of an arm; one that cannot be loaded stays."""
+        for version, before in list(self._lives.items()):
+            try:
+                self._lives = {**self._lives, version: self._load(version)}
+            except Exception:
+                _LOG.exception("bundle %s of an experiment cannot be loaded anew", version)
+            else:
+                self._drop(before)
+
     def plan(self, main: Live, asked: Asked) -> list[Planned]:
         """Return how a request is answered: once, or twice where two slates are to be mixed.
 

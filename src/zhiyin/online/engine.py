@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zhiyin.domain import Vocabulary
-from zhiyin.domain.errors import StoreError, ZhiyinError
+from zhiyin.domain.errors import StoreError
 from zhiyin.online.answering import Observe, Shown
 from zhiyin.online.arms import Arms, Planned, labelled
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
@@ -22,9 +21,9 @@ from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
 from zhiyin.online.live import Live, Renamed, as_they_are, unobserved
+from zhiyin.online.swapping import Swapping
 from zhiyin.online.trials.definition import KIND
-from zhiyin.online.unknown import unknown_bundle
-from zhiyin.online.versions import IN_MEMORY, Loaded, load_version
+from zhiyin.online.versions import Loaded
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Changes, StoredDocument
@@ -81,7 +80,6 @@ class LiveEngine:
         intake: Events, items and users come in here.
         clicks: What became of the slates that this process showed.
         following: How far the change log is reflected.
-        n_failed_swaps: Bundles that became active and could not be loaded.
     """
 
     def __init__(
@@ -93,25 +91,20 @@ class LiveEngine:
         settings: EngineSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.store = store
-        self.n_failed_swaps = 0
         self._settings = settings
-        self._swapping = ThreadPoolExecutor(1, thread_name_prefix="zhiyin-swap")
         self.following = Following(store, heads, is_shared=settings.is_shared, on_changes=self._hear)
-        self._live = self._living(loaded)
-        self.loaded_since = loaded.timestamp
+        self._swaps = Swapping(loaded, store, self.following, living=self._living, swapped=settings.swapped)
         self.following.start(store.position())
         # From here on changes of other processes are heard, so what hears them must be there.
         self.clicks = ClickRate()
-        self._someone_left = False
-        self._rebuilt_at = time.monotonic()
-        self._arms = Arms(store.documents(KIND), self._load_arm, self._drop)
-        self.following.add(self._live)
+        self._arms = Arms(store.documents(KIND), self._swaps.load, self._swaps.drop)
+        self.following.add(self.live)
         self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
-        self.intake = Intake(store, self.following, self.impressions, lambda: self._live)
+        self.intake = Intake(store, self.following, self.impressions, lambda: self.live)
         self.intake.listen(self._events_came, self._user_left)
-        self._swapping.submit(self._arms.load_missing)
-        self._take_over_what_became_active()
-        self.clock = ArrivalClock(self._live.histories.newest_timestamp())
+        self._swaps.in_turn(self._arms.load_missing)
+        self._swaps.take_over_what_became_active()
+        self.clock = ArrivalClock(self.live.histories.newest_timestamp())
         self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read_forever, name="zhiyin-following", daemon=True)
         self._reader.start()
@@ -119,17 +112,27 @@ class LiveEngine:
     @property
     def live(self) -> Live:
         """The bundle in use at this moment; keep it for the whole of a request."""
-        return self._live
+        return self._swaps.live
+
+    @property
+    def loaded_since(self) -> int:
+        """When the store took it, UTC seconds; 0 where it did not."""
+        return self._swaps.loaded_since
+
+    @property
+    def n_failed_swaps(self) -> int:
+        """Bundles that became active and could not be loaded."""
+        return self._swaps.n_failed
 
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline at this moment."""
-        return self._live.pipeline
+        return self.live.pipeline
 
     @property
     def bundle(self) -> str:
         """Version of the bundle in use."""
-        return self._live.version
+        return self.live.version
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
         """Answer requests that came together; those that want the same kind of slate are computed at once.
@@ -138,7 +141,7 @@ class LiveEngine:
             One answer a request, or the error that belongs to it.
         """
         is_level = self.following.catch_up()
-        main = self._live
+        main = self.live
         plans = [(place, plan) for place, one in enumerate(asked) for plan in self._arms.plan(main, one)]
         made: dict[int, list[Shown | Exception]] = {}
         for group in _alike([plan for _, plan in plans]):
@@ -162,7 +165,7 @@ class LiveEngine:
         Raises:
             FilterError: when the filter cannot be understood.
         """
-        return self._live.fallback.answer(asked, self._live.version)
+        return self.live.fallback.answer(asked, self.live.version)
 
     def activate(self, version: str) -> Future[str]:
         """Serve another version that the store holds, here and in every other process.
@@ -174,34 +177,19 @@ class LiveEngine:
             UnknownBundle: when the store does not hold it.
             BundleError: when it is damaged; the one in use stays active.
         """
-        if version not in {bundle.version for bundle in self.store.bundles()}:
-            raise unknown_bundle(version)
-        loaded = None if version == self._live.version else self._loaded_to_activate(version)
-        result: Future[str] = Future()
-
-        def swap(activated: str, position: int) -> None:
-            self.following.reflect(position, _nothing_to_reflect)
-            self.following.announce(position)
-            self._swapping.submit(self._swap, activated, result, loaded=loaded)
-
-        def refuse(done: Future[str]) -> None:
-            if done.exception() is not None:
-                result.set_exception(done.exception())
-
-        self.store.activate_bundle(version, on_durable=swap).add_done_callback(refuse)
-        return result
+        return self._swaps.activate(version)
 
     def take_documents(self, documents: Sequence[StoredDocument]) -> None:
         """Take in experiments that were started, changed or stopped."""
         self._settings.heard(documents)
         if documents and self._arms.take(documents):
-            self._swapping.submit(self._arms.load_missing)
+            self._swaps.in_turn(self._arms.load_missing)
 
     def close(self) -> None:
         """Finish what was accepted. The store stays open."""
         self._closed.set()
         self._reader.join()
-        self._swapping.shutdown(wait=True, cancel_futures=True)
+        self._swaps.close()
         self.impressions.close()
 
     def close_lives(self) -> None:
@@ -262,100 +250,29 @@ class LiveEngine:
 
     def _hear(self, changes: Changes) -> None:
         if changes.bundle is not None:
-            # Whether that is an exchange shows in its turn: another one may be under way.
-            self._swapping.submit(self._swap, changes.bundle, Future())
+            self._swaps.follow(changes.bundle)
         for user_id in changes.forgotten:
             self._user_left(user_id)
         events = changes.events
         self.clicks.all_happened(*(events[name].to_list() for name in _OF_A_CLICK))
         self.take_documents(changes.documents)
 
-    def _loaded_to_activate(self, version: str) -> Loaded:
-        try:
-            return load_version(self.store, version)
-        except ZhiyinError as error:
-            self._note_failed_swap(version, error)
-            raise
-
-    def _swap(self, version: str | None, result: Future[str], *, loaded: Loaded | None = None) -> None:
-        """Load a version beside the one in use, bring it level, and put it in its place.
-
-        None builds the one in use anew.
-        """
-        anew = version is None
-        version = self._live.version if version is None else version
-        try:
-            if anew or version != self._live.version:
-                loaded = loaded or load_version(self.store, version)
-                after, before = self._living(loaded), self._live
-                self.following.add(after)
-                self._live, self.loaded_since = after, loaded.timestamp
-                self._drop(before)
-                self._settings.swapped(True)
-        except Exception as error:
-            self._note_failed_swap(version, error)
-            result.set_exception(error)
-        else:
-            result.set_result(version)
-
-    def _note_failed_swap(self, version: str, error: Exception) -> None:
-        self.n_failed_swaps += 1
-        _LOG.log(
-            logging.ERROR,
-            "bundle %s cannot be served, %s stays: %s",
-            version,
-            self._live.version,
-            error,
-            exc_info=not isinstance(error, ZhiyinError),
-        )
-        self._settings.swapped(False)
-
-    def _take_over_what_became_active(self) -> None:
-        """Serve what was activated while the first bundle was being loaded, before the log was followed."""
-        active = next((bundle.version for bundle in self.store.bundles() if bundle.is_active), None)
-        if active is not None and self._live.version not in (active, IN_MEMORY):
-            self._swapping.submit(self._swap, active, Future())
-
-    def _load_arm(self, version: str) -> Live:
-        live = self._living(load_version(self.store, version))
-        self.following.add(live)
-        return live
-
-    def _drop(self, live: Live) -> None:
-        self.following.drop(live)
-        live.close()
-
     def _events_came(self, events: EventColumns) -> None:
         self.clicks.all_happened(events.user_ids, events.item_ids, events.kinds, events.timestamps)
 
     def _user_left(self, user_id: str) -> None:
         self.clicks.forget(user_id)
-        self._someone_left = True
-
-    def _count_without_those_who_left(self) -> None:
-        """Build the live bundle anew from files and log, so that counts lose what erased users added.
-
-        Histories, caches and attributes are rid of a user at once. The counts that sources keep since
-        training are sums over everybody; taking a summand out again would leave what rounding made of it.
-        """
-        is_time = time.monotonic() - self._rebuilt_at > self._settings.count_anew_seconds
-        if self._someone_left and is_time and self._live.version != IN_MEMORY:
-            self._someone_left, self._rebuilt_at = False, time.monotonic()
-            self._swapping.submit(self._swap, None, Future())
+        self._swaps.someone_left()
 
     def _read_forever(self) -> None:
         while not self._closed.wait(_READ_THE_LOG_EVERY):
-            self._count_without_those_who_left()
+            self._swaps.count_without_those_who_left(self._settings.count_anew_seconds, self._arms.load_anew)
             try:
                 self.following.read_log()
             except StoreError as error:
                 _LOG.debug("the change log cannot be read: %s", error)
             except Exception:
                 _LOG.exception("changes of another process could not be reflected")
-
-
-def _nothing_to_reflect(_: Live) -> None:
-    """A change that is in no live bundle."""
 
 
 def _alike(plans: Sequence[Planned]) -> list[list[int]]:

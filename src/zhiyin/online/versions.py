@@ -53,6 +53,11 @@ def load_version(store: EventStore, version: str) -> Loaded:
     stored = {bundle.version: bundle for bundle in store.bundles()}.get(version)
     if stored is None:
         raise unknown_bundle(version)
+    return _loaded(store, stored)
+
+
+def _loaded(store: EventStore, stored: StoredBundle) -> Loaded:
+    version = stored.version
     with tempfile.TemporaryDirectory(prefix="zhiyin-bundle-") as folder:
         place = Path(folder) / version
         store.fetch_bundle(version, place)
@@ -119,7 +124,7 @@ def _newest_that_loads(store: EventStore, known: list[StoredBundle]) -> Loaded:
     newest_first = known[::-1]
     for stored in sorted(newest_first, key=lambda bundle: not bundle.is_active):
         try:
-            return load_version(store, stored.version)
+            return _loaded(store, stored)
         except (BundleError, StoreError) as error:
             _LOG.error("bundle %s cannot be served: %s", stored.version, error)
             failed = error

@@ -133,7 +133,12 @@ def _surround(app: FastAPI, service: Service, keys: KeyCheck, shared: Shared) ->
     app.add_middleware(
         Gate,
         keys=keys,
-        limits=RateLimits(shared.limiter, settings.access, waits=shared.is_remote),
+        limits=RateLimits(
+            shared.limiter,
+            settings.access,
+            waits=shared.is_remote,
+            refused=service.metrics.count_limited,
+        ),
         settings=settings,
         refusals=service.audit,
     )

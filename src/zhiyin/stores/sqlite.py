@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from functools import cache
@@ -31,6 +35,7 @@ LEAST_ROOM_BYTES = 1_000_000
 ERASE_MILLISECONDS = 200
 """How long an erasure waits for those who read, before it is tried again after the next write."""
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MOVE_HEAD = "UPDATE log_heads SET position = position + ? WHERE tenant = ? RETURNING position"
 _POOL = {"pool_size": 8, "max_overflow": 56}
 
@@ -144,13 +149,28 @@ class SqliteBackend(Backend):
         return is_ours and any(word in said for word in ("locked", "readonly", "not a database", "malformed"))
 
     def check_room(self) -> None:
-        """Look at the disk itself: where a large write fails, a small one may still find a place."""
+        """Look at the disk itself: where a large write fails, a small one may still find a place.
+
+        What is free is not what this user may use, where there are quotas or a limit on the size of files, so
+        such a limit is looked at, and the room is taken for a moment.
+        """
         n_free = shutil.disk_usage(self.path.parent).free
         if n_free < LEAST_ROOM_BYTES:
-            raise StoreError(
-                f"{self.label} has no room: {n_free // 1_000} kB are left on its disk.",
-                remedy="Free some space.",
-            )
+            raise self._no_room(f"{n_free // 1_000} kB are left on its disk")
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        longest = max(file.stat().st_size for file in files if file.exists())
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY and longest + LEAST_ROOM_BYTES > limit:
+            raise self._no_room(f"its files may grow to {limit // 1_000} kB")
+        try:
+            with tempfile.TemporaryFile(dir=self.path.parent) as probe:
+                os.posix_fallocate(probe.fileno(), 0, LEAST_ROOM_BYTES)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise self._no_room(str(error.strerror)) from None
+
+    def _no_room(self, why: str) -> StoreError:
+        return StoreError(f"{self.label} has no room: {why}.", remedy="Free some space.")
 
     def after_commit(self, *, has_erased: bool) -> None:
         """Empty the write-ahead log after an erasure, since the old pages still stand in it.

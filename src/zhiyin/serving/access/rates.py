@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zhiyin.serving.access.scopes import Principal
@@ -18,6 +19,10 @@ EVENTS_PER_REQUEST = 100
 Headers = list[tuple[bytes, bytes]]
 
 
+def _nobody_counts(_: str) -> None:
+    """Count nothing."""
+
+
 class RateLimits:
     """Takes from the bucket of a key, and refuses where it is empty.
 
@@ -28,13 +33,22 @@ class RateLimits:
         limiter: Keeps the buckets.
         settings: The limit of keys without their own, and the burst.
         waits: Whether the limiter asks another machine; it is then asked in a thread.
+        refused: Told whose requests are refused.
     """
 
-    def __init__(self, limiter: RateLimiter, settings: AccessSettings, *, waits: bool = False) -> None:
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        settings: AccessSettings,
+        *,
+        waits: bool = False,
+        refused: Callable[[str], None] = _nobody_counts,
+    ) -> None:
         self._limiter = limiter
         self._default = settings.requests_per_second
         self._burst_seconds = settings.burst_seconds
         self._waits = waits
+        self._refused = refused
 
     async def take(self, principal: Principal, cost: float = 1.0) -> Headers:
         """Take the cost of a request; a caller without a key has no limit.
@@ -47,6 +61,13 @@ class RateLimits:
         Raises:
             Refused: when the bucket holds too little; nothing is taken then.
         """
+        try:
+            return await self._take(principal, cost)
+        except Refused:
+            self._refused(principal.tenant)
+            raise
+
+    async def _take(self, principal: Principal, cost: float) -> Headers:
         rate = principal.requests_per_second or self._default
         if not principal.key_id or rate <= 0:
             return []
@@ -82,7 +103,7 @@ class RateLimits:
         """
         while True:
             try:
-                await self.take_events(principal, n_events)
+                await self._take(principal, n_events / EVENTS_PER_REQUEST)
             except Refused as refused:
                 await asyncio.sleep(float(refused.headers["Retry-After"]))
             else:

@@ -41,6 +41,8 @@ _LONGEST_LINE = 1_000_000
 """Bytes."""
 _MAX_SAID = 20
 """Refused lines that are described; the rest is counted."""
+_MAX_FIELDS_SAID = 4
+"""Wrong fields of one line that are described."""
 _EVENT = TypeAdapter(schemas.EventIn)
 _PROCESS = os.urandom(5).hex()
 """Sets ids of this process apart; asking the system for chance each time would cost 10 µs and more."""
@@ -230,7 +232,9 @@ async def _groups(request: Request) -> AsyncIterator[Sequence[bytes]]:
 
 def _what_is_wrong(error: orjson.JSONDecodeError | ValidationError) -> str:
     if isinstance(error, ValidationError):
-        return invalid_request(error.errors(), schemas.KNOWN_FIELDS).detail
+        found = invalid_request(error.errors(), schemas.KNOWN_FIELDS).errors[:_MAX_FIELDS_SAID]
+        # All of them: a misspelt field is missing first, and only then unknown, with what it should be.
+        return " ".join(f"{path}: {problem}" if path else problem for path, problem in found)
     return f"The line is not JSON: {error}."
 
 
