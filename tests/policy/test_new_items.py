@@ -62,6 +62,13 @@ def test_a_new_item_that_stands_there_by_itself_stays_where_it_is():
     assert slate(policy, candidates([6, 5, 4, 3, 2, 1]), 3) == [[0, 1, 2]]
 
 
+def test_a_new_item_on_such_a_place_is_not_pushed_out_by_another():
+    policy = step([9, 9, 0, 9, 0, 9], slots=1, place=3, bound=-9.0)
+    assert slate(policy, candidates([6, 5, 4, 3, 2, 1]), 3) == [[0, 1, 2]]
+    policy = step([9, 0, 9, 9, 0, 9], slots=2, place=3, bound=-9.0)
+    assert slate(policy, candidates([6, 5, 4, 3, 2, 1]), 4) == [[0, 1, 4, 2]]
+
+
 def test_only_those_above_the_bound_get_a_place():
     # Deviations above the mean of the texts: 2 for the first query's new item, -0.5 for the second's.
     texts = [[0, 0, 0, 0, 5], [1, 0, 0, 0, 0]]
@@ -133,10 +140,12 @@ def test_nothing_above_the_slots_moves_and_nothing_is_lost(scores, is_new, slots
     after = policy.apply(queries, given_).top(len(scores), by="score").item_index[0]
     assert sorted(before) == sorted(after)
     assert before[: place - slots].tolist() == after[: place - slots].tolist()
-    free = [item for item in before[place:] if is_new[item]]
-    assert after[:place][place - min(slots, len(free)) :].tolist() == free[: min(slots, len(free))]
-    warm = [item for item in before if item not in free[:slots]]
-    assert [item for item in after if item not in free[:slots]] == warm, "the others keep their order"
+    zone = [item for item in before[place - slots : place] if is_new[item]]
+    free = [item for item in before[place:] if is_new[item]][: slots - len(zone)]
+    if free:
+        assert after[place - len(zone) - len(free) : place].tolist() == zone + free
+    warm = [item for item in before if item not in zone + free]
+    assert [item for item in after if item not in zone + free] == warm, "the others keep their order"
 
 
 def test_what_was_fitted_is_kept():

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zhiyin.cli.cold_start import evaluate_zero_shot, further_figures
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT, command_line, metrics_table
 from zhiyin.contracts import Progress
@@ -24,6 +25,7 @@ from zhiyin.experiments.settings_file import with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol, split_by
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
 from zhiyin.experiments.training import train as train_bundle
+from zhiyin.experiments.transferring import ZERO_SHOT
 from zhiyin.pipeline.recipes import recipe as recipe_named
 from zhiyin.pipeline.settings import PipelineConfig
 
@@ -76,10 +78,13 @@ def train(
 def evaluate(
     data: Data,
     recipe: Annotated[str | None, typer.Option(help="A recipe to train and judge.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="A bundle trained on this data to judge.")] = None,
-    protocol: Annotated[str, typer.Option(help=f"How the data is divided: {', '.join(PROTOCOLS)}.")] = (
-        LEAVE_LAST_OUT
-    ),
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help=f"A bundle to judge, trained on this data; with '{ZERO_SHOT}', on other data."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help=f"How the data is divided: {', '.join((*PROTOCOLS, ZERO_SHOT))}.")
+    ] = LEAVE_LAST_OUT,
     at: Annotated[str, typer.Option(help="Lengths at which slates are cut.")] = "5,10",
     repeat: Annotated[
         bool, typer.Option("--repeat", help="Items a user already has may come again.")
@@ -93,18 +98,19 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Measure a recipe or a bundle on events it has not seen, over the whole catalogue."""
-    if (recipe is None and settings_file is None) == (bundle is None):
-        raise RequestError(
-            "Say what to evaluate: either --recipe or --bundle.", remedy="For example --recipe fast."
-        )
+    _refuse_unclear(recipe is not None or settings_file is not None, bundle is not None, protocol)
     for written in (json_file, per_user):
         if written is not None:
             refuse_without_folder(written)
-    refuse_unknown_protocol(protocol)
     judging = EvaluationSettings.parse({"at": parsed_cuts(at), "repeat": repeat}, where="evaluate")
     config = None if bundle is not None else configured(recipe, settings_file, settings)
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
+    if protocol == ZERO_SHOT and bundle is not None:
+        figures = evaluate_zero_shot(bundle, dataset, judging, seed, progress)
+        if json_file is not None:
+            write_json(json_file, figures)
+        return
     if bundle is not None:
         trained = load_trained(bundle, dataset, protocol, repeat=repeat)
         fit_seconds = None
@@ -122,12 +128,27 @@ def evaluate(
         f"\n{len(evaluation):,} users, {timing}ranking {evaluation.scoring_seconds:.1f} s", highlight=False
     )
     figures = evaluation.record(run)
+    figures |= further_figures(trained, judging, run, json_file, progress)
     if per_user is not None:
         PerUser.of(evaluation, trained.split.test, trained.split.train.users).write(per_user)
         figures |= per_user_facts(evaluation.queries_digest, per_user, json_file or per_user)
         OUT.print(f"Values of every user: {per_user}", highlight=False)
     if json_file is not None:
         write_json(json_file, figures)
+
+
+def _refuse_unclear(has_recipe: bool, has_bundle: bool, protocol: str) -> None:
+    """Raise when it is not said, or said twice, what is to be evaluated, or how."""
+    if has_recipe == has_bundle:
+        raise RequestError(
+            "Say what to evaluate: either --recipe or --bundle.", remedy="For example --recipe fast."
+        )
+    if protocol != ZERO_SHOT:
+        refuse_unknown_protocol(protocol)
+    elif not has_bundle:
+        raise RequestError(
+            f"'{ZERO_SHOT}' judges a bundle that was trained on other data.", remedy="Name it with --bundle."
+        )
 
 
 def refuse_without_folder(file: Path) -> None:

@@ -30,13 +30,20 @@ class Curve:
     values: Sequence[float]
 
 
-def curves_svg(title: str, curves: Sequence[Curve], *, x_name: str = "period") -> str:
+def curves_svg(
+    title: str,
+    curves: Sequence[Curve],
+    *,
+    x_name: str = "period",
+    x_labels: Sequence[str] | None = None,
+) -> str:
     """Draw curves into one picture, named at their right end.
 
     Args:
         title: What y is.
         curves: At least one, with at least one finite value.
-        x_name: What is counted from 1 along x.
+        x_name: What is counted along x.
+        x_labels: What stands under each place; 1, 2, 3, … when None.
     """
     finite = [value for curve in curves for value in curve.values if math.isfinite(value)]
     ticks = nice_ticks(min(finite), max(finite))
@@ -65,7 +72,14 @@ def curves_svg(title: str, curves: Sequence[Curve], *, x_name: str = "period") -
     )
     periods = fill_each(
         '<text x="$x" y="$y" text-anchor="middle">$period</text>',
-        [{"x": f"{x(n):.1f}", "y": HEIGHT - BOTTOM + 18, "period": n + 1} for n in range(n_periods)],
+        [
+            {
+                "x": f"{x(n):.1f}",
+                "y": HEIGHT - BOTTOM + 18,
+                "period": n + 1 if x_labels is None else x_labels[n],
+            }
+            for n in range(n_periods)
+        ],
     )
     ends = _apart([y(_last(curve)) for curve in curves])
     lines = fill_each(

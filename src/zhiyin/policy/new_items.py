@@ -23,7 +23,7 @@ class NewItemsConfig(Config):
     """Which items are new, which places are theirs, and when they get them."""
 
     slots: Annotated[int, Field(ge=0, le=10)] = 0
-    """Places kept for new items, besides those they reach by themselves; 0 keeps none."""
+    """Last places that new items get, where they do not hold them already; 0 keeps none."""
     place: PositiveInt = 10
     """Last of these places; the cost is lowest at the end of a slate, and shorter slates keep none."""
     max_events: Annotated[int, Field(ge=0)] = 0
@@ -48,7 +48,8 @@ class _Offers:
 
     Attributes:
         position: (B, S) int64, positions among the candidates, best first.
-        standing: (B, S) float32, deviations above the mean of the query; minus infinity where there is none.
+        standing: (B, S) float32, deviations above the mean of the query; minus infinity where there is no
+            such item, infinity for one that stands on such a place by itself.
     """
 
     position: LongArray
@@ -59,8 +60,9 @@ class NewItems(PolicyStep[NewItemsConfig]):
     """Lifts the most promising new items to the last places of a slate.
 
     With the scores s of the chosen source over the candidates of a query, a new item that does not stand in
-    the first ``place`` has the standing ``(s - mean) / deviation``. The best ``slots`` of them whose standing
-    exceeds the bound take the last places down to ``place``; what stood there moves down.
+    the first ``place`` has the standing ``(s - mean) / deviation``. The best of them whose standing exceeds
+    the bound take the last places down to ``place``, as many as new items do not hold already; what stood
+    there moves down.
     """
 
     name: ClassVar[str] = "new_items"
@@ -126,11 +128,12 @@ class NewItems(PolicyStep[NewItemsConfig]):
             targets: (B,) int32, the item that came next.
         """
         offers = self._offers(candidates)
-        best = candidates.top(self.config.place, by=SCORE)
-        if best.n_per_query < self.config.place:
+        if candidates.n_per_query < self.config.place:
             return
-        displaced = best.item_index[:, ::-1][:, : self.config.slots]
-        is_lost = (displaced == targets[:, None])[:, : offers.standing.shape[1]]
+        others = _without(candidates.column(SCORE), candidates.is_item, offers, np.isposinf(offers.standing))
+        best = np.argsort(-others, axis=1, kind="stable")[:, : self.config.place]
+        displaced = np.take_along_axis(candidates.item_index, best, axis=1)[:, ::-1]
+        is_lost = displaced[:, : offers.standing.shape[1]] == targets[:, None]
         is_made = np.isfinite(offers.standing)
         if is_made.sum() < _FEWEST_OFFERS:
             return
@@ -148,20 +151,22 @@ class NewItems(PolicyStep[NewItemsConfig]):
             return candidates
         offers = self._offers(candidates)
         is_given = offers.standing > self.bound
+        is_given &= (is_given & np.isfinite(offers.standing)).any(axis=1, keepdims=True)
         n_given = is_given.sum(axis=1)
         if not n_given.any():
             return candidates
-        scores = np.where(candidates.is_item, candidates.column(SCORE), -np.inf)
-        ordered = -np.sort(-scores, axis=1)
-        last_kept = np.take_along_axis(ordered, (self.config.place - 1 - n_given)[:, None], axis=1)
-        step = (_SMALLEST_STEP * (1.0 + np.abs(last_kept))).astype(np.float32)
-        below = _below(scores, self.config.place - n_given)
-        lowered = np.where(below & (n_given > 0)[:, None], scores - step, scores)
+        others = _without(candidates.column(SCORE), candidates.is_item, offers, is_given)
+        n_kept = self.config.place - n_given
+        last_kept = np.take_along_axis(-np.sort(-others, axis=1), (n_kept - 1)[:, None], axis=1)
+        last_kept = np.where(np.isfinite(last_kept), last_kept, 0.0)
+        step = _SMALLEST_STEP * (1.0 + np.abs(last_kept))
+        is_lower = _below(others, n_kept) & (n_given > 0)[:, None]
+        scores = np.where(is_lower, others - step, others)
         rows, slots = np.nonzero(is_given)
         share = (slots + 1) / (n_given[rows] + 1)
-        lowered[rows, offers.position[rows, slots]] = last_kept[rows, 0] - step[rows, 0] * share
-        lowered = np.where(candidates.is_item, lowered, np.float32(np.nan)).astype(np.float32)
-        return candidates.with_column(SCORE, lowered)
+        scores[rows, offers.position[rows, slots]] = last_kept[rows, 0] - step[rows, 0] * share
+        scores = np.where(candidates.is_item, scores, np.nan).astype(np.float32)
+        return candidates.with_column(SCORE, scores)
 
     def state(self) -> ComponentState:
         """Return the counts and the bound."""
@@ -181,10 +186,25 @@ class NewItems(PolicyStep[NewItemsConfig]):
         deviation = np.sqrt((((finite - mean) * has_score) ** 2).sum(axis=1, keepdims=True) / n_scores)
         standing = (finite - mean) / np.maximum(deviation, 1e-9)
         merged = np.where(candidates.is_item, candidates.column(SCORE), -np.inf)
-        can_rise = has_score & self.are_new(candidates.item_index) & _below(merged, self.config.place)
+        is_new = self.are_new(candidates.item_index)
+        can_rise = has_score & is_new & _below(merged, self.config.place)
         standing = np.where(can_rise, standing, -np.inf).astype(np.float32)
-        position = np.argsort(-standing, axis=1, kind="stable")[:, : self.config.slots]
+        stands_there = (
+            is_new
+            & _below(merged, self.config.place - self.config.slots)
+            & ~_below(merged, self.config.place)
+        )
+        standing[stands_there] = np.inf
+        position = np.lexsort((-merged, -standing))[:, : self.config.slots]
         return _Offers(position, np.take_along_axis(standing, position, axis=1))
+
+
+def _without(scores: FloatArray, is_item: BoolArray, offers: _Offers, taken: BoolArray) -> FloatArray:
+    """Return the scores (B, N), minus infinity for padding and for the offers marked in (B, S) bool."""
+    others: FloatArray = np.where(is_item, scores, -np.inf)
+    rows, slots = np.nonzero(taken)
+    others[rows, offers.position[rows, slots]] = -np.inf
+    return others
 
 
 def _below(scores: FloatArray, n: int | LongArray) -> BoolArray:
