@@ -41,7 +41,7 @@ class UserNeighboursConfig(Config):
     """How what two people share becomes likeness; see `UserNeighbours`."""
     shrinkage: NonNegativeFloat = 0.0
     """Shared items that count as none: who shares c items keeps c / (c + shrinkage) of the likeness."""
-    item_damping: Probability = 0.5
+    item_damping: Probability = 0.0
     """How much less it says to share an item that many have: one with n takers weighs n ** -damping."""
     n_neighbours: PositiveInt = 200
     """Most like people whose items are proposed."""
