@@ -55,7 +55,7 @@ class LightGcnConfig(FactorConfig):
     hide_target: bool = True
     """Leave an item out of its user's history while it is the target, so that it cannot speak for itself."""
     training: TrainingSettings = TrainingSettings(
-        learning_rate=0.02, warmup_steps=20, tokens_per_batch=16_384
+        learning_rate=0.02, warmup_steps=20, tokens_per_batch=16_384, patience=8
     )
     """Settings of the training loop; each batch spreads once, so few large ones are faster than many."""
 
