@@ -1,7 +1,7 @@
 """The promises that hold the house together."""
 
 from zhiyin.contracts.component import Component, Config, Probability, Setting, settings_of
-from zhiyin.contracts.language import CatalogueLanguage, TextEncoder
+from zhiyin.contracts.language import CatalogueLanguage, ReadsWithModel, TextEncoder
 from zhiyin.contracts.opinions import DenseOpinion, Edges, Opinion, SparseOpinion
 from zhiyin.contracts.scores import best_of, best_positions, scores_at
 from zhiyin.contracts.searching import AnyOf, Between, SearchRange
@@ -28,6 +28,7 @@ __all__ = [
     "PolicyStep",
     "Probability",
     "Progress",
+    "ReadsWithModel",
     "Recommender",
     "SearchRange",
     "Setting",

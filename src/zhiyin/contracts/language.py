@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from zhiyin.domain import Catalogue, FloatArray
 
@@ -38,4 +38,14 @@ class CatalogueLanguage(Protocol):
 
         Each row has length 1, or is all zeros where an item has no words.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsWithModel(Protocol):
+    """A catalogue's language whose vectors a model on disk makes, which a component may load and adapt."""
+
+    @property
+    def model_name(self) -> str | None:
+        """A folder, an id or ``default``; None where the vectors come from something else."""
         ...

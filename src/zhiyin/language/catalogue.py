@@ -46,6 +46,7 @@ class Language:
         self._cache_folder = Path(cache_folder) if cache_folder is not None else default_cache_folder()
         self._precision: Precision = precision
         self._progress: Progress = progress or Silent()
+        self._given = encoder
         self._encoder = encoder
         self._remembered: list[tuple[Catalogue, FloatArray]] = []
 
@@ -80,6 +81,11 @@ class Language:
         if is_kept.any():
             vectors[is_kept] = kept
         return vectors[[rows[text] for text in texts]]
+
+    @property
+    def model_name(self) -> str | None:
+        """What `locate_model` finds the encoder by; None where an encoder was given that is no such model."""
+        return self.encoder_name if self._given is None else None
 
     @property
     def encoder(self) -> TextEncoder:

@@ -108,6 +108,14 @@ class SentenceEncoder:
     def _vectors(self, tokens: list[list[int]], lengths: LongArray) -> FloatArray:
         import torch  # noqa: PLC0415 - optional extra
 
+        with torch.inference_mode(), _threads_worth_waking(len(tokens) * int(lengths.max())):
+            found: FloatArray = self._read(tokens, lengths).cpu().numpy()
+        return found
+
+    def _read(self, tokens: list[list[int]], lengths: LongArray) -> torch.Tensor:
+        """Run the model's modules over (n) token lists; (n, D) float32, each row of length 1."""
+        import torch  # noqa: PLC0415 - optional extra
+
         tokenizer = self._model.tokenizer
         on_left = tokenizer.padding_side == "left"
         token_ids, is_token = _padded(tokens, lengths, tokenizer.pad_token_id or 0, on_left=on_left)
@@ -116,13 +124,10 @@ class SentenceEncoder:
             "input_ids": torch.from_numpy(token_ids).to(device),
             "attention_mask": torch.from_numpy(is_token).to(device),
         }
-        with torch.inference_mode(), _threads_worth_waking(token_ids.size):
-            for module in self._model:
-                features = module(features)
-                features = {name: _in_float32(feature) for name, feature in features.items()}
-            vectors = torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
-        found: FloatArray = vectors.cpu().numpy()
-        return found
+        for module in self._model:
+            features = module(features)
+            features = {name: _in_float32(feature) for name, feature in features.items()}
+        return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ SOURCES = {
     "lightgcn": "zhiyin.sources.factors.lightgcn:LightGcn",
     "semantic": "zhiyin.sources.semantic:SemanticNeighbours",
     "sequence": "zhiyin.sources.sequence.source:SequenceTransformer",
+    "two_tower": "zhiyin.sources.two_tower.source:TextTwoTower",
 }
 ENTRY_POINT_GROUP = "zhiyin.sources"
 """Packages outside Zhiyin add a source by declaring an entry point in this group."""

@@ -1,0 +1,278 @@
+"""A sentence encoder that learns a little: low-rank adapters in its last layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zhiyin.contracts import Progress
+from zhiyin.domain import LongArray
+from zhiyin.domain.arrays import flat_positions, offsets_of
+from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.language.batching import batches_by_length
+from zhiyin.language.encoder import Precision, SentenceEncoder
+from zhiyin.language.model_files import ModelFolder
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_REMEMBERED_NUMBERS = 1 << 29
+"""Numbers of inner states that are kept at most, 1 GiB in bfloat16; more texts are read whole each time."""
+_SCALE_OF_RANK = 2
+"""The adapters' output counts twice (``lora_alpha`` is twice the rank), whatever the rank."""
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """Sizes of the adapters.
+
+    Attributes:
+        rank: Of each adapter.
+        n_layers: Last layers that get adapters; all where there are fewer.
+        max_tokens: Of a text that are read.
+    """
+
+    rank: int
+    n_layers: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Texts read up to where the adapters begin, so that each training step has only the rest to do.
+
+    Attributes:
+        tokens: Token ids, one list a text.
+        lengths: (n,) int64, tokens of each text.
+        states: (sum of lengths, D) what the layers below the adapters say; None where that is too much.
+    """
+
+    tokens: list[list[int]]
+    lengths: LongArray
+    states: torch.Tensor | None
+
+
+class AdaptedEncoder(SentenceEncoder):
+    """Adds low-rank adapters (Hu et al., "LoRA", 2021) to every linear map of the last layers.
+
+    The model itself stays as it is; adapters are a few hundred thousand numbers, drawn from torch's random
+    numbers, and change nothing until they are trained. The layers below say the same about a text throughout
+    training, so `open_texts` reads them once.
+
+    Args:
+        model: Where the encoder lies.
+        shape: Sizes of the adapters.
+        precision: See `load_encoder`.
+        progress: Who listens while many texts are encoded.
+
+    Raises:
+        ConfigError: when the model has no stack of layers.
+        MissingExtra: when peft is not installed.
+    """
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        shape: AdapterShape,
+        *,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(model, precision=precision, progress=progress)
+        self.name = f"{self.name} adapted"
+        self._model.max_seq_length = min(self._model.max_seq_length or shape.max_tokens, shape.max_tokens)
+        network = self._model[0].auto_model
+        stack = _stack_of_layers(network, model.name)
+        self.n_below = max(0, len(stack) - shape.n_layers)
+        self.parameters = _with_adapters(network, list(stack[self.n_below :]), shape.rank)
+        self.is_half = next(network.parameters()).element_size() == 2
+        self._below = _Below(list(stack), self.n_below)
+        # The fused attention's backward pass on a CPU takes twice the time of all other parts together.
+        network.set_attn_implementation("eager")
+
+    def open_texts(self, texts: Sequence[str]) -> Opened:
+        """Read texts up to the adapters."""
+        tokens = self._tokens(list(texts))
+        lengths = np.array([len(row) for row in tokens], dtype=np.int64)
+        width = self._model[0].auto_model.config.hidden_size
+        if not self.n_below or int(lengths.sum()) * width > MOST_REMEMBERED_NUMBERS:
+            return Opened(tokens, lengths, None)
+        return Opened(tokens, lengths, self._states(tokens, lengths, width))
+
+    def vectors(self, opened: Opened, rows: LongArray) -> torch.Tensor:
+        """Return the (n, D) float32 vectors of some texts, each row of length 1, ready for gradients.
+
+        Args:
+            opened: What `open_texts` returned.
+            rows: (n,) int64.
+        """
+        import torch  # noqa: PLC0415 - optional extra
+
+        parts, places = [], []
+        for batch in batches_by_length(opened.lengths[rows]):
+            some = rows[batch]
+            with self._below.given(self._padded_states(opened, some)):
+                parts.append(self._read([opened.tokens[row] for row in some], opened.lengths[some]))
+            places.append(batch)
+        order = torch.from_numpy(np.argsort(np.concatenate(places)))
+        return torch.cat(parts)[order.to(parts[0].device)]
+
+    def adapters(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the adapters as float32 arrays."""
+        return {name: weight.detach().cpu().numpy().copy() for name, weight in self.parameters.items()}
+
+    def take_adapters(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Take over what `adapters` returned.
+
+        Raises:
+            ConfigError: when they belong to another model or have another shape.
+        """
+        import torch  # noqa: PLC0415 - optional extra
+
+        shapes = {name: tuple(weight.shape) for name, weight in self.parameters.items()}
+        if {name: array.shape for name, array in arrays.items()} != shapes:
+            raise ConfigError(
+                f"The adapters do not fit the model '{self.name}'.",
+                remedy="Name the model they were trained with, or train again.",
+            )
+        with torch.no_grad():
+            for name, weight in self.parameters.items():
+                weight.copy_(torch.from_numpy(np.array(arrays[name])))
+
+    def _read(self, tokens: list[list[int]], lengths: LongArray) -> torch.Tensor:
+        import torch  # noqa: PLC0415 - optional extra
+
+        with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self.is_half):
+            return super()._read(tokens, lengths)
+
+    def _states(self, tokens: list[list[int]], lengths: LongArray, width: int) -> torch.Tensor:
+        import torch  # noqa: PLC0415 - optional extra
+
+        dtype = torch.bfloat16 if self.is_half else torch.float32
+        states = torch.empty(int(lengths.sum()), width, dtype=dtype)
+        starts = offsets_of(lengths)[:-1]
+        batches = batches_by_length(lengths)
+        for batch in self._progress.track(batches, f"reading {len(tokens):,} texts", len(batches)):
+            with torch.inference_mode(), self._below.only() as found:
+                self._read([tokens[row] for row in batch], lengths[batch])
+            is_token = self._is_token(lengths[batch])
+            places = torch.from_numpy(flat_positions(starts[batch], lengths[batch]))
+            states[places] = found[0].cpu()[torch.from_numpy(is_token)].to(dtype)
+        return states
+
+    def _padded_states(self, opened: Opened, rows: LongArray) -> torch.Tensor | None:
+        import torch  # noqa: PLC0415 - optional extra
+
+        if opened.states is None:
+            return None
+        lengths = opened.lengths[rows]
+        is_token = torch.from_numpy(self._is_token(lengths))
+        starts = offsets_of(opened.lengths)[:-1][rows]
+        padded = torch.zeros(*is_token.shape, opened.states.shape[1], dtype=opened.states.dtype)
+        padded[is_token] = opened.states[torch.from_numpy(flat_positions(starts, lengths))]
+        return padded.to(self._model.device)
+
+    def _is_token(self, lengths: LongArray) -> npt.NDArray[np.bool_]:
+        column, longest = np.arange(int(lengths.max())), int(lengths.max())
+        on_left = self._model.tokenizer.padding_side == "left"
+        mask: npt.NDArray[np.bool_] = (
+            column >= longest - lengths[:, None] if on_left else column < lengths[:, None]
+        )
+        return mask
+
+
+class _FarEnoughError(Exception):
+    """Ends a forward pass where the adapters begin."""
+
+
+class _Below:
+    """Lets the layers below the adapters be read once, and skipped from then on.
+
+    Args:
+        layers: The whole stack, each called with the hidden states first.
+        n: How many are below.
+    """
+
+    def __init__(self, layers: list[Any], n: int) -> None:
+        self._given: torch.Tensor | None = None
+        self._wanted: list[torch.Tensor] | None = None
+        for place, layer in enumerate(layers[: n + 1] if n else []):
+            layer.forward = self._skipping(layer.forward, place) if place < n else self._ending(layer.forward)
+
+    @contextmanager
+    def given(self, states: torch.Tensor | None) -> Iterator[None]:
+        """Take these (n, T, D) states for what the layers say; None lets them speak."""
+        self._given = states
+        try:
+            yield
+        finally:
+            self._given = None
+
+    @contextmanager
+    def only(self) -> Iterator[list[torch.Tensor]]:
+        """Run the layers below and nothing else; their (n, T, D) states are put into the list."""
+        self._wanted = []
+        try:
+            yield self._wanted
+        except _FarEnoughError:
+            pass
+        finally:
+            self._wanted = None
+
+    def _skipping(self, forward: Any, place: int) -> Any:
+        def skip_or_run(states: torch.Tensor, *others: Any, **named: Any) -> Any:
+            if self._given is None:
+                return forward(states, *others, **named)
+            return self._given if place == 0 else states
+
+        return skip_or_run
+
+    def _ending(self, forward: Any) -> Any:
+        def end_or_run(states: torch.Tensor, *others: Any, **named: Any) -> Any:
+            if self._wanted is not None:
+                self._wanted.append(states)
+                raise _FarEnoughError
+            return forward(states, *others, **named)
+
+        return end_or_run
+
+
+def _stack_of_layers(network: Any, name: str) -> Any:
+    import torch  # noqa: PLC0415 - optional extra
+
+    stacks = [part for part in network.modules() if isinstance(part, torch.nn.ModuleList)]
+    if not stacks:
+        raise ConfigError(
+            f"The model '{name}' has no stack of layers that adapters could be put into.",
+            remedy="Choose a transformer, or set rank to 0 to leave the model as it is.",
+        )
+    return max(stacks, key=len)
+
+
+def _with_adapters(network: Any, layers: list[Any], rank: int) -> dict[str, torch.nn.Parameter]:
+    """Put adapters into some layers of a network, freeze all else, and return their weights by name."""
+    import torch  # noqa: PLC0415 - optional extra
+
+    try:
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - optional extra
+    except ImportError as error:
+        raise MissingExtra(error.name or "peft", "language") from None
+    network.requires_grad_(requires_grad=False)
+    inside = {id(part) for layer in layers for part in layer.modules() if isinstance(part, torch.nn.Linear)}
+    named = [name for name, part in network.named_modules() if id(part) in inside]
+    inject_adapter_in_model(
+        LoraConfig(r=rank, lora_alpha=_SCALE_OF_RANK * rank, lora_dropout=0.0, target_modules=named), network
+    )
+    for part in network.modules():
+        # Autocast chooses the numbers of the products; without this all would be computed in float32.
+        if hasattr(part, "cast_input_dtype_enabled"):
+            part.cast_input_dtype_enabled = False
+    trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    for weight in trained.values():
+        weight.data = weight.data.float()
+    return trained
