@@ -4,6 +4,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,17 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from zhiyin.contracts import TrainingData
 from zhiyin.domain.errors import ConfigError
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
+from zhiyin.serving.app import create_app
 from zhiyin.serving.log import make_log
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.requests import Requests
+from zhiyin.serving.settings import ServingSettings
 from zhiyin.serving.tracing import Tracer, tracer_from_environment
+from zhiyin.testing.tea_shop import tea_shop
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -153,3 +160,35 @@ def test_spans_go_to_a_collector_over_http(listener: Any, monkeypatch: pytest.Mo
     assert {a.key: a.value.string_value for a in resource.resource.attributes}["service.name"] == "zhiyin"
     names = [span.name for scope in resource.scope_spans for span in scope.spans]
     assert names == ["rank", "GET /v1/recommend"]
+
+
+def test_stages_of_the_service_are_children_of_their_requests(
+    tmp_path: Path, spans: InMemorySpanExporter, tracer: Tracer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zhiyin.serving.app.tracer_from_environment", lambda: tracer)
+    pipeline = Pipeline(recipe("fast"))
+    pipeline.fit(TrainingData(tea_shop(), pipeline.language))
+    app = create_app(pipeline, f"sqlite:///{tmp_path}/store.db", ServingSettings(log_requests=False))
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+        for user in ("u1", "u2"):
+            wish = {"user_id": user, "explain": True, "filter": {"item_id": {"in": ["i1", "i2", "i3"]}}}
+            assert client.post("/v1/recommend", json=wish).status_code == 200
+        assert client.post("/v1/events", json={"user_id": "u1", "item_id": "i1"}).status_code == 202
+    made = spans.get_finished_spans()
+    requests = [span for span in made if span.parent is None]
+    stages = {
+        request.context.span_id: [
+            span
+            for span in made
+            if span.parent is not None and span.parent.span_id == request.context.span_id
+        ]
+        for request in requests
+    }
+    assert [request.name for request in requests] == ["POST /v1/recommend"] * 2 + ["POST /v1/events"]
+    first, second, event = ([span.name for span in stages[r.context.span_id]] for r in requests)
+    assert first == second == ["gate", "queue", "history", "filter", "rank", "explain"]
+    assert event == ["gate", "commit"]
+    assert sum(map(len, stages.values())) + len(requests) == len(made)
+    for request in requests:
+        for span in stages[request.context.span_id]:
+            assert request.start_time <= span.end_time <= request.end_time

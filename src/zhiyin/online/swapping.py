@@ -108,9 +108,9 @@ class Swapping:
         if not self._someone_left or time.monotonic() - self._rebuilt_at <= after_seconds:
             return
         self._someone_left, self._rebuilt_at = False, time.monotonic()
-        if self.live.version != IN_MEMORY:
-            self._one_by_one.submit(self._swap, None, Future())
         self._one_by_one.submit(further)
+        if self.live.version != IN_MEMORY:  # last, since memory is given back after an exchange
+            self._one_by_one.submit(self._swap, None, Future())
 
     def load(self, version: str) -> Live:
         """Load a version beside the one in use, level with the log; `drop` lets it go."""

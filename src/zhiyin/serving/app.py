@@ -37,7 +37,7 @@ from zhiyin.serving.schemas import KNOWN_FIELDS
 from zhiyin.serving.service import Service
 from zhiyin.serving.settings import ServingSettings
 from zhiyin.serving.sharing import Shared, shared_by
-from zhiyin.serving.tracing import tracer_from_environment
+from zhiyin.serving.tracing import BatchSpans, tracer_from_environment
 from zhiyin.stores.opening import open_database
 
 DEFAULT_SETTINGS = ServingSettings()
@@ -119,6 +119,9 @@ def create_app(
     _refuse_clearly(app)
     _describe(app, service)
     app.state.tracer = tracer
+    if tracer is not None:
+        service.batcher.spans = BatchSpans(tracer)
+        metrics.listener = service.batcher.spans.observe
     _surround(app, service, keys, shared)
     return app
 
@@ -141,6 +144,7 @@ def _surround(app: FastAPI, service: Service, keys: KeyCheck, shared: Shared) ->
         ),
         settings=settings,
         refusals=service.audit,
+        tracer=app.state.tracer,
     )
     allow_browsers(app, settings.access)
     app.add_middleware(

@@ -8,14 +8,21 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zhiyin.online.asked import Answer, Asked, AskedSlate
 from zhiyin.online.engine import LiveEngine
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import AnswerSettings
+from zhiyin.serving.tracing import BatchSpans
 
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+_NO_SPANS: AbstractContextManager[None] = nullcontext()
 _SWEEPS_PER_BUDGET = 4
 """How often within a time budget somebody looks for requests that have used it up."""
 
@@ -28,6 +35,7 @@ class _Waiting:
     asked: Asked
     future: asyncio.Future[Answer]
     since: float
+    here: Context | None = None
     is_late: bool = False
 
 
@@ -43,11 +51,15 @@ class Batcher:
     Args:
         settings: Threads, bounds and the time budget.
         metrics: Told how long requests waited, how many were computed together, and which were not.
+
+    Attributes:
+        spans: Makes the stages of a batch spans of its requests; None where nobody collects them.
     """
 
     def __init__(self, settings: AnswerSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        self.spans: BatchSpans | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._pending: OrderedDict[int, _Waiting] = OrderedDict()
         self._sweeper: asyncio.Task[None] | None = None
@@ -80,6 +92,8 @@ class Batcher:
             )
         loop = asyncio.get_running_loop()
         waiting = _Waiting(engine, asked, loop.create_future(), time.perf_counter())
+        if self.spans is not None:
+            waiting.here = self.spans.tracer.here()
         self._pending[id(waiting)] = waiting
         self._queue.put(waiting)
         if self._sweeper is None or self._sweeper.done():
@@ -144,12 +158,16 @@ class Batcher:
         by_engine: dict[int, list[_Waiting]] = {}
         for waiting in batch:
             self._metrics.observe_stage("queue", now - waiting.since)
+            if self.spans is not None:
+                self.spans.tracer.stage("queue", now - waiting.since, waiting.here)
             if not waiting.is_late:
                 by_engine.setdefault(id(waiting.engine), []).append(waiting)
         done: dict[int, Answer | Exception] = {}
         for group in by_engine.values():
+            spans = _NO_SPANS if self.spans is None else self.spans.of([waiting.here for waiting in group])
             try:
-                answers = group[0].engine.answer([waiting.asked for waiting in group])
+                with spans:
+                    answers = group[0].engine.answer([waiting.asked for waiting in group])
             except Exception as error:
                 answers = [error] * len(group)
             done.update(zip(map(id, group), answers, strict=True))

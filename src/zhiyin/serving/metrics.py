@@ -36,12 +36,14 @@ class Metrics:
         tenants: Names of tenants as they may stand in a label.
         stages: Stage → histogram of seconds, for a caller who measures by itself.
         in_progress: Requests that are being answered at this moment, kept by the middleware.
+        listener: Told of each stage too, in the thread where it ended; None where nobody listens.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.tenants = Tenants()
         self.in_progress = 0
+        self.listener: Callable[[str, float], None] | None = None
         self._count_requests()
         self._count_work()
         self._count_events()
@@ -74,6 +76,8 @@ class Metrics:
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Count how long a stage took: gate, queue, history, filter, rank, explain, serialise, commit, …."""
         self.stages[stage].observe(seconds)
+        if self.listener is not None:
+            self.listener(stage, seconds)
 
     def observe_batch(self, n_requests: int) -> None:
         """Count how many requests were computed together."""

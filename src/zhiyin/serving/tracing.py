@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -101,18 +102,21 @@ class Tracer:
         """Return the current place, to be given to `stage` from another thread."""
         return self._context.get_current()
 
-    def stage(self, name: str, seconds: float, here: Context | None = None) -> None:
-        """Add the span of a stage that ended at this moment.
+    def stage(
+        self, name: str, seconds: float, here: Context | None = None, *, ended: int | None = None
+    ) -> None:
+        """Add the span of a stage.
 
         Args:
             name: ``gate``, ``queue``, ``history``, ``rank``, ``commit``, ….
             seconds: How long it took.
             here: Where it belongs; the current place otherwise. A stage outside of any request makes none.
+            ended: When it ended, nanoseconds since 1970; at this moment otherwise.
         """
         here = self._context.get_current() if here is None else here
         if not self._trace.get_current_span(here).get_span_context().is_valid:
             return
-        end = time.time_ns()
+        end = time.time_ns() if ended is None else ended
         start = end - int(seconds * _NANOSECONDS)
         self._tracer.start_span(name, context=here, start_time=start).end(end)
 
@@ -125,6 +129,41 @@ class Tracer:
     def close(self) -> None:
         """Send what waits."""
         self._provider.shutdown()
+
+
+class BatchSpans:
+    """The stages of a batch, as spans of each request that was computed in it.
+
+    Args:
+        tracer: Makes them.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self._of_thread = threading.local()
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Note a stage that ended at this moment; outside of a batch nobody is told."""
+        noted = getattr(self._of_thread, "noted", None)
+        if noted is not None:
+            noted.append((stage, seconds, time.time_ns()))
+
+    @contextmanager
+    def of(self, places: Sequence[Context | None]) -> Iterator[None]:
+        """Compute a batch in this thread.
+
+        Args:
+            places: For each request where it belongs, as `Tracer.here` said.
+        """
+        noted: list[tuple[str, float, int]] = []
+        self._of_thread.noted = noted
+        try:
+            yield
+        finally:
+            self._of_thread.noted = None
+            for here in places:
+                for stage, seconds, ended in noted:
+                    self.tracer.stage(stage, seconds, here, ended=ended)
 
 
 def tracer_from_environment(environment: Mapping[str, str] | None = None) -> Tracer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from zhiyin.serving.access.receiving import TimedBody
 from zhiyin.serving.access.scopes import DESCRIPTION_AREAS, Principal, area_of, scope_of
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
+from zhiyin.serving.tracing import Tracer
 from zhiyin.stores.events import DEFAULT_TENANT
 
 STREAMED = frozenset({"/v1/events/bulk"})
@@ -44,6 +46,7 @@ class Gate:
         limits: Takes from the bucket of a key.
         settings: Limits, and who sees the description.
         refusals: Told when somebody without the scope asks for something that needs ``admin``.
+        tracer: Makes a span of what letting in took; None where nobody collects them.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Gate:
         limits: RateLimits,
         settings: ServingSettings,
         refusals: Refusals | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
@@ -61,6 +65,7 @@ class Gate:
         self._settings = settings.access
         self._longest_body = settings.max_body_bytes
         self._refusals = refusals
+        self._tracer = tracer
         docs = settings.access.docs
         self._description_scope = ADMIN if docs is None and settings.production else None
         self._description_is_hidden = docs is False
@@ -72,6 +77,7 @@ class Gate:
             return
         path = path_of(scope)
         sent: _Sent | None = None
+        start = time.perf_counter()
         try:
             sent = _read(scope, self._settings.max_headers, self._settings.max_header_bytes)
             headers = await self._let_in(scope, sent, path)
@@ -80,6 +86,8 @@ class Gate:
                 refused.headers["Connection"] = "close"  # nobody will read what is still to come
             await refused.response(_request_id(scope))(scope, receive, send)
             return
+        if self._tracer is not None:
+            self._tracer.stage("gate", time.perf_counter() - start)
         if sent.n_body_bytes:
             receive = TimedBody(receive, self._settings.body_seconds, streamed=path in STREAMED)
         await self._app(scope, receive, _with_headers(send, headers) if headers else send)

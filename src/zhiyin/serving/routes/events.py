@@ -31,6 +31,7 @@ from zhiyin.serving.routes.asking import (
     service_of,
     tenant_of,
 )
+from zhiyin.serving.tracing import Tracer
 from zhiyin.stores.event_columns import EventColumns
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=JsonRoute)
@@ -241,8 +242,12 @@ def _what_is_wrong(error: orjson.JSONDecodeError | ValidationError) -> str:
 async def _stored(request: Request, engine: LiveEngine, sent: SentEvents) -> Accepted:
     start = time.perf_counter()
     accepted = await durable(engine.intake.accept(_events(request, engine, sent)))
+    seconds = time.perf_counter() - start
+    tracer: Tracer | None = request.app.state.tracer
+    if tracer is not None:
+        tracer.stage("commit", seconds)
     metrics = service_of(request).metrics
-    metrics.observe_freshness(tenant_of(request), time.perf_counter() - start)
+    metrics.observe_freshness(tenant_of(request), seconds)
     metrics.count_events(tenant_of(request), accepted.stored_kinds.items(), accepted.n_duplicates)
     return accepted
 
