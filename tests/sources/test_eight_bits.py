@@ -70,3 +70,10 @@ def test_what_follows_stands_behind():
     whole, parts = EightBits.of(vectors), EightBits.of(vectors[:5]).followed_by(EightBits.of(vectors[5:]))
     np.testing.assert_array_equal(whole.take(np.arange(9)), parts.take(np.arange(9)))
     assert parts.shape == (9, 16)
+
+
+def test_products_with_some_are_those_of_the_rounded_vectors():
+    items, asked = EightBits.of(directions(50, 32, 1)), directions(3, 32, 2)
+    places = np.random.default_rng(0).integers(0, 50, (3, 7))
+    expected = np.einsum("bnd,bd->bn", items.take(places), asked)
+    np.testing.assert_allclose(items.products_at(places, asked), expected, atol=1e-6)

@@ -69,6 +69,13 @@ class EightBits:
         vectors *= self.scale.take(places)[..., None]
         return vectors
 
+    def products_at(self, places: IndexArray | LongArray, asked: FloatArray) -> FloatArray:
+        """Multiply the vectors at (B, N) places with (B, D) float32, which is not rounded: (B, N) float32."""
+        products: FloatArray = np.matmul(
+            self.numbers.take(places, axis=0).astype(np.float32), asked[..., None]
+        )
+        return products[..., 0] * self.scale.take(places)
+
     def followed_by(self, other: EightBits) -> EightBits:
         """Return these vectors with others after them."""
         return EightBits(

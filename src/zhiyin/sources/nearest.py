@@ -27,7 +27,9 @@ _FEW_ALLOWED = 0.05
 _SPARE = 1.2
 """How much further the index is asked than the share of allowed items makes necessary."""
 _NUMBERS_AT_ONCE = 1 << 23
-"""Numbers of item vectors gathered at once: 32 MB."""
+"""Numbers of item vectors put into an index at once: 32 MB."""
+_NUMBERS_IN_CACHE = 1 << 18
+"""Numbers of item vectors gathered at once to be multiplied: 1 MB, which a cache holds."""
 
 
 ItemVectors: TypeAlias = FloatArray | EightBits
@@ -126,11 +128,10 @@ class NearestOpinion(Opinion):
         n_queries, width = item_index.shape
         scores = np.empty(item_index.shape, dtype=np.float32)
         places = np.clip(item_index, 0, len(self.vectors) - 1)
-        at_once = max(1, _NUMBERS_AT_ONCE // max(width * self.vectors.shape[1], 1))
+        at_once = max(1, _NUMBERS_IN_CACHE // max(width * self.vectors.shape[1], 1))
         for start in range(0, n_queries, at_once):
             part = slice(start, start + at_once)
-            read = _taken(self.vectors, places[part])
-            scores[part] = np.matmul(read, self.asked[part, :, None])[..., 0]
+            scores[part] = _products_at(self.vectors, places[part], self.asked[part])
         is_heard = (item_index >= 0) & (item_index < len(self.vectors)) & ~self.is_silent[:, None]
         if len(self.without_vector):
             is_heard &= ~np.isin(item_index, self.without_vector)
@@ -153,6 +154,14 @@ class NearestOpinion(Opinion):
 def _taken(vectors: ItemVectors, places: IndexArray | LongArray) -> FloatArray:
     """Return (…, D) float32 vectors at places (…)."""
     return vectors.take(places) if isinstance(vectors, EightBits) else vectors.take(places, axis=0)
+
+
+def _products_at(vectors: ItemVectors, places: IndexArray, asked: FloatArray) -> FloatArray:
+    """Return (B, N) float32 inner products of the vectors at (B, N) places with (B, D)."""
+    if isinstance(vectors, EightBits):
+        return vectors.products_at(places, asked)
+    products: FloatArray = np.matmul(vectors.take(places, axis=0), asked[..., None])[..., 0]
+    return products
 
 
 def with_arrivals(index: VectorIndex | None, first: int, vectors: FloatArray) -> None:

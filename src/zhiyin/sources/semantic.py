@@ -226,7 +226,7 @@ def mean_vectors(histories: Histories, vectors: EightBits, decay: float) -> tupl
     if not is_known.all():
         item, row, weights = item[is_known], row[is_known], weights[is_known]
     read = vectors.take(item)
-    weights = weights * ~vectors.is_empty[item]
+    weights = weights * (vectors.scale[item] > 0)
     weight_of_row = np.zeros((len(histories), len(item)), dtype=np.float32)
     weight_of_row[row, np.arange(len(item))] = weights
     total = weight_of_row.sum(axis=1)
