@@ -70,6 +70,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig
+    from zhiyin.sources.two_tower.settings import TwoTowerTraining
     from zhiyin.training.settings import TrainingSettings
 
     def below(kind: type[Config]) -> set[type[Config]]:
@@ -80,6 +81,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     # Shown as training.…, measuring.…, access.… and so on where they are used.
     inside = {
         TrainingSettings,
+        TwoTowerTraining,
         FactorConfig,
         MeasuringSettings,
         WebhookSettings,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from zhiyin.contracts import Config, Probability
+from zhiyin.contracts import AnyOf, Between, Config, Probability, SearchRange
 from zhiyin.training.settings import TrainingSettings
 
 
@@ -50,3 +53,10 @@ class TextTwoTowerConfig(Config):
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TwoTowerTraining = TwoTowerTraining()
     """Settings of the training loop."""
+
+    search_space: ClassVar[Mapping[str, SearchRange]] = {
+        "rank": AnyOf((8, 16, 32)),
+        "whitening": Between(0.0, 1.0),
+        "popularity_correction": Between(0.0, 1.0),
+        "training.learning_rate": Between(1e-4, 2e-3, by_ratio=True),
+    }
