@@ -28,6 +28,7 @@ from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.online.trials.definition import Arm, Trial
 from zhiyin.pipeline.registry import SOURCES, source_class
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
+from zhiyin.policy.new_items import NewItemsConfig
 from zhiyin.serving.alerts.rules import AlertSettings, Rule
 from zhiyin.serving.problems import TITLES
 from zhiyin.serving.settings import ServingSettings
@@ -42,6 +43,7 @@ def configs() -> dict[str, type[Config]]:
     return {
         "pipeline": PipelineConfig,
         "merge": MergeConfig,
+        "new_items": NewItemsConfig,
         **of_sources,
         "text template": TextTemplate,
         "evaluation": EvaluationSettings,
