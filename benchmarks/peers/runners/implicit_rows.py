@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from exchange import K, Questions, Split, Task, chosen_on_validation, matrix_of, ndcg_of_lists, told_of
 from implicit.als import AlternatingLeastSquares
+from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 
 MODELS = {
@@ -54,7 +55,7 @@ def ranked(model: Any, split: Split, asked: Questions) -> tuple[np.ndarray, np.n
     """Ask for all lists. User vectors are computed anew from the histories asked for."""
     histories = matrix_of(asked.known, split.n_items)
     n = min(K, split.n_items)
-    again = {"recalculate_user": True} if isinstance(model, type(AlternatingLeastSquares())) else {}
+    again = {"recalculate_user": True} if isinstance(model, MatrixFactorizationBase) else {}
     items = np.full((len(asked), n), -1, dtype=np.int32)
     scores = np.full((len(asked), n), -np.inf, dtype=np.float32)
     for start in range(0, len(asked), AT_ONCE):

@@ -33,7 +33,7 @@ MODELS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
         ItemKNNScorer,
         [
             {"feedback": "implicit", "max_nbrs": 20},  # its default number
-            {"feedback": "implicit", "max_nbrs": 100},
+            {"feedback": "implicit", "max_nbrs": 20, "save_nbrs": 50},
         ],
     ),
     "als": (

@@ -66,24 +66,19 @@ def limited(config: PipelineConfig, task: Task) -> PipelineConfig:
 
 
 def curve_of(trained: Trained) -> list[dict[str, Any]]:
-    """Return the epochs of the transformer; everything else of the fit counts as spent before the first.
+    """Return the epochs of the transformer alone; the rest of the fit counts as spent before the first.
 
     Its clock starts when the loop does. Encoding of texts comes before, fitting of the merge after; both are
     put before, which makes every figure of ours too late rather than too early.
     """
-    for source in trained.pipeline.sources:
-        epochs = source.state().facts.get("learning_curve", {}).get("epochs", [])
-        if epochs:
-            outside = trained.fit_seconds - epochs[-1]["seconds"]
-            return [
-                {
-                    "epoch": epoch["epoch"],
-                    "seconds": epoch["seconds"] + outside,
-                    "validation": epoch["validation"],
-                }
-                for epoch in epochs
-            ]
-    return []
+    if len(trained.pipeline.sources) > 1:
+        return []
+    epochs = trained.pipeline.sources[0].state().facts.get("learning_curve", {}).get("epochs", [])
+    outside = trained.fit_seconds - epochs[-1]["seconds"] if epochs else 0.0
+    return [
+        {"epoch": epoch["epoch"], "seconds": epoch["seconds"] + outside, "validation": epoch["validation"]}
+        for epoch in epochs
+    ]
 
 
 if __name__ == "__main__":
