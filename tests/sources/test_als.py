@@ -36,9 +36,11 @@ def sparse(n_rows: int, n_items: int, seed: int) -> sp.csr_array:
     return sp.csr_array((5 * dense).astype(np.float32))
 
 
+@pytest.mark.parametrize("short", [1000, 1, 0.1], ids=["by factors", "either", "by length"])
 @pytest.mark.parametrize("at_once", [1 << 22, 60])
-def test_every_row_is_solved_as_the_equation_says(at_once, monkeypatch):
+def test_every_row_is_solved_as_the_equation_says(at_once, short, monkeypatch):
     monkeypatch.setattr(least_squares, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(least_squares, "_SHORT", short)
     confidences, l2 = sparse(9, 7, seed=1), 0.01
     vectors = np.random.default_rng(2).standard_normal((7, 3)).astype(np.float32)
     found = solved(rows_of(confidences), Side.of(vectors), l2=l2)

@@ -12,6 +12,8 @@ from zhiyin.domain.arrays import flat_positions
 
 _NUMBERS_AT_ONCE = 1 << 22
 """Gathered numbers, and numbers of the matrices, that are in memory at once: 16 MB of each."""
+_SHORT = 2
+"""Rows with at most one item for so many factors are solved by matrices of their length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +24,25 @@ class Side:
         vectors: (I, D) float32; zeros where nothing is known.
         products: (D, D) float32, ``Σ_i y_i y_iᵀ``.
         is_known: (I,) bool.
+        rotated: (I, D) float32, the vectors in the basis of the eigenvectors of ``products``.
+        axes: (D, D) float32, these eigenvectors as columns.
+        powers: (D,) float32 ≥ 0, their eigenvalues.
     """
 
     vectors: FloatArray
     products: FloatArray
     is_known: BoolArray
+    rotated: FloatArray
+    axes: FloatArray
+    powers: FloatArray
 
     @classmethod
     def of(cls, vectors: FloatArray) -> Side:
         """Take (I, D) float32 vectors."""
-        return cls(vectors, vectors.T @ vectors, np.asarray(vectors.any(axis=1)))
+        products = vectors.T @ vectors
+        powers, axes = np.linalg.eigh(products)
+        is_known = np.asarray(vectors.any(axis=1))
+        return cls(vectors, products, is_known, vectors @ axes, axes, np.maximum(powers, 0))
 
     @property
     def n_known(self) -> int:
@@ -86,7 +97,7 @@ def solved(rows: Rows, side: Side, *, l2: float) -> FloatArray:
 
     ``(Yᵀ C Y + l2 Σ c) x = Yᵀ C p``, equation 4 of Hu, Koren and Volinsky (2008), with c = 1 + weight where
     the row has an item (and p = 1) and c = 1 elsewhere (and p = 0). Rows of like length are solved together
-    as one stack of matrices, so that there is no loop over rows.
+    as one stack of matrices, so that there is no loop over rows; short rows by matrices of their length.
 
     Args:
         rows: B rows.
@@ -118,14 +129,42 @@ def _solved_together(rows: Rows, some: LongArray, side: Side, l2: float) -> Floa
     items[place, column] = rows.items[at]
     weights[place, column] = rows.weights[at]
     has[place, column] = 1.0
-    seen = side.vectors[items]  # (B, T, D)
-    matrices = np.matmul(seen.transpose(0, 2, 1), seen * weights[..., None])
-    matrices += side.products
+    wanted = weights + has
     penalty = np.float32(l2) * (side.n_known + weights.sum(axis=1))
+    if longest * _SHORT <= side.vectors.shape[1]:
+        return (
+            _solved_by_length(side.rotated[items], weights, wanted, side.powers + penalty[:, None])
+            @ side.axes.T
+        )
+    return _solved_by_factors(side.vectors[items], weights, wanted, side.products, penalty)
+
+
+def _solved_by_factors(
+    seen: FloatArray, weights: FloatArray, wanted: FloatArray, products: FloatArray, penalty: FloatArray
+) -> FloatArray:
+    """Solve one D × D system a row, for (B, T, D) vectors, (B, T) weights and (B,) penalties."""
+    matrices = np.matmul(seen.transpose(0, 2, 1), seen * weights[..., None])
+    matrices += products
     diagonal = np.arange(matrices.shape[1])
     matrices[:, diagonal, diagonal] += penalty[:, None]
-    wanted = np.matmul((weights + has)[:, None, :], seen)[:, 0, :]
-    answer: FloatArray = np.linalg.solve(matrices, wanted[..., None])[..., 0]
+    right = np.matmul(wanted[:, None, :], seen)[:, 0, :]
+    answer: FloatArray = np.linalg.solve(matrices, right[..., None])[..., 0]
+    return answer
+
+
+def _solved_by_length(
+    seen: FloatArray, weights: FloatArray, wanted: FloatArray, powers: FloatArray
+) -> FloatArray:
+    """Solve one T × T system a row, exactly as well, where everything but the row itself is diagonal.
+
+    ``(E + Yᵀ W Y)⁻¹ Yᵀ v = E⁻¹ Yᵀ (1 + W Y E⁻¹ Yᵀ)⁻¹ v``, with E (B, D) the diagonals.
+    """
+    divided = seen / powers[:, None, :]
+    matrices = weights[..., None] * np.matmul(divided, seen.transpose(0, 2, 1))
+    diagonal = np.arange(matrices.shape[1])
+    matrices[:, diagonal, diagonal] += 1
+    parts = np.linalg.solve(matrices, wanted[..., None])[..., 0]
+    answer: FloatArray = np.matmul(parts[:, None, :], divided)[:, 0, :]
     return answer
 
 
