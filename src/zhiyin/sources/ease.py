@@ -72,7 +72,7 @@ class Ease(CandidateSource[EaseConfig]):
     B[item, i]``; only what is pushed above 0 is an opinion.
 
     X holds the relative weight of the strongest event of a user on an item. Training takes time with the
-    cube of the number of items, 40 s of one core for 12,000.
+    cube of the number of items, 20 to 50 s of one core for 12,000.
     """
 
     name = "ease"
