@@ -99,7 +99,9 @@ def measured(
 ) -> dict[str, Any] | None:
     """Run one row in a fresh process and judge its lists; None when it failed."""
     log = result_file(results, name).with_suffix(".log")
-    used = watched(command, log, os.environ | {"PYTHONUNBUFFERED": "1"})
+    # An empty cache, so that our encoding of texts is paid for.
+    quiet = {"PYTHONUNBUFFERED": "1", "ZHIYIN_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    used = watched(command, log, os.environ | quiet)
     if used.code != 0:
         return None
     evaluation = judge_lists(split, folder / "lists.npz")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from typing import Any
 
@@ -26,12 +24,6 @@ AT_ONCE = 512
 
 def main() -> None:
     task = Task.of_command_line()
-    with tempfile.TemporaryDirectory() as cache:  # an empty one, so that encoding the texts is paid for
-        os.environ |= {"ZHIYIN_CACHE": cache, "HF_HUB_OFFLINE": "1"}
-        rank(task)
-
-
-def rank(task: Task) -> None:
     split = leave_last_out(read_dataset(task.data))
     config = limited(ALONE.get(task.row) or recipe(task.row), task)
     trained = fit_pipeline(config, split, seed=task.seed)
