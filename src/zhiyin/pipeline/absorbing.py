@@ -23,6 +23,8 @@ def absorb(pipeline: Pipeline, steps: Steps) -> None:
     if not pipeline.config.absorb or not len(steps):
         return
     pipeline.new_items.absorb(steps)
+    if pipeline.trends is not None:
+        pipeline.trends.absorb(steps)
     for source in pipeline.sources:
         if not source.absorbs_events:
             continue

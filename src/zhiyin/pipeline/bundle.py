@@ -25,11 +25,13 @@ from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.pipeline.trends import Trends
 
 BUNDLE_FORMAT = 1
 """Raised when a bundle written now could not be read by the version before."""
 
 _CARD = "bundle.toml"
+_TRENDS = "trends"
 _CONTENT_VECTORS = "vectors"
 _KINDS: dict[str, type] = {"files": dict, "pipeline": dict, "training": dict, "event_kinds": list}
 
@@ -158,6 +160,8 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
     for source in pipeline.sources:
         write_state(source.state(), draft / "sources" / source.name)
     write_state(pipeline.merge.state(), draft / "merge")
+    if pipeline.trends is not None:
+        write_state(pipeline.trends.state(), draft / _TRENDS)
     if pipeline.new_items.is_on:
         write_state(pipeline.new_items.state(), draft / "new_items")
     write_state(histories_state(pipeline.histories), draft / "histories")
@@ -174,6 +178,8 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     for source in pipeline.sources:
         source.restore(read_state(folder / "sources" / source.name))
     pipeline.merge.restore(read_state(folder / "merge"))
+    if (folder / _TRENDS).is_dir():
+        pipeline.trends = Trends.from_state(read_state(folder / _TRENDS))
     if pipeline.new_items.is_on:
         pipeline.new_items.restore(read_state(folder / "new_items"))
     kept = read_state(folder / "catalogue").arrays

@@ -32,11 +32,20 @@ class MergeProblem:
         features: (B, N, F) float32.
         is_padding: (B, N) bool.
         target: (B,) int64, place of the item that came next.
+        n_signed: So many features, the last ones, may have weights below zero.
     """
 
     features: FloatArray
     is_padding: BoolArray
     target: LongArray
+    n_signed: int = 0
+
+    @property
+    def least(self) -> Weights:
+        """(F,) lower bounds of the weights."""
+        least = np.full(self.features.shape[-1], LEAST_WEIGHT)
+        least[len(least) - self.n_signed :] = -np.inf
+        return least
 
     def scores(self, weights: Weights) -> FloatArray:
         """(B, N) float32, minus infinity for padding."""
@@ -54,14 +63,13 @@ def fit_likelihood(problem: MergeProblem, *, penalty: float) -> Weights:
 
     McFadden, "Conditional logit analysis of qualitative choice behavior" (1974), with a quadratic penalty.
     """
-    n_features = problem.features.shape[-1]
     best = minimize(
         _negative_log_likelihood,
-        np.full(n_features, 0.3),
+        np.where(np.isfinite(problem.least), 0.3, 0.0),
         args=(problem, penalty),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(LEAST_WEIGHT, None)] * n_features,
+        bounds=[(least if np.isfinite(least) else None, None) for least in problem.least],
         options={"maxiter": 60},
     )
     fitted: Weights = best.x
@@ -85,7 +93,9 @@ def climb(problem: MergeProblem, starts: Sequence[Weights]) -> Weights:
             column = problem.features[..., place]
             tried = [weights[place] * factor for factor in _FACTORS]
             tried += [weights[place] + added for added in _ADDED]
-            for value in {max(value, LEAST_WEIGHT) for value in tried}:
+            if np.isneginf(problem.least[place]):
+                tried += [weights[place] - added for added in _ADDED]
+            for value in {max(value, problem.least[place]) for value in tried}:
                 moved = scores + column * np.float32(value - weights[place])
                 moved_quality = problem.ndcg(moved)
                 if moved_quality > quality + worthwhile:

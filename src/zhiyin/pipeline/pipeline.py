@@ -19,6 +19,7 @@ from zhiyin.domain import (
     BoolArray,
     Candidates,
     Catalogue,
+    FloatArray,
     Histories,
     IndexArray,
     Queries,
@@ -30,9 +31,10 @@ from zhiyin.domain.errors import NotFitted
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.gather import ask_reasons, candidates_of
-from zhiyin.pipeline.merge import Merge
+from zhiyin.pipeline.merge import TREND, TREND_PART, Merge
 from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
 from zhiyin.policy.masks import barred_items
 from zhiyin.policy.new_items import NewItems
@@ -72,7 +74,12 @@ class Pipeline:
         self.sources: list[CandidateSource[Any]] = [
             source_class(name)(**settings) for name, settings in config.sources.items()
         ]
-        self.merge = Merge([source.name for source in self.sources], fallback=config.merge.fallback)
+        self.merge = Merge(
+            [source.name for source in self.sources],
+            fallback=config.merge.fallback,
+            n_horizons=len(config.merge.trend_days),
+        )
+        self.trends: Trends | None = None
         self.new_items = NewItems(config.new_items)
         self.new_items.refuse_unknown_source(self.merge.sources)
         self.catalogue: Catalogue | None = None
@@ -105,6 +112,7 @@ class Pipeline:
         self.remember(training.dataset)
         for source in self.sources:
             source.fit(training)
+        self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
         if training.validation is not None and self.merge.learns:
             with training.progress.stage("merge: fitting weights"):
                 self._fit_merge(training)
@@ -114,7 +122,7 @@ class Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
         alone = copy(self)
         alone.sources = [source for source in self.sources if source.name == name]
-        alone.merge = Merge([name])
+        alone.merge, alone.trends = Merge([name]), None
         alone.new_items = NewItems()
         return alone
 
@@ -232,6 +240,8 @@ class Pipeline:
             for source in self.merge.sources
             if f"{source}:part" in slate.columns and not np.isnan(slate.column(source)[row, place])
         }
+        if TREND_PART in slate.columns:
+            parts[TREND] = float(slate.column(TREND_PART)[row, place])
         pointed_at = {source: int(index[row, place]) for source, index in because.items()}
         return Recommendation(
             item_id=catalogue.items.id(item),
@@ -242,7 +252,8 @@ class Pipeline:
         )
 
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
-        scored = self.merge.apply(self._candidates(queries, n, wishes))
+        candidates = self._candidates(queries, n, wishes)
+        scored = self.merge.apply(candidates, self._demand(queries, candidates))
         if wishes.boost is not None:
             places = np.where(scored.is_item, scored.item_index, 0)
             boosted = (scored.column(SCORE) + wishes.boost[places]).astype(np.float32)
@@ -264,14 +275,17 @@ class Pipeline:
         unless the order is settled afterwards.
         """
         usual = max(n, self.config.merge.n_candidates)
-        is_final = wishes.boost is None and wishes.diversity == 0
+        is_final = wishes.boost is None and wishes.diversity == 0 and self.trends is None
         few = min(usual, max(n, _FALLBACK_PLACES)) if is_final else usual
         fallback = self.config.merge.fallback
         return {source.name: few if source.name in fallback else usual for source in self.sources}
 
     def _fit_merge(self, training: TrainingData) -> None:
-        candidates, targets = self._known_answers(training)
-        self.merge.fit(candidates, targets, penalty=self.config.merge.penalty)
+        candidates, targets, demand = self._known_answers(training)
+        self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
+
+    def _demand(self, queries: Queries, candidates: Candidates) -> FloatArray | None:
+        return None if self.trends is None else self.trends.at(candidates.item_index, queries.timestamp)
 
     def _fit_new_items(self, training: TrainingData) -> None:
         if not self.new_items.is_on:
@@ -279,11 +293,11 @@ class Pipeline:
         self.new_items.count(training.dataset.item_counts)
         if training.validation is not None:
             with training.progress.stage("new items: what they may cost"):
-                candidates, targets = self._known_answers(training)
-                self.new_items.fit(self.merge.apply(candidates), targets)
+                candidates, targets, demand = self._known_answers(training)
+                self.new_items.fit(self.merge.apply(candidates, demand), targets)
 
-    def _known_answers(self, training: TrainingData) -> tuple[Candidates, IndexArray]:
-        """Return candidates of validation examples, and (B,) int32 what came next."""
+    def _known_answers(self, training: TrainingData) -> tuple[Candidates, IndexArray, FloatArray | None]:
+        """Return candidates of validation examples, (B,) int32 what came next, and the demand."""
         assert training.validation is not None
         examples = sample_examples(training.validation, self.config.merge.n_examples, seed=training.seed)
         has_target = examples.targets.lengths > 0
@@ -292,7 +306,8 @@ class Pipeline:
         chunks = examples.chunks(self._queries_at_once(training.dataset.n_items))
         parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
         width = max((part.n_per_query for part in parts), default=0)
-        return Candidates.stacked(parts, width), targets
+        candidates = Candidates.stacked(parts, width)
+        return candidates, targets, self._demand(examples.queries, candidates)
 
     def _queries_at_once(self, n_items: int) -> int:
         n_dense = sum(source.is_dense for source in self.sources)

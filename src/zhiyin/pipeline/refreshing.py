@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.trends import Trends
 
 
 def refreshed(
@@ -26,6 +27,7 @@ def refreshed(
     after.take_over(training.dataset.catalogue, pipeline.content, removed=pipeline.removed.copy())
     after.remember(training.dataset)
     after.sources = [source.refreshed(training, growth) for source in pipeline.sources]
+    after.trends = Trends.of(training.dataset, pipeline.config.merge.trend_days)
     after.merge.restore(pipeline.merge.state())
     after.merge.weights = after.merge.weights.copy()
     enough = training.validation is not None and len(training.validation) >= max(fewest_to_weigh, 1)

@@ -67,12 +67,13 @@ class DecayedSums:
         """Return these sums with ``n`` further items without events."""
         return replace(self, sums=np.append(self.sums, np.zeros(n)))
 
-    def scores(self) -> FloatArray:
-        """Return (I,) float32: log(1 + sum as of the newest event)."""
+    def scores(self, moment: int | None = None) -> FloatArray:
+        """Return (I,) float32: log(1 + sum as of a moment, the one of the newest event unless told)."""
         now = self.sums
-        if self.fades and self.origin is not None and self.newest is not None:
+        moment = self.newest if moment is None else moment
+        if self.fades and self.origin is not None and moment is not None:
             step = self.half_life / _STEPS_A_HALF_LIFE
-            halvings = np.floor((self.newest - self.origin) / step) / _STEPS_A_HALF_LIFE
+            halvings = np.floor((moment - self.origin) / step) / _STEPS_A_HALF_LIFE
             now = now * np.exp2(_HALVINGS_A_BLOCK * self.block - halvings)
         return np.log1p(np.maximum(now, 0.0)).astype(np.float32)
 

@@ -1,0 +1,248 @@
+"""How much an item was in demand just before a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from zhiyin.contracts import ComponentState, Steps
+from zhiyin.contracts.updating import weights_of
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import NO_TIMESTAMP, FloatArray, IndexArray, LongArray
+from zhiyin.domain.arrays import offsets_of
+from zhiyin.sources.decayed_sums import DecayedSums
+
+SECONDS_PER_DAY = 86_400.0
+_STEP_OF_NOW = 3_600
+"""Seconds by which the moment moves at which a request of now is answered, so that its sums are kept."""
+_ITEMS_A_PUBLISHED_EVENT = 1000
+"""Sums of now are renewed at every (I / this)-th event that is absorbed: at each in a small catalogue."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """What happened to each item until the end of training.
+
+    Attributes:
+        first: UTC seconds of the oldest event.
+        span: Seconds from the oldest event to one after the newest.
+        keys: (T,) int64 rising, ``item × span + seconds since first`` of every event.
+        sums: (T, H) float32, the faded sum of an item just after each event.
+    """
+
+    first: int
+    span: int
+    keys: LongArray
+    sums: FloatArray
+
+    @classmethod
+    def of(
+        cls, items: IndexArray, timestamp: LongArray, weights: FloatArray, half_lives: FloatArray
+    ) -> _Past:
+        """Order T events and add them up, item by item."""
+        first = int(timestamp.min())
+        span = int(timestamp.max()) - first + 1
+        keys = items.astype(np.int64) * span + (timestamp - first)
+        order = np.argsort(keys, kind="stable")
+        keys, moment = keys[order], (timestamp[order] - first) / SECONDS_PER_DAY
+        sums = weights[order, None].repeat(len(half_lives), axis=1).astype(np.float64)
+        counts = np.bincount(items)
+        starts = offsets_of(counts)[:-1]
+        by_count = np.argsort(-counts, kind="stable")
+        # The k-th events of all items that have so many, one k after the other.
+        n_with_more = np.cumsum(np.bincount(counts)[::-1])[::-1]
+        for k in range(1, len(n_with_more) - 1):
+            at = starts[by_count[: n_with_more[k + 1]]] + k
+            age = (moment[at] - moment[at - 1])[:, None] / half_lives
+            sums[at] += sums[at - 1] * np.exp2(-age)
+        return cls(first, span, keys, sums.astype(np.float32))
+
+    def before(self, items: IndexArray, timestamp: LongArray, half_lives: FloatArray) -> FloatArray:
+        """Return (M, H) sums of (M,) items as of (M,) moments, events of that very second left out."""
+        since = np.clip(timestamp - self.first, 0, self.span)
+        start = items.astype(np.int64) * self.span
+        place = np.searchsorted(self.keys, start + since) - 1
+        of_item = (place >= 0) & (self.keys[np.maximum(place, 0)] >= start) & (timestamp > self.first)
+        place = np.where(of_item, place, 0)
+        age = (timestamp - self.first - (self.keys[place] - start)) / SECONDS_PER_DAY
+        sums = self.sums[place] * np.exp2(-np.maximum(age, 0.0)[:, None] / half_lives)
+        return np.asarray(sums * of_item[:, None], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Now:
+    """Sums as they stand after all events, those absorbed included.
+
+    Attributes:
+        sums: One for each horizon, over I items.
+        n_absorbed: Events counted since training.
+    """
+
+    sums: tuple[DecayedSums, ...]
+    n_absorbed: int = 0
+
+    @property
+    def newest(self) -> int:
+        """UTC seconds of the newest event."""
+        return self.sums[0].newest or 0
+
+    def __len__(self) -> int:
+        """Return I."""
+        return len(self.sums[0].sums)
+
+    def plus(self, items: IndexArray, timestamp: LongArray, weights: FloatArray) -> _Now:
+        """Return the sums with (T,) events, in their order."""
+        n_more = int(items.max(initial=-1)) + 1 - len(self)
+        grown = (sums.extended(n_more) if n_more > 0 else sums for sums in self.sums)
+        counted = tuple(sums.plus(items, weights, timestamp) for sums in grown)
+        return _Now(counted, self.n_absorbed + len(items))
+
+    def demand(self, moment: int) -> FloatArray:
+        """Return (I + 1, H) float32, ``log(1 + sum)`` as of a moment; the last row is of an unknown item."""
+        table = np.stack([sums.scores(max(moment, self.newest)) for sums in self.sums], axis=-1)
+        return np.vstack([table, np.zeros((1, len(self.sums)), dtype=np.float32)])
+
+
+class Trends:
+    """What the events of everybody say about each item at the moment of a request, on several horizons.
+
+    With weights w of the event kinds and half-lives h, for an item and a request at time t::
+
+        demand[h] = log(1 + Σ_{events e of the item before t} w_e · 2^(-(t - t_e) / h))
+
+    Only what happened before the request counts, so an evaluation that asks about the past sees no more than
+    a service would have seen. An item that nobody had touched by then has 0 throughout: weights on several
+    horizons can tell what rises, what is long known and what is new.
+
+    """
+
+    def __init__(self, past: _Past, now: _Now, event_weights: FloatArray) -> None:
+        self._past, self._now, self._event_weights = past, now, event_weights
+        self._waiting: tuple[Steps, ...] = ()
+        self._table: tuple[_Now, int, FloatArray] | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, half_lives: Sequence[float]) -> Self | None:
+        """Add up the events of a dataset; None where there is nothing to tell them by.
+
+        Args:
+            dataset: Events without a moment are left out.
+            half_lives: Days; none means that trends do not matter.
+        """
+        histories = dataset.histories
+        known = np.flatnonzero(histories.timestamp != NO_TIMESTAMP)
+        if not len(half_lives) or not len(known):
+            return None
+        known = known[np.argsort(histories.timestamp[known], kind="stable")]
+        event_weights = dataset.event_weights / max(float(dataset.event_weights.max()), 1e-9)
+        event_weights = event_weights.astype(np.float32)
+        items, timestamp = histories.item_index[known], histories.timestamp[known]
+        weights = event_weights[histories.event_index[known]]
+        zeros = np.zeros(dataset.n_items)
+        empty = _Now(tuple(DecayedSums(zeros, days * SECONDS_PER_DAY) for days in half_lives))
+        now = replace(empty.plus(items, timestamp, weights), n_absorbed=0)
+        past = _Past.of(items, timestamp, weights, np.asarray(half_lives, dtype=np.float32))
+        return cls(past, now, event_weights)
+
+    @property
+    def half_lives(self) -> FloatArray:
+        """(H,) float32, days."""
+        return np.array([sums.half_life / SECONDS_PER_DAY for sums in self._now.sums], dtype=np.float32)
+
+    def __len__(self) -> int:
+        """Return the number of horizons."""
+        return len(self._now.sums)
+
+    def at(self, item_index: IndexArray, timestamp: LongArray) -> FloatArray:
+        """Return the demand of candidates.
+
+        Args:
+            item_index: (B, N) int32, -1 pads; items that nobody has touched may be unknown here.
+            timestamp: (B,) int64, when the requests are made; `NO_TIMESTAMP` means now.
+
+        Returns:
+            (B, N, H) float32 ≥ 0.
+        """
+        newest = self._now.newest
+        moments = np.where(timestamp == NO_TIMESTAMP, newest, timestamp)
+        is_now = moments >= newest
+        if is_now.all():
+            return self._as_of_now(item_index, moments)
+        demand = np.empty((*item_index.shape, len(self)), dtype=np.float32)
+        demand[is_now] = self._as_of_now(item_index[is_now], moments[is_now])
+        then = item_index[~is_now]
+        repeated = np.repeat(moments[~is_now], item_index.shape[1])
+        sums = self._past.before(np.maximum(then, 0).ravel(), repeated, self.half_lives)
+        demand[~is_now] = np.log1p(sums).reshape(*then.shape, len(self)) * (then >= 0)[..., None]
+        return demand
+
+    def absorb(self, steps: Steps) -> None:
+        """Count events that just happened; sums of now are renewed at every thousandth of I of them."""
+        every = max(1, len(self._now) // _ITEMS_A_PUBLISHED_EVENT)
+        n_waiting = sum(map(len, self._waiting))
+        n_absorbed = self._now.n_absorbed + n_waiting
+        n_due = (n_absorbed + len(steps)) // every * every - n_absorbed
+        if n_due > 0:
+            self._count((*self._waiting, steps.slice(0, n_due)))
+            self._waiting, steps = (), steps.slice(n_due, len(steps))
+        if len(steps):
+            self._waiting = (*self._waiting, steps)
+
+    def state(self) -> ComponentState:
+        """Return all sums."""
+        if self._waiting:
+            self._count(self._waiting)
+            self._waiting = ()
+        past, now = self._past, self._now
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "event_weights": self._event_weights,
+            "keys": past.keys,
+            "sums": past.sums,
+            "now": np.stack([sums.sums for sums in now.sums]),
+        }
+        moments = [(sums.half_life, sums.origin, sums.newest, sums.block) for sums in now.sums]
+        facts = {"first": past.first, "span": past.span, "moments": moments, "n_absorbed": now.n_absorbed}
+        return ComponentState(arrays, facts)
+
+    @classmethod
+    def from_state(cls, state: ComponentState) -> Self:
+        """Read what `state` returned."""
+        arrays, facts = state.arrays, state.facts
+        keys = np.asarray(arrays["keys"], dtype=np.int64)
+        past = _Past(int(facts["first"]), int(facts["span"]), keys, np.asarray(arrays["sums"], np.float32))
+        sums = np.asarray(arrays["now"], dtype=np.float64)
+        rows = zip(sums, facts["moments"], strict=True)
+        now = _Now(tuple(DecayedSums(row, *moments) for row, moments in rows), int(facts["n_absorbed"]))
+        return cls(past, now, np.asarray(arrays["event_weights"], dtype=np.float32))
+
+    def _count(self, portions: Sequence[Steps]) -> None:
+        items, kinds, moments = (
+            np.concatenate([getattr(steps, column) for steps in portions])
+            for column in ("item_index", "event_index", "timestamp")
+        )
+        self._now = self._now.plus(items, moments, weights_of(self._event_weights, kinds))
+
+    def _as_of_now(self, item_index: IndexArray, moments: LongArray) -> FloatArray:
+        """(B, N, H) demand at (B,) moments that are not before the newest event."""
+        now, rounded = self._now, moments // _STEP_OF_NOW
+        if not len(rounded):
+            return np.empty((*item_index.shape, len(self)), dtype=np.float32)
+        hour = int(rounded[0])
+        if (rounded == hour).all():  # what is asked in one hour is looked up in one table
+            return self._looked_up(now, hour * _STEP_OF_NOW, item_index)
+        demand = self._looked_up(now, now.newest, item_index)
+        age = (moments - now.newest)[:, None] / SECONDS_PER_DAY / self.half_lives
+        faded: FloatArray = np.log1p(np.expm1(demand) * np.exp2(-age)[:, None, :]).astype(np.float32)
+        return faded
+
+    def _looked_up(self, now: _Now, moment: int, item_index: IndexArray) -> FloatArray:
+        kept = self._table
+        if kept is None or kept[0] is not now or kept[1] != moment:
+            kept = self._table = (now, moment, now.demand(moment))
+        table = kept[2]
+        unknown = len(table) - 1
+        return table[np.where((item_index >= 0) & (item_index < unknown), item_index, unknown)]
