@@ -46,8 +46,7 @@ def fit_towers(
 ) -> TrainedTowers:
     """Train until the validation metric stops rising, and keep the best weights.
 
-    Where the language does not say which model it reads with, or ``rank`` is 0, the encoder stays as it is
-    and the linear map behind it is trained.
+    Where the language does not say which model it reads with, or ``rank`` is 0, the encoder stays as it is.
 
     Args:
         config: Settings.
@@ -72,6 +71,8 @@ def fit_towers(
     learner = made.learner
     learner.to(fabric.device)
     curve = LearningCurve(stopped_by="nothing to learn")
+    if can_learn and made.encoder is not None and start is None:
+        _train_behind(config, training, name, learner, pieces)
     if can_learn:
         plan = _plan(config, training, name, learner, pieces)
         curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
@@ -87,6 +88,18 @@ def fit_towers(
     }
     with training.progress.stage(f"{name}: reading all texts with the best weights"):
         return made.finished(facts)
+
+
+def _train_behind(
+    config: TextTwoTowerConfig, training: TrainingData, name: str, learner: TowerLearner, pieces: Pieces
+) -> None:
+    """Train what stands behind the encoder first: it takes seconds, and adapters then need fewer steps."""
+    frozen = TowerLearner(
+        learner.towers, learner.encoded, training.dataset.item_counts, config.popularity_correction
+    )
+    plan = _plan(config, training, f"{name} behind the encoder", frozen, pieces)
+    train(plan, progress=training.progress, checkpoints=training.checkpoints)
+    learner.train()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +131,7 @@ class _Made:
             if start is not None and start.adapted is not None and start.adapted.shape == shape:
                 encoder.take_adapters(start.adapted.adapters)
             opened = encoder.open_texts(language.texts(catalogue))
-        towers = _towers(config, vectors, start, learns_projection=encoder is None)
+        towers = _towers(config, vectors, start)
         counts = training.dataset.item_counts
         learner = TowerLearner(
             towers, torch.tensor(vectors), counts, config.popularity_correction, encoder, opened
@@ -137,18 +150,17 @@ class _Made:
         return TrainedTowers(project(encoded, mean, projection), mean, projection, weights, adapted, facts)
 
 
-def _towers(
-    config: TextTwoTowerConfig, vectors: FloatArray, start: TrainedTowers | None, *, learns_projection: bool
-) -> Towers:
+def _towers(config: TextTwoTowerConfig, vectors: FloatArray, start: TrainedTowers | None) -> Towers:
     whitening = Whitening.fit(vectors, strength=config.whitening)
     dimension = vectors.shape[1]
     if int(np.any(vectors != 0, axis=1).sum()) < _ITEMS_PER_DIMENSION * dimension:
         whitening = Whitening(whitening.mean, np.eye(dimension, dtype=np.float32))
-    towers = Towers(whitening, config.history_length, config.temperature, learns_projection=learns_projection)
+    towers = Towers(whitening, config.history_length, config.temperature)
     if start is not None and start.mean.shape == whitening.mean.shape:
         with torch.no_grad():
             towers.mean.copy_(torch.tensor(start.mean))
             towers.projection.data = torch.tensor(start.projection)
+            towers.start_from(torch.tensor(start.event_weights), float(start.facts["temperature"]))
     return towers
 
 

@@ -14,7 +14,7 @@ from zhiyin.training.settings import TrainingSettings
 class TwoTowerTraining(TrainingSettings):
     """Settings of the loop: texts are long to read, so epochs are short and none is averaged."""
 
-    max_epochs: PositiveInt = 20
+    max_epochs: PositiveInt = 60
     """Epochs at most, each of a hundred steps at most; early stopping usually ends earlier."""
     patience: PositiveInt = 3
     """Epochs without a better validation metric after which training stops."""
@@ -36,7 +36,7 @@ class TextTwoTowerConfig(Config):
     """Settings of `TextTwoTower`."""
 
     rank: NonNegativeInt = 16
-    """Rank of the adapters in the encoder; 0 leaves it as it is and trains a linear map behind it."""
+    """Rank of the adapters in the encoder; 0 leaves it as it is. What stands behind it always learns."""
     adapted_layers: PositiveInt = 2
     """Last layers of the encoder that get adapters. Those below are read once, so fewer train faster."""
     max_tokens: PositiveInt = 32
@@ -47,8 +47,8 @@ class TextTwoTowerConfig(Config):
     """0 compares the vectors as they are, 1 whitened ones."""
     temperature: PositiveFloat = 0.1
     """What cosines are divided by at the start of training; learned from then on."""
-    popularity_correction: Probability = 0.0
-    """How much of an item's popularity is explained away, so that the texts need not learn it."""
+    popularity_correction: Probability = 1.0
+    """How much of an item's popularity is explained away; less of it costs items that are new."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TwoTowerTraining = TwoTowerTraining()

@@ -27,17 +27,14 @@ class Towers(nn.Module):
         whitening: Mean, and the P to start with.
         history_length: Weights ``w``.
         temperature: To start with.
-        learns_projection: Whether P is trained.
     """
 
-    def __init__(
-        self, whitening: Whitening, history_length: int, temperature: float, *, learns_projection: bool
-    ) -> None:
+    def __init__(self, whitening: Whitening, history_length: int, temperature: float) -> None:
         super().__init__()
         projection = torch.from_numpy(whitening.projection)
         projection = projection / projection.norm() * projection.shape[1] ** 0.5
         self.mean = nn.Parameter(torch.from_numpy(whitening.mean.copy()), requires_grad=False)
-        self.projection = nn.Parameter(projection, requires_grad=learns_projection)
+        self.projection = nn.Parameter(projection)
         ages = torch.arange(history_length, dtype=torch.float32)
         decay = torch.tensor(FIRST_DECAY).log() * ages
         self.recency = nn.Parameter(decay / _TIMES_FASTER)
@@ -52,6 +49,13 @@ class Towers(nn.Module):
     def temperature(self) -> Tensor:
         """() float32, what cosines are divided by."""
         return (self.log_temperature * _TIMES_FASTER).exp()
+
+    def start_from(self, event_weights: Tensor, temperature: float) -> None:
+        """Take over what was learned before, as many ages as there are in both."""
+        n = min(len(event_weights), len(self.recency))
+        with torch.no_grad():
+            self.recency[:n] = event_weights[:n].clamp(min=_LEAST).log() / _TIMES_FASTER
+            self.log_temperature.fill_(torch.tensor(temperature).log() / _TIMES_FASTER)
 
     def items(self, encoded: Tensor) -> Tensor:
         """Map (n, D) vectors of texts to (n, d) vectors of items; zeros, no words, stay zeros."""
