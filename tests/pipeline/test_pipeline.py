@@ -68,6 +68,13 @@ def test_a_fallback_fills_every_place_whatever_it_proposes_otherwise(trained, mo
     assert mixed.tolist() == trained.recommend(asking([]), n, Wishes(diversity=0.9)).item_index[0].tolist()
 
 
+def test_company_in_a_batch_changes_no_answer(trained):
+    together = trained.recommend(asking([0, 2, 4], [], [1], [3, 5, 7, 9]), 6)
+    for row, history in enumerate([[0, 2, 4], [], [1], [3, 5, 7, 9]]):
+        alone = trained.recommend(asking(history), 6)
+        assert together.item_index[row].tolist() == alone.item_index[0].tolist()
+
+
 def test_only_allowed_items_come_however_few(trained):
     allowed = np.zeros(N_ITEMS, dtype=bool)
     allowed[[3, 9]] = True

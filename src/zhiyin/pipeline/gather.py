@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zhiyin.contracts import CandidateSource, Opinion
-from zhiyin.domain import PAD, Barred, Candidates, IndexArray, Queries
+from zhiyin.domain import PAD, Barred, BoolArray, Candidates, IndexArray, Queries
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -19,16 +19,20 @@ T = TypeVar("T")
 def candidates_of(
     sources: Sequence[CandidateSource[Any]],
     queries: Queries,
-    n_of: Mapping[str, int],
+    n: int,
     barred: Barred,
     failures: dict[str, int] | None,
+    *,
+    n_of_fallback: Mapping[str, int],
 ) -> Candidates:
     """Join the best allowed items of every source.
 
     Args:
         sources: Who is asked; each reads the histories once.
         queries: B queries.
-        n_of: Source name → how many items it proposes.
+        n: Items each source proposes.
+        n_of_fallback: Source name → how many it proposes to a query for which another source has proposed
+            ``n``; such sources fill what the others leave empty.
         barred: What may not be shown.
         failures: Where failures are counted by source name; a failing source is then skipped. None lets
             the error through, as training and evaluation want it.
@@ -39,13 +43,16 @@ def candidates_of(
     """
     opinions: dict[str, Opinion] = {}
     proposals = [np.empty((len(queries), 0), dtype=np.int32)]
-    for source in sources:
-        asked = _unless_it_fails(
-            source.name, failures, partial(_asked, source, queries, n_of[source.name], barred)
-        )
+    has_enough = np.zeros(len(queries), dtype=np.bool_)
+    for source in sorted(sources, key=lambda source: source.name in n_of_fallback):
+        few = n_of_fallback.get(source.name, n)
+        ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
+        asked = _unless_it_fails(source.name, failures, ask)
         if asked is not None:
             opinions[source.name], proposed = asked
-            proposals.append(proposed)
+            proposals += proposed
+            if source.name not in n_of_fallback:
+                has_enough |= (proposed[0] != PAD).sum(axis=1) >= n
     item_index = _each_once(np.concatenate(proposals, axis=1))
     columns = {}
     for source in sources:
@@ -85,10 +92,17 @@ def ask_reasons(
 
 
 def _asked(
-    source: CandidateSource[Any], queries: Queries, n: int, barred: Barred
-) -> tuple[Opinion, IndexArray]:
+    source: CandidateSource[Any], queries: Queries, n: int, barred: Barred, *, few: int, is_few: BoolArray
+) -> tuple[Opinion, list[IndexArray]]:
+    """Return an opinion and its best items: ``few`` where (B,) ``is_few`` says so, ``n`` elsewhere."""
     opinion = source.ask(queries)
-    return opinion, opinion.best(n, barred)
+    if not is_few.any():
+        return opinion, [opinion.best(n, barred)]
+    head = opinion.best(few, barred)
+    if is_few.all():
+        return opinion, [head]
+    rest = np.where(is_few[:, None], np.int32(PAD), opinion.best(n, barred))
+    return opinion, [np.where(is_few[:, None], head, np.int32(PAD)), rest]
 
 
 def _unless_it_fails(name: str, failures: dict[str, int] | None, answer: Callable[[], T]) -> T | None:

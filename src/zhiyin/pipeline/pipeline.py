@@ -47,7 +47,7 @@ _QUERIES_AT_ONCE = 512
 """At most, however small the catalogue: slates of great diversity compare vectors of every candidate."""
 _DIVERSITY_POOL = 100
 _FALLBACK_PLACES = 20
-"""Items a fallback proposes, at least: as many while the merge is fitted as for the usual slate."""
+"""Items a fallback proposes where others propose enough: as many while the merge is fitted as for a slate."""
 NO_WISHES = Wishes()
 
 
@@ -266,19 +266,12 @@ class Pipeline:
 
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         barred = barred_items(queries.histories, wishes, removed=self.removed)
-        return candidates_of(self.sources, queries, self._n_proposed(n, wishes), barred, self._tolerated)
-
-    def _n_proposed(self, n: int, wishes: Wishes) -> dict[str, int]:
-        """Return source name → how many items it proposes.
-
-        A fallback fills what the others leave empty, so that it needs no more places than the slate has,
-        unless the order is settled afterwards.
-        """
         usual = max(n, self.config.merge.n_candidates)
-        is_final = wishes.boost is None and wishes.diversity == 0 and self.trends is None
+        # Under a boost or diversity the order is settled afterwards, by more than a fallback's first places.
+        is_final = wishes.boost is None and wishes.diversity == 0
         few = min(usual, max(n, _FALLBACK_PLACES)) if is_final else usual
-        fallback = self.config.merge.fallback
-        return {source.name: few if source.name in fallback else usual for source in self.sources}
+        fallback = dict.fromkeys(self.config.merge.fallback, few)
+        return candidates_of(self.sources, queries, usual, barred, self._tolerated, n_of_fallback=fallback)
 
     def _fit_merge(self, training: TrainingData) -> None:
         candidates, targets, demand = self._known_answers(training)

@@ -62,7 +62,7 @@ class AnswerSettings(Config):
     """Batches of requests that are computed at the same time."""
     math_threads: PositiveInt = 1
     """Cores that one batch uses; more help where batches are large and cores idle."""
-    max_batch: PositiveInt = 64
+    max_batch: PositiveInt = 128
     """Requests that are computed together at most; nobody is held back to fill a batch."""
     max_waiting: PositiveInt = 256
     """Requests that may wait or be computed; more are refused with 503."""
