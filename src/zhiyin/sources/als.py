@@ -118,6 +118,8 @@ class Als(CandidateSource[AlsConfig]):
         parts = np.zeros((len(event_row), item_index.shape[1]), dtype=np.float32)
         for row in range(len(queries)):  # explanations are asked for one user at a time
             mine = slice(int(rows.offsets[row]), int(rows.offsets[row + 1]))
+            if mine.start == mine.stop:
+                continue
             matrix = items.matrix_of(rows.items[mine], rows.weights[mine], l2=self.config.l2)
             through = np.linalg.solve(matrix, items.vectors[inside[row]].T)
             parts[mine] = (1 + rows.weights[mine, None]) * (items.vectors[rows.items[mine]] @ through)

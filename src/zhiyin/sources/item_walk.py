@@ -49,8 +49,8 @@ def strongest_event(
     events = np.flatnonzero((histories.item_index >= 0) & (histories.item_index < n_items))
     row, heads = histories.row_of_event[events], histories.item_index[events]
     tails = item_index[row]
-    at = cells_of(matrix, np.repeat(heads, n_asked), tails.ravel()).reshape(tails.shape)
-    strength = np.where(at >= 0, np.append(matrix.data, np.float32(0))[at], 0.0)
+    at = cells_of(matrix, np.repeat(heads, n_asked), tails.ravel())
+    strength = numbers_at(matrix, at).reshape(tails.shape)
     return strongest_of_rows(strength * weights[events, None], row, heads, len(histories))
 
 
@@ -95,3 +95,10 @@ def cells_of(
     asked = (which.astype(np.int64) << _SHIFT) | columns
     found = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     return np.where((keys[found] == asked) & (columns >= 0), positions[found], -1)
+
+
+def numbers_at(matrix: sp.csr_array, at: LongArray) -> FloatArray:
+    """Return the (n,) float32 numbers at places that `cells_of` found, 0 where there is nothing."""
+    if not matrix.nnz:
+        return np.zeros(len(at), dtype=np.float32)
+    return np.where(at >= 0, matrix.data[at], np.float32(0))

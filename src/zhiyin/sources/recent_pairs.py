@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from zhiyin.contracts import Edges, Steps
 from zhiyin.contracts.updating import weights_of
 from zhiyin.domain import FloatArray, Histories, LongArray
-from zhiyin.sources.item_walk import cells_of
+from zhiyin.sources.item_walk import cells_of, numbers_at
 from zhiyin.sources.preferences import Preferences
 from zhiyin.training.recent_counts import Doubles, RecentCounts
 
@@ -91,10 +91,9 @@ class RecentPairs:
         place, tails, since = _whole(*self.pairs.of_heads(heads))
         heads = heads[place]
         at = cells_of(self.counts, heads, tails)
-        is_kept = at >= 0
-        together = since + np.where(is_kept, self.counts.data[at], 0.0)
+        together = since + numbers_at(self.counts, at)
         alike = likeness(together, self._takers(heads), self._takers(tails))
-        more = alike - np.where(is_kept, trained.data[at], 0.0)
+        more = alike - numbers_at(trained, at)
         rises = more > 0
         event = known[place[rises]]
         added = (more[rises] * weights[event]).astype(np.float32)

@@ -205,7 +205,8 @@ class _People:
         by_item = sp.csr_array(had.T)
         by_item.sort_indices()
         row = np.repeat(np.arange(had.shape[1]), np.diff(by_item.indptr))
-        matters = by_item.data / np.sqrt(lengths[by_item.indices])
+        # A weight so small that its square is 0 in float32 makes no length.
+        matters = by_item.data / np.sqrt(np.maximum(lengths[by_item.indices], np.finfo(np.float32).tiny))
         order = np.lexsort((by_item.indices, -matters, row))
         place = np.arange(len(row)) - by_item.indptr[row]
         kept = np.sort(order[place < config.users_per_item])
