@@ -364,3 +364,11 @@ def test_a_target_does_not_speak_for_itself():
         torch.manual_seed(5)
         assert float(learner(pairs).detach()) == pytest.approx(expected, rel=1e-4)
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("source", [Bpr, LightGcn])
+def test_setting_one_thing_about_training_leaves_the_others_as_they_were(source):
+    usual = source().config.training
+    changed = source(training={"max_epochs": 7}).config.training
+    assert changed == usual.model_copy(update={"max_epochs": 7})
+    assert usual.learning_rate == 0.02

@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import AnyOf, Between, Config, Probability, SearchRange
 from zhiyin.training.settings import TrainingSettings
+
+
+class FactorTraining(TrainingSettings):
+    """Settings of the loop: a step touches few vectors, so it may be long."""
+
+    learning_rate: PositiveFloat = 0.02
+    """Step size of AdamW after the warm-up."""
+    warmup_steps: NonNegativeInt = 20
+    """Steps over which the learning rate rises from zero."""
+
+
+class LightGcnTraining(FactorTraining):
+    """Settings of the loop: each batch spreads once, so few large ones are faster than many."""
+
+    patience: PositiveInt = 8
+    """Epochs without a better validation metric after which training stops."""
+    tokens_per_batch: PositiveInt = 16_384
+    """Pairs of user and item in a batch."""
 
 
 class FactorConfig(Config):
@@ -28,7 +46,7 @@ class FactorConfig(Config):
     """What each step back in the history is multiplied by when asked; ``auto`` is chosen on validation."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
-    training: TrainingSettings = TrainingSettings(learning_rate=0.02, warmup_steps=20)
+    training: FactorTraining = FactorTraining()
     """Settings of the training loop; a batch holds ``tokens_per_batch`` pairs of user and item."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
@@ -54,10 +72,8 @@ class LightGcnConfig(FactorConfig):
     """Steps between users and items over which the vectors of items are spread."""
     hide_target: bool = True
     """Leave an item out of its user's history while it is the target, so that it cannot speak for itself."""
-    training: TrainingSettings = TrainingSettings(
-        learning_rate=0.02, warmup_steps=20, tokens_per_batch=16_384, patience=8
-    )
-    """Settings of the training loop; each batch spreads once, so few large ones are faster than many."""
+    training: LightGcnTraining = LightGcnTraining()
+    """Settings of the training loop; a batch holds ``tokens_per_batch`` pairs of user and item."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
         **FactorConfig.search_space,
