@@ -1,5 +1,7 @@
 """Demand just before a request, against sums that anyone can check."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +10,7 @@ from zhiyin.contracts import Steps, TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import NO_TIMESTAMP, Catalogue, Histories, Queries, Vocabulary, Wishes
+from zhiyin.domain.errors import ConfigError
 from zhiyin.pipeline.absorbing import absorb
 from zhiyin.pipeline.bundle import load_bundle, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
@@ -207,3 +210,18 @@ def test_a_sudden_fashion_lifts_an_item_at_once():
     after = pipeline.recommend(asked, 5, Wishes()).item_index[0].tolist()
     assert 7 not in before
     assert after[0] == 7
+
+
+def test_a_kind_of_event_that_speaks_against_an_item_is_no_demand(dataset):
+    against = replace(dataset, event_weights=np.array([-3.0, 4.0], dtype=np.float32))
+    without = replace(dataset, event_weights=np.array([0.0, 4.0], dtype=np.float32))
+    items = np.tile(np.arange(N_ITEMS, dtype=np.int32), (2, 1))
+    moments = np.array([START + 100 * DAY, NO_TIMESTAMP])
+    demand = Trends.of(against, LIVES).at(items, moments)
+    np.testing.assert_array_equal(demand, Trends.of(without, LIVES).at(items, moments))
+
+
+@pytest.mark.parametrize("days", [float("inf"), float("nan"), 0.0])
+def test_a_half_life_must_be_a_number_of_days(days):
+    with pytest.raises(ConfigError, match="trend_days"):
+        MergeConfig.parse({"trend_days": [15.0, days]}, where="merge")

@@ -166,3 +166,8 @@ def test_a_source_that_is_not_there_is_refused():
 def test_some_places_stay_with_the_others():
     with pytest.raises(ConfigError, match="3 slots leave nothing of the first 3 places"):
         NewItems(slots=3, place=3)
+
+
+def test_a_bound_must_be_a_number():
+    with pytest.raises(ConfigError, match="bound"):
+        NewItems(slots=1, bound=float("nan"))

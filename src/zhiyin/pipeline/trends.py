@@ -15,6 +15,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.domain import NO_TIMESTAMP, FloatArray, IndexArray, LongArray
 from zhiyin.domain.arrays import offsets_of
 from zhiyin.sources.decayed_sums import DecayedSums
+from zhiyin.sources.preferences import relative_weights
 
 SECONDS_PER_DAY = 86_400.0
 _STEP_OF_NOW = 3_600
@@ -110,14 +111,14 @@ class _Now:
 class Trends:
     """What the events of everybody say about each item at the moment of a request, on several horizons.
 
-    With weights w of the event kinds and half-lives h, for an item and a request at time t::
+    With weights w of the event kinds relative to the strongest, from 0 to 1, and half-lives h, for an item
+    and a request at time t::
 
         demand[h] = log(1 + Σ_{events e of the item before t} w_e · 2^(-(t - t_e) / h))
 
     Only what happened before the request counts, so an evaluation that asks about the past sees no more than
     a service would have seen. An item that nobody had touched by then has 0 throughout: weights on several
     horizons can tell what rises, what is long known and what is new.
-
     """
 
     def __init__(self, past: _Past, now: _Now, event_weights: FloatArray) -> None:
@@ -138,8 +139,7 @@ class Trends:
         if not len(half_lives) or not len(known):
             return None
         known = known[np.argsort(histories.timestamp[known], kind="stable")]
-        event_weights = dataset.event_weights / max(float(dataset.event_weights.max()), 1e-9)
-        event_weights = event_weights.astype(np.float32)
+        event_weights = relative_weights(dataset)
         items, timestamp = histories.item_index[known], histories.timestamp[known]
         weights = event_weights[histories.event_index[known]]
         zeros = np.zeros(dataset.n_items)
@@ -167,13 +167,13 @@ class Trends:
         Returns:
             (B, N, H) float32 ≥ 0.
         """
-        newest = self._now.newest
-        moments = np.where(timestamp == NO_TIMESTAMP, newest, timestamp)
-        is_now = moments >= newest
+        now = self._now  # read once: another thread may absorb
+        moments = np.where(timestamp == NO_TIMESTAMP, now.newest, timestamp)
+        is_now = moments >= now.newest
         if is_now.all():
-            return self._as_of_now(item_index, moments)
+            return self._as_of_now(now, item_index, moments)
         demand = np.empty((*item_index.shape, len(self)), dtype=np.float32)
-        demand[is_now] = self._as_of_now(item_index[is_now], moments[is_now])
+        demand[is_now] = self._as_of_now(now, item_index[is_now], moments[is_now])
         then = item_index[~is_now]
         repeated = np.repeat(moments[~is_now], item_index.shape[1])
         sums = self._past.before(np.maximum(then, 0).ravel(), repeated, self.half_lives)
@@ -226,9 +226,9 @@ class Trends:
         )
         self._now = self._now.plus(items, moments, weights_of(self._event_weights, kinds))
 
-    def _as_of_now(self, item_index: IndexArray, moments: LongArray) -> FloatArray:
+    def _as_of_now(self, now: _Now, item_index: IndexArray, moments: LongArray) -> FloatArray:
         """(B, N, H) demand at (B,) moments that are not before the newest event."""
-        now, rounded = self._now, moments // _STEP_OF_NOW
+        rounded = moments // _STEP_OF_NOW
         if not len(rounded):
             return np.empty((*item_index.shape, len(self)), dtype=np.float32)
         hour = int(rounded[0])
