@@ -335,3 +335,20 @@ def test_an_arrival_stands_beside_what_it_is_like():
     source.add_items(arrival(world, like=2), world.training.language)
     scores = source.score_all(Queries.of_histories(Histories.of_items([np.array([2])])))[0]
     assert scores[36] > scores[:36][np.arange(36) % 4 != 2].max()
+
+
+def test_where_every_event_to_foretell_weighs_nothing_texts_are_still_compared(reading):
+    dataset = reading.dataset
+    kinds = np.where(np.isin(np.arange(dataset.histories.n_events), dataset.histories.offsets), 1, 0)
+    histories = replace(dataset.histories, event_index=kinds.astype(np.int16))
+    weights = np.array([0.0, 1.0], dtype=np.float32)
+    weighed = replace(dataset, histories=histories, event_kinds=("view", "buy"), event_weights=weights)
+    source = TextTwoTower(**{**ADAPTING, "training": BRIEF})
+    source.fit(replace(reading, dataset=weighed))
+    assert not np.isnan(source.score_all(Queries.of_histories(Histories.of_items([np.array([2])])))).any()
+
+
+def test_there_is_no_reason_for_an_item_it_does_not_know(adapted):
+    asked = Queries.of_histories(Histories.of_items([np.array([2])]))
+    shown = np.array([[-1, 2, 35, 36, 1000]], dtype=np.int32)
+    assert adapted.because(asked, shown)[0, [0, 3, 4]].tolist() == [-1, -1, -1]

@@ -69,7 +69,7 @@ class TowerLearner(nn.Module):
 
     def _read(self, items: LongArray) -> Tensor:
         known = self.encoded[torch.from_numpy(items)]
-        if self._encoder is None or self._opened is None:
+        if self._encoder is None or self._opened is None or not len(items):
             return known
         has_words = (known != 0).any(dim=1, keepdim=True)
         return self._encoder.vectors(self._opened, items) * has_words

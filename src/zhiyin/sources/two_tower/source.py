@@ -97,9 +97,9 @@ class TextTwoTower(CandidateSource[TextTwoTowerConfig]):
             is_known = events < len(vectors)
             known, weight = events[is_known], weights[: len(events)][::-1][is_known]
             if len(known):
-                shown = vectors[np.clip(item_index[row], 0, len(vectors) - 1)]
-                closeness = (vectors[known] @ shown.T) * weight[:, None]
-                is_close = (closeness.max(axis=0) > 0) & (item_index[row] != PAD)
+                inside = np.clip(item_index[row], 0, len(vectors) - 1)
+                closeness = (vectors[known] @ vectors[inside].T) * weight[:, None]
+                is_close = (closeness.max(axis=0) > 0) & (item_index[row] == inside)
                 reasons[row] = np.where(is_close, known[closeness.argmax(axis=0)], PAD)
         return reasons
 
