@@ -352,3 +352,11 @@ def test_there_is_no_reason_for_an_item_it_does_not_know(adapted):
     asked = Queries.of_histories(Histories.of_items([np.array([2])]))
     shown = np.array([[-1, 2, 35, 36, 1000]], dtype=np.int32)
     assert adapted.because(asked, shown)[0, [0, 3, 4]].tolist() == [-1, -1, -1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_vectors_that_may_not_be_written_are_mapped_in_silence():
+    encoded = np.eye(3, dtype=np.float32)
+    encoded.flags.writeable = False
+    mapped = project(encoded, np.zeros(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    np.testing.assert_array_equal(mapped, np.eye(3))

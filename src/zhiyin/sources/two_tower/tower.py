@@ -84,7 +84,8 @@ def project(encoded: FloatArray, mean: FloatArray, projection: FloatArray) -> Fl
     """Do what `Towers.items` does, (n, D) float32 to (n, d), rounded to what a bundle keeps."""
     has_words = (encoded != 0).any(axis=1, keepdims=True)
     with torch.inference_mode():
-        mapped = (torch.from_numpy(encoded) - torch.from_numpy(mean)) @ torch.from_numpy(projection)
+        # Copied, because cached vectors are read-only, which torch cannot express.
+        mapped = (torch.tensor(encoded) - torch.from_numpy(mean)) @ torch.from_numpy(projection)
         scaled: FloatArray = functional.normalize(mapped, dim=-1, eps=_LEAST).numpy()
     kept: FloatArray = (scaled * has_words).astype("float16").astype("float32")
     return kept
