@@ -24,6 +24,19 @@ RECIPES = {
         description="Item graph, sequence transformer and language model together. Minutes on one CPU.",
         sources={"item_graph": {}, "sequence": {}, "semantic": {}, "popularity": {}},
     ),
+    "best": PipelineConfig(
+        recipe="best",
+        description="All that helps: hybrid with a text two-tower and matrix factors. Slower to answer.",
+        sources={
+            "item_graph": {},
+            "sequence": {},
+            "semantic": {},
+            # Adapters inside the encoder cost a CPU many times what the map behind it costs, for next to nothing.
+            "two_tower": {"rank": 0},
+            "als": {},
+            "popularity": {},
+        },
+    ),
 }
 
 
