@@ -66,3 +66,14 @@ def test_a_wrong_setting_is_refused_with_what_is_possible(settings, message):
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ConfigError, match="Did you mean 'hybrid'"):
         recipe("hybird")
+
+
+@pytest.mark.parametrize(("text", "days"), [("[]", ()), ("[15, 60]", (15.0, 60.0))])
+def test_several_values_stand_in_brackets(text, days):
+    assert recipe("fast", {"merge.trend_days": text}).merge.trend_days == days
+
+
+@pytest.mark.parametrize("text", ["15", "[15,", "[fifteen]", "[0]"])
+def test_a_list_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match=r"merge\.trend_days"):
+        recipe("fast", {"merge.trend_days": text})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from zhiyin.domain.errors import ConfigError, did_you_mean
@@ -31,7 +32,7 @@ RECIPES = {
             "item_graph": {},
             "sequence": {},
             "semantic": {},
-            # Adapters inside the encoder cost a CPU many times what the map behind it costs, for next to nothing.
+            # Adapters inside the encoder cost a CPU far more than the map behind it, for next to nothing.
             "two_tower": {"rank": 0},
             "als": {},
             "popularity": {},
@@ -45,7 +46,8 @@ def recipe(name: str, settings: dict[str, str] | None = None) -> PipelineConfig:
 
     Args:
         name: One of `RECIPES`.
-        settings: Dotted path → value as text, such as ``{"sources.item_graph.window": "5"}``.
+        settings: Dotted path → value as text, such as ``{"sources.item_graph.window": "5"}``; several values
+            stand in brackets, such as ``"[15, 60]"``.
 
     Raises:
         ConfigError: when the recipe or a setting is not known, or a value is out of range.
@@ -84,4 +86,12 @@ def _set(plain: dict[str, Any], keys: list[str], value: str, path: str) -> None:
             f"Setting '{path}' is not known.{did_you_mean(keys[-1], plain)}",
             possible=f"At the top there is: {', '.join(plain)}.",
         )
-    table[keys[-1]] = value
+    table[keys[-1]] = _listed(value) if value.lstrip().startswith("[") else value
+
+
+def _listed(value: str) -> Any:
+    """Read several values; text that is no list stays as it is, and the setting says what it takes."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
