@@ -125,6 +125,17 @@ def test_absorbed_events_are_demand_of_now_in_whatever_portions_they_come(datase
     assert demand[0, N_ITEMS, 0] == pytest.approx(np.log(2), rel=0.02), "it arrived after training"
 
 
+def test_an_event_whose_clock_is_ahead_hides_none_that_were_absorbed(dataset):
+    now = START + 310 * DAY
+    trends = Trends.of(dataset, LIVES)
+    trends.absorb(steps_of([N_ITEMS - 1, 2], [now - 9, now + 3600]))
+    items = np.tile(np.array([N_ITEMS - 1], dtype=np.int32), (2, 1))
+    alone, apart = trends.at(items[:1], np.array([now])), trends.at(items, np.array([now, now + 2 * DAY]))
+    assert alone[0, 0, 0] == pytest.approx(np.log(2), rel=0.02)
+    assert apart[0, 0, 0] == pytest.approx(np.log(2), rel=0.02)
+    assert apart[1, 0, 0] == pytest.approx(np.log1p(2 ** (-2 / LIVES[0])), rel=0.03)
+
+
 def test_sums_survive_their_state(dataset):
     trends = Trends.of(dataset, LIVES)
     trends.absorb(steps_of([1], [START + 310 * DAY]))

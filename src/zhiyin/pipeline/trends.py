@@ -40,6 +40,11 @@ class _Past:
     keys: LongArray
     sums: FloatArray
 
+    @property
+    def newest(self) -> int:
+        """UTC seconds of the newest event."""
+        return self.first + self.span - 1
+
     @classmethod
     def of(
         cls, items: IndexArray, timestamp: LongArray, weights: FloatArray, half_lives: FloatArray
@@ -169,7 +174,8 @@ class Trends:
         """
         now = self._now  # read once: another thread may absorb
         moments = np.where(timestamp == NO_TIMESTAMP, now.newest, timestamp)
-        is_now = moments >= now.newest
+        # Clocks differ: what was absorbed may seem to lie ahead of a request that is made now.
+        is_now = moments >= self._past.newest
         if is_now.all():
             return self._as_of_now(now, item_index, moments)
         demand = np.empty((*item_index.shape, len(self)), dtype=np.float32)
@@ -227,7 +233,7 @@ class Trends:
         self._now = self._now.plus(items, moments, weights_of(self._event_weights, kinds))
 
     def _as_of_now(self, now: _Now, item_index: IndexArray, moments: LongArray) -> FloatArray:
-        """(B, N, H) demand at (B,) moments that are not before the newest event."""
+        """(B, N, H) demand at (B,) moments after training, those before the newest event taken for its."""
         rounded = moments // _STEP_OF_NOW
         if not len(rounded):
             return np.empty((*item_index.shape, len(self)), dtype=np.float32)
@@ -235,7 +241,7 @@ class Trends:
         if (rounded == hour).all():  # what is asked in one hour is looked up in one table
             return self._looked_up(now, hour * _STEP_OF_NOW, item_index)
         demand = self._looked_up(now, now.newest, item_index)
-        age = (moments - now.newest)[:, None] / SECONDS_PER_DAY / self.half_lives
+        age = np.maximum(moments - now.newest, 0)[:, None] / SECONDS_PER_DAY / self.half_lives
         faded: FloatArray = np.log1p(np.expm1(demand) * np.exp2(-age)[:, None, :]).astype(np.float32)
         return faded
 
