@@ -66,7 +66,7 @@ def recipe(name: str, settings: dict[str, str] | None = None) -> PipelineConfig:
     return config
 
 
-def _set(plain: dict[str, Any], keys: list[str], value: str, path: str) -> None:
+def _set(plain: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
     """Walk down to the last table and write the value; a new source appears by naming it."""
     table = plain
     for depth, key in enumerate(keys[:-1]):
@@ -86,7 +86,7 @@ def _set(plain: dict[str, Any], keys: list[str], value: str, path: str) -> None:
             f"Setting '{path}' is not known.{did_you_mean(keys[-1], plain)}",
             possible=f"At the top there is: {', '.join(plain)}.",
         )
-    table[keys[-1]] = _listed(value) if value.lstrip().startswith("[") else value
+    table[keys[-1]] = _listed(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
 
 
 def _listed(value: str) -> Any:
