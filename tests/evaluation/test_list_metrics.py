@@ -64,6 +64,15 @@ def test_diversity_of_categories_equals_the_mean_jaccard_distance(slate, categor
     np.testing.assert_allclose(diversity_of_categories(slate, rows), expected, atol=1e-6)
 
 
+def test_places_beyond_the_catalogue_cost_nothing():
+    """A cut far above the number of items pads slates with millions of pairs that hold nothing."""
+    slate = np.array([[0, 1, 2], [2, 0, PAD]], dtype=np.int32)
+    padded = np.pad(slate, ((0, 0), (0, 20_000)), constant_values=PAD)
+    rows = Ragged.from_rows([np.array(one) for one in ([0], [0, 1], [2])], np.int32)
+    found = diversity_of_categories(padded, rows)
+    np.testing.assert_allclose(found, [(1 / 2 + 1 + 1) / 3, 1.0])
+
+
 def test_novelty_is_the_mean_self_information_in_bits():
     counts = np.array([3, 0], dtype=np.int64)  # p = 4/5 and 1/5
     slate = np.array([[0, PAD], [1, PAD], [0, 1], [PAD, PAD]], dtype=np.int32)

@@ -6,8 +6,6 @@ for a slate they say nothing about; metrics of all slates together start from `e
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -75,14 +73,16 @@ def diversity_of_categories(item_index: IndexArray, categories: Ragged) -> PerQu
     )
     n_categories = categories.lengths
     distance, n_pairs = np.zeros(len(item_index)), np.zeros(len(item_index))
-    # Over pairs of places, of which there are few; each step treats all slates at once.
-    for left, right in combinations(range(item_index.shape[1]), 2):
-        a, b = item_index[:, left], item_index[:, right]
+    longest = int(np.flatnonzero((item_index != PAD).any(axis=0)).max(initial=-1)) + 1
+    # Over how far two places are apart, not over pairs: long slates have a hundred times as many of those.
+    for apart in range(1, longest):
+        a, b = (side.ravel() for side in (item_index[:, : longest - apart], item_index[:, apart:longest]))
         shared = np.asarray(has[a].multiply(has[b]).sum(axis=1)).ravel()
         either = n_categories[a] + n_categories[b] - shared
         counts = (a != PAD) & (b != PAD) & (either > 0)
-        distance += np.where(counts, 1 - shared / np.maximum(either, 1), 0.0)
-        n_pairs += counts
+        distances = np.where(counts, 1 - shared / np.maximum(either, 1), 0.0)
+        distance += distances.reshape(len(item_index), -1).sum(axis=1)
+        n_pairs += counts.reshape(len(item_index), -1).sum(axis=1)
     return _ratio(distance, n_pairs)
 
 
