@@ -84,10 +84,10 @@ def test_the_setting_says_whether_numbers_are_whole():
     ("text", "said"),
     [
         ("sources.item_graph.window", "cannot be read"),
-        ("sources.item_graph.window=", "cannot be read"),
-        ("sources.item_graph.window=20..2", "cannot be read"),
-        ("sources.item_graph.window=two..three", "cannot be read"),
-        ("sources.item_graph.window=2..20:loud", "cannot be read"),
+        ("sources.item_graph.window=", "does not say what to try"),
+        ("sources.item_graph.window=20..2", "20 is not below 2"),
+        ("sources.item_graph.window=two..three", "are not two numbers"),
+        ("sources.item_graph.window=2..20:loud", "':loud' is not known"),
         ("sources.item_graph.decay=0..1:log", "must be above 0"),
         ("sources.item_graph.window=5", "leaves no choice"),
         ("sources.item_graph.window=0..30", "cannot be '0'"),
@@ -99,6 +99,11 @@ def test_the_setting_says_whether_numbers_are_whole():
 def test_what_cannot_be_searched_is_said_before_anything_is_trained(text, said):
     with pytest.raises(ConfigError, match=said):
         parsed_space([text], fast)
+
+
+def test_a_setting_is_searched_once():
+    with pytest.raises(ConfigError, match=r"names 'sources\.item_graph\.window' twice"):
+        parsed_space(["sources.item_graph.window=2..4", "sources.item_graph.window=2..9"], fast)
 
 
 @given(

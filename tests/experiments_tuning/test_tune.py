@@ -150,6 +150,15 @@ def test_going_on_repeats_nothing(dataset, tuned, tmp_path, monkeypatch):
     assert [a.settings for a in longer.attempts] == [a.settings for a in tuned[0].attempts]
 
 
+def test_a_search_takes_the_place_of_nothing_else(dataset, tmp_path):
+    """The report of a bundle is part of its checksums: one overwritten page and it counts as damaged."""
+    (tmp_path / "report.html").write_text("of a bundle")
+    with pytest.raises(RequestError, match=r"holds report\.html, but there is no study"):
+        tune(dataset, Plan("fast", SPACE, budget=Budget(1)), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "of a bundle"
+
+
 def test_nothing_better_leaves_the_recipe_as_it_stands(dataset, tmp_path, monkeypatch):
     def worse_when_changed(config, _halves, **_named):
         value = 0.5 - 0.1 * ("window" in config.sources["item_graph"])
@@ -207,5 +216,6 @@ def test_a_file_of_settings_that_is_none_is_refused(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.toml"):
         read_settings(file)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory") as absent:
         read_settings(tmp_path / "absent.toml")
+    assert "Errno" not in str(absent.value)

@@ -41,11 +41,17 @@ def read_settings(path: Path) -> SettingsFile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The settings {path} cannot be read: {error}.") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+        raise ConfigError(
+            f"The settings {path} cannot be read: {why}.",
+            remedy="Name a TOML or JSON file, such as the best.toml that `zhiyin tune` writes.",
+        ) from None
     try:
         tables = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The settings {path} are not valid {path.suffix or 'TOML'}: {error}.") from None
+        raise ConfigError(
+            f"The settings {path} are not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}."
+        ) from None
     if not isinstance(tables, dict):
         raise ConfigError(f"The settings {path} are not a table.", remedy='Begin with  recipe = "fast"')
     recipe = tables.pop(_RECIPE, None)

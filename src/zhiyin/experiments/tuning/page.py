@@ -17,6 +17,7 @@ _SECTION = '<section><h2>$title</h2><p class="note">$note</p>$body</section>'
 _CARD = '<div class="card">$body</div>'
 _ROW = '<tr class="$kind"><th scope="row">$first</th>$cells</tr>'
 _TABLE = '<div class="scroll"><table><thead><tr>$heads</tr></thead><tbody>$rows</tbody></table></div>'
+_TO_GO_ON = "<h3>To go on, with a larger --trials</h3><pre>$command</pre>"
 _TILE = (
     '<div class="tile"><div class="tile-name">$name</div><div class="tile-value">$value</div>'
     '<div class="tile-note">$note</div></div>'
@@ -65,7 +66,7 @@ def _best(tuned: Tuned) -> Html:
     line = f"--recipe {tuned.recipe} {tuned.set_line}"
     note = (
         "The best of many trials is partly the luckiest: on new events expect a part of the gain. "
-        "zhiyin compare judges both on test events, once, when the choice is made."
+        "Once the choice is made, --final judges both on test events."
     )
     return _section("Best settings", note, fill("<pre>$line</pre>", line=line))
 
@@ -110,7 +111,7 @@ def _trials(tuned: Tuned, command: str) -> Html:
     head = fill_each("<th>$name</th>", [{"name": breakable(name)} for name in heads])
     body = fill(_TABLE, heads=head, rows=rows)
     if command:
-        body = Html(body + fill("<h3>To go on</h3><pre>$command</pre>", command=command))
+        body = Html(body + fill(_TO_GO_ON, command=command))
     return _section("Every trial", "Best first; those that were pruned or failed come last.", body)
 
 

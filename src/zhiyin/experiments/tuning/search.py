@@ -100,7 +100,8 @@ class _Clock:
             result = f"{newest.state.value}: {newest.reason}"
         so_far = "nothing finished yet" if best is None else f"best {best.value:.4f} (trial {best.number})"
         place = f"trial {newest.number}/{self.budget.n_trials}"
-        return f"{place}: {result}; {so_far}; {self._left(attempts)}  {told_settings(newest.settings)}"
+        left = f"; {self._left(attempts)}" if self.goes_on(attempts) else ""
+        return f"{place}: {result}; {so_far}{left}  {told_settings(newest.settings)}"
 
     def _left(self, attempts: list[Attempt]) -> str:
         mean = sum(attempt.seconds for attempt in attempts) / len(attempts)

@@ -69,7 +69,11 @@ def parsed_space(texts: Sequence[str], configure: Configure) -> Space:
     for text in texts:
         path, equals, tried = (part.strip() for part in text.partition("="))
         if not equals or not tried:
-            raise _unreadable(text)
+            raise _unreadable(text, "it does not say what to try")
+        if path in space:
+            raise ConfigError(
+                f"--search names '{path}' twice.", remedy="Write all of its values in one: PATH=A,B,C."
+            )
         space[path] = _range(text, path, tried, configure) if _BETWEEN in tried else _choice(text, tried)
         for end in _ends(space[path]):
             configure({path: end})
@@ -130,12 +134,14 @@ def _range(text: str, path: str, tried: str, configure: Configure) -> Between:
     try:
         low, high = (float(end) for end in ends.split(_BETWEEN))
     except ValueError:
-        raise _unreadable(text) from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high) or scale not in ("", "log"):
-        raise _unreadable(text)
+        raise _unreadable(text, f"'{ends}' are not two numbers") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise _unreadable(text, f"{low:g} is not below {high:g}, or one of them is not finite")
+    if scale not in ("", "log"):
+        raise _unreadable(text, f"':{scale}' is not known")
     by_ratio = scale == "log"
     if by_ratio and low <= 0:
-        raise ConfigError(f"--search {text}: with ':log', the lower end must be above 0.")
+        raise ConfigError(f"--search {text} cannot be read: with ':log', the lower end must be above 0.")
     if _takes_fractions(path, low, high, configure):
         return Between(low, high, by_ratio)
     return Between(int(low), int(high), by_ratio)
@@ -156,8 +162,8 @@ def _ends(tried: SearchRange) -> list[str]:
     return [text_of(value, tried) for value in values]
 
 
-def _unreadable(text: str) -> ConfigError:
+def _unreadable(text: str, why: str) -> ConfigError:
     return ConfigError(
-        f"--search {text} cannot be read.",
+        f"--search {text} cannot be read: {why}.",
         possible="It is PATH=LOW..HIGH, PATH=LOW..HIGH:log or PATH=A,B,C.",
     )

@@ -228,8 +228,10 @@ class Study:
                 load_if_exists=True,
             )
         except Exception as error:
+            # What SQLite says, without the statement and the link that the layer above it adds.
+            said = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise RequestError(
-                f"{path} is not a study that can be read: {error}",
+                f"{path} is not a study that can be read: {said}.",
                 remedy="Name another file with --study, or another folder with --out.",
             ) from None
 
@@ -241,9 +243,7 @@ class Study:
             return
         other = [name for name in asked if asked[name] != kept.get(name)]
         if other:
-            said = "; ".join(
-                f"{name} was {_short(kept.get(name))}, not {_short(asked[name])}" for name in other
-            )
+            said = "; ".join(_how_other(name, kept.get(name), asked[name]) for name in other)
             raise RequestError(
                 f"{path} holds another search: {said}.",
                 remedy="Go on with the same command, or begin anew with another --out.",
@@ -303,6 +303,12 @@ def _locked(path: Path) -> FileLock:
         raise RequestError(
             f"Another search is going on in {path}.", remedy="Wait for it, or name another --out."
         ) from None
+
+
+def _how_other(name: str, kept: object, asked: object) -> str:
+    if name == "data":  # two fingerprints would say nothing to anybody
+        return "its data were other events or items"
+    return f"{name} was {_short(kept)}, not {_short(asked)}"
 
 
 def _short(value: object) -> str:

@@ -94,14 +94,16 @@ def tune(
         RequestError: when there are too few users, or the study is another search's.
     """
     progress = progress or Silent()
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"{out} is a file, not a folder.", remedy="Name another --out.")
+    study_file = study_file or out / STUDY_FILE
+    _refuse_others(out, study_file)
     halves = validation_halves(dataset)
-    study = Study(study_file or out / STUDY_FILE, plan.terms(dataset), plan.space, plan.seed)
+    study = Study(study_file, plan.terms(dataset), plan.space, plan.seed)
     values, checkpoints = out / _VALUES, out / ".checkpoints"
     values.mkdir(parents=True, exist_ok=True)
     try:
-        if study.attempts:
+        if len(study.attempts) >= plan.budget.n_trials:
+            progress.say(f"{len(study.attempts)} trials were made before; a larger --trials adds some")
+        elif study.attempts:
             progress.say(f"going on after {len(study.attempts)} trials")
 
         def objective(settings: Mapping[str, str], listener: Progress) -> Judged:
@@ -130,6 +132,21 @@ def tune(
         study.close()
     _write(tuned, plan, out)
     return tuned
+
+
+def _refuse_others(out: Path, study_file: Path) -> None:
+    """Raise when what a search writes would take the place of something else, such as a bundle's report."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, not a folder.", remedy="Name another --out.")
+    if study_file.exists():
+        return
+    there = [name for name in (BEST_FILE, FIGURES_FILE, PAGE_FILE, _VALUES) if (out / name).exists()]
+    if there:
+        raise RequestError(
+            f"{out} holds {', '.join(there)}, but there is no study {study_file}: a search would overwrite "
+            "what may not be its own.",
+            remedy="Name another --out; nothing was written.",
+        )
 
 
 def _tuned(study: Study, plan: Plan, dataset: Dataset, values: Path, n_users: tuple[int, int]) -> Tuned:
