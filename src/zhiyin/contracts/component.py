@@ -18,11 +18,14 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 class Config(BaseModel):
     """Base of all settings: frozen, unknown keys refused, the docstring under a setting is its description.
 
+    Numbers are finite; a setting for which infinity means something says so with
+    ``Field(allow_inf_nan=True)``.
+
     A setting is written once; the constructor, the TOML file, the command line, the documentation and the
     tuner read its type, bounds, default and sentence from here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {}
     """Setting, dotted for one of a table inside → what tuning tries. A setting that the part chooses itself

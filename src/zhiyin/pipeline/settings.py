@@ -22,7 +22,7 @@ class MergeConfig(Config):
     """Validation examples that the weights are fitted on, at most."""
     penalty: PositiveFloat = 1e-3
     """Strength of the pull of all weights towards zero while they are fitted."""
-    trend_days: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (15.0, 60.0, 250.0, 1000.0)
+    trend_days: tuple[PositiveFloat, ...] = (15.0, 60.0, 250.0, 1000.0)
     """Half-lives of the demand for an item as of the request; none leaves the moment out of account."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {

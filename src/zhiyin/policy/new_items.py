@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, FiniteFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from zhiyin.contracts import SCORE, ComponentState, Config, PolicyStep, Probability, Steps
 from zhiyin.domain import PAD, BoolArray, Candidates, FloatArray, IndexArray, LongArray, Queries
@@ -30,7 +30,7 @@ class NewItemsConfig(Config):
     """Items with at most so many events are new, those that arrived after training included."""
     source: str = SCORE
     """Whose score chooses among them: a source's, such as ``semantic``, or the merged ``score``."""
-    bound: FiniteFloat | Literal["auto"] = "auto"
+    bound: float | Literal["auto"] = "auto"
     """Deviations by which a new item must stand above all candidates' mean; ``auto`` fits ``most_lost``."""
     most_lost: Probability = 0.001
     """Recall at ``place`` that validation may lose by it, at most; with 1 the places are always given."""

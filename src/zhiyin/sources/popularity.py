@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import PositiveFloat
+from pydantic import Field
 
 from zhiyin.contracts import (
     Between,
@@ -41,7 +41,7 @@ _HEAD = 1024
 class PopularityConfig(Config):
     """Settings of `Popularity`."""
 
-    half_life_days: PositiveFloat | Literal["auto"] = "auto"
+    half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=True)] | Literal["auto"] = "auto"
     """Days after which an event counts half; ``inf`` never forgets, ``auto`` is chosen on validation."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
