@@ -39,11 +39,11 @@ def main() -> None:
     """Measure what was asked for and is not there yet, then write the table."""
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the running row is ended too
-    data, results = asked.data, asked.work / "results" / asked.data.name
     rows = chosen_rows(asked.only)
     if asked.list:
         print("\n".join(f"{row.name:24} about {row.minutes:g} min" for row in rows))
         return
+    data, results = asked.data, asked.work / "results" / asked.data.name
     if asked.every > 1:
         results = results.with_name(f"{data.name}-every-{asked.every}")
         data = sampled_folder(data, asked.every, asked.work / "data" / results.name)
@@ -129,17 +129,24 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="a data folder")
+    parser.add_argument("--data", type=Path, help="a data folder; --list needs none")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows, or libraries; --list names them")
     parser.add_argument("--minutes", type=float, default=60.0, help="cap on the fit of a row with epochs")
     parser.add_argument("--max-epochs", type=int, default=300, help="cap on its epochs")
     parser.add_argument("--every", type=int, default=1, help="take every n-th user only, to try it out")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "peers")
+    parser.add_argument("--seed", type=int, default=0, help="of every row")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "peers",
+        help="folder of environments, splits and results; %(default)s",
+    )
     parser.add_argument("--again", action="store_true", help="run rows again that have a result")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--report", action="store_true", help="write the table of what is there and stop")
     asked = parser.parse_args()
+    if not asked.list and asked.data is None:
+        parser.error("name a data folder with --data")
     if not asked.list and not asked.data.is_dir():
         sys.exit(f"{asked.data} is not there: name a data folder with --data.")
     return asked

@@ -185,3 +185,15 @@ def test_the_report_says_how_soon_ours_was_as_good():
 def test_a_peer_that_ours_did_not_reach_is_told_as_such():
     page = table.report([told("zhiyin/fast", 0.01, 5.0), told("rectools/sasrec", 0.05, 60.0, [(50, 0.04)])])
     assert "| RecTools, SASRec | 0.0500 / 0.0400 | 50.0 s | none |  | not reached |  |" in page
+
+
+def test_rows_are_listed_without_data(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--list", "--only", "implicit"])
+    run.main()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        row.name for row in chosen_rows(["implicit"])
+    ]
+    monkeypatch.setattr(sys, "argv", ["run.py", "--report"])
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "name a data folder with --data" in capsys.readouterr().err
