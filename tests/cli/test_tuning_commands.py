@@ -7,6 +7,8 @@ import tomllib
 import pytest
 
 from zhiyin.cli.main import main
+from zhiyin.pipeline.recipes import RECIPES
+from zhiyin.pipeline.registry import SOURCES
 
 
 @pytest.fixture
@@ -57,7 +59,29 @@ def test_what_was_found_can_be_trained_and_compared(zhiyin, shop, tmp_path):
         (("compare", "{shop}", "--recipe", "fast", "--seeds", "one"), "--seeds 0,1,2"),
         (("compare", "{shop}", "{shop}", "--recipe", "fast"), "name the data and nothing else"),
         (("compare", "{shop}", "--recipe", "fast"), "nothing to compare with"),
-        (("compare", "{out}/a.json", "{out}/b.json"), "cannot be read"),
+        (("compare", "{out}/a.json", "{out}/b.json"), "cannot be read: No such file or directory"),
+        (("compare", "{shop}", "--recipe", "fast", "--recipe", "fast"), "Two of them"),
+        (("compare", "{shop}"), "is data: say what to compare"),
+        (("compare", "a.json", "b.json", "--seeds", "0,1"), "--seeds says nothing here"),
+        (("compare", "a.json", "b.json", "--protocol", "by-user"), "--protocol says nothing here"),
+        (
+            ("compare", "{shop}", "--recipe", "fast", "--recipe", "popular", "--metric", "ndgc_at_10"),
+            "Did you mean 'ndcg'",
+        ),
+        (
+            ("compare", "{shop}", "--recipe", "fast", "--recipe", "popular", "--metric", "gini_at_10"),
+            "No user has a value of 'gini_at_10'",
+        ),
+        (
+            ("compare", "{shop}", "--recipe", "fast", "--recipe", "popular", "--metric", "ndcg_at_5"),
+            "not cut where slates are: --at 10",
+        ),
+        (("evaluate", "{shop}", "--recipe", "fast", "--json", "{shop}"), "it is a folder"),
+        (("evaluate", "{shop}", "--recipe", "fast", "--protocol", "zero-shot"), "Name it with --bundle"),
+        (
+            ("evaluate", "{shop}", "--bundle", "{out}/b", "--set", "sources.item_graph.window=3"),
+            "a bundle is trained already",
+        ),
         (("train", "{shop}", "--out", "{out}/b", "--settings", "{out}/absent.toml"), "cannot be read"),
         (
             ("evaluate", "{shop}", "--recipe", "fast", "--per-user", "{out}/no/a.parquet"),
@@ -69,3 +93,36 @@ def test_what_cannot_be_done_is_said(zhiyin, shop, tmp_path, arguments, said):
     code, _, err = zhiyin(*(argument.format(shop=shop, out=tmp_path) for argument in arguments))
     assert code == 1
     assert said in err
+
+
+def test_a_column_names_what_was_added_to_a_recipe(zhiyin, shop):
+    code, told, _ = zhiyin("evaluate", shop, "--recipe", "popular", "--set", "sources.als.n_factors=8")
+    assert code == 0
+    assert told.split()[:3] == ["popular", "+", "als"]
+
+
+def test_files_of_one_name_are_called_by_their_places(zhiyin, shop, tmp_path):
+    for recipe in ("fast", "popular"):
+        (tmp_path / recipe).mkdir()
+        figures = tmp_path / recipe / "figures.json"
+        zhiyin(
+            "evaluate",
+            shop,
+            "--recipe",
+            recipe,
+            "--json",
+            figures,
+            "--per-user",
+            figures.with_suffix(".parquet"),
+        )
+    files = [tmp_path / recipe / "figures.json" for recipe in ("fast", "popular")]
+    code, _, _ = zhiyin("compare", *files, "--json", tmp_path / "c.json")
+    assert code == 0
+    assert json.loads((tmp_path / "c.json").read_text())["runs"] == [str(file) for file in files]
+
+
+def test_the_list_of_recipes_names_the_other_sources(zhiyin):
+    told = zhiyin("recipes")[1].partition("In no recipe:")[2].partition("\n")[0]
+    used = {source for config in RECIPES.values() for source in config.sources}
+    assert set(told.replace(",", " ").split()) == set(SOURCES) - used
+    assert "new_items.slots" in zhiyin("recipes", "fast")[1]

@@ -13,7 +13,7 @@ from zhiyin.cli.terminal import OUT
 from zhiyin.contracts import Config, settings_of
 from zhiyin.data.checking import check as check_data
 from zhiyin.pipeline.recipes import RECIPES, recipe
-from zhiyin.pipeline.registry import source_class
+from zhiyin.pipeline.registry import SOURCES, source_class
 
 _WIDTH = 90
 
@@ -39,6 +39,10 @@ def recipes(
             table.add_row(f"[bold]{config.recipe}[/bold]", ", ".join(config.sources), config.description)
         OUT.print(table)
         OUT.print("\nEvery setting of one:  zhiyin recipes hybrid", highlight=False)
+        used = {source for config in RECIPES.values() for source in config.sources}
+        others = ", ".join(source for source in SOURCES if source not in used)
+        OUT.print(f"In no recipe: {others}", highlight=False)
+        OUT.print("Add one by a setting of it:  --set sources.bpr.dimension=64", highlight=False)
         return
     config = recipe(name)
     OUT.print(f"[bold]{name}[/bold]: {config.description}\n")
@@ -46,6 +50,7 @@ def recipes(
         config_class = source_class(source).config_class
         _show(f"sources.{source}", config_class.parse(settings, where=source))
     _show("merge", config.merge)
+    _show("new_items", config.new_items)
     OUT.print(f"Change one:  zhiyin train DATA --recipe {name} --out BUNDLE --set merge.n_candidates=300")
 
 

@@ -26,6 +26,7 @@ from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unkno
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
 from zhiyin.experiments.training import train as train_bundle
 from zhiyin.experiments.transferring import ZERO_SHOT
+from zhiyin.pipeline.recipes import RECIPES
 from zhiyin.pipeline.recipes import recipe as recipe_named
 from zhiyin.pipeline.settings import PipelineConfig
 
@@ -91,7 +92,10 @@ def evaluate(
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     per_user: Annotated[
-        Path | None, typer.Option(help="Write the values of every user here (parquet), for `zhiyin compare`.")
+        Path | None,
+        typer.Option(
+            help="Write the values of every user here (parquet); with --json, for `zhiyin compare`."
+        ),
     ] = None,
     settings: Settings = None,
     settings_file: SettingsOf = None,
@@ -99,6 +103,13 @@ def evaluate(
 ) -> None:
     """Measure a recipe or a bundle on events it has not seen, over the whole catalogue."""
     _refuse_unclear(recipe is not None or settings_file is not None, bundle is not None, protocol)
+    if bundle is not None and settings:
+        raise RequestError(
+            f"--set changes nothing in {bundle}: a bundle is trained already.",
+            remedy="Leave it out, or name a recipe with --recipe.",
+        )
+    if protocol == ZERO_SHOT and per_user is not None:
+        raise RequestError(f"'{ZERO_SHOT}' writes no values of single users.", remedy="Leave --per-user out.")
     for written in (json_file, per_user):
         if written is not None:
             refuse_without_folder(written)
@@ -122,7 +133,7 @@ def evaluate(
     evaluation = judge(trained, judging, progress)
     name = trained.pipeline.config.recipe
     run = RunRecord(dataset.name, name, protocol, trained.seed, fit_seconds, command_line())
-    OUT.print(metrics_table({name: evaluation}))
+    OUT.print(metrics_table({_with_added_sources(trained.pipeline.config): evaluation}))
     timing = "" if fit_seconds is None else f"training {fit_seconds:.1f} s, "
     OUT.print(
         f"\n{len(evaluation):,} users, {timing}ranking {evaluation.scoring_seconds:.1f} s", highlight=False
@@ -137,26 +148,35 @@ def evaluate(
         write_json(json_file, figures)
 
 
+def _with_added_sources(config: PipelineConfig) -> str:
+    """Name a recipe and what --set or a file of settings has put beside its sources."""
+    own = RECIPES[config.recipe].sources if config.recipe in RECIPES else config.sources
+    return " + ".join([config.recipe, *(source for source in config.sources if source not in own)])
+
+
 def _refuse_unclear(has_recipe: bool, has_bundle: bool, protocol: str) -> None:
     """Raise when it is not said, or said twice, what is to be evaluated, or how."""
-    if has_recipe == has_bundle:
-        raise RequestError(
-            "Say what to evaluate: either --recipe or --bundle.", remedy="For example --recipe fast."
-        )
-    if protocol != ZERO_SHOT:
-        refuse_unknown_protocol(protocol)
-    elif not has_bundle:
+    if protocol == ZERO_SHOT and not has_bundle:
         raise RequestError(
             f"'{ZERO_SHOT}' judges a bundle that was trained on other data.", remedy="Name it with --bundle."
         )
+    if has_recipe == has_bundle:
+        raise RequestError(
+            "Say what to evaluate: either a recipe, with --recipe or --settings, or a --bundle.",
+            remedy="For example --recipe fast.",
+        )
+    if protocol != ZERO_SHOT:
+        refuse_unknown_protocol(protocol)
 
 
 def refuse_without_folder(file: Path) -> None:
-    """Raise when a file cannot be written because its folder is not there; before long work begins.
+    """Raise when a file cannot be written, for want of its folder or being one; before long work begins.
 
     Raises:
         RequestError: with the folder.
     """
+    if file.is_dir():
+        raise RequestError(f"{file} cannot be written: it is a folder.", remedy="Name a file.")
     if not file.parent.is_dir():
         raise RequestError(f"{file} cannot be written: there is no folder {file.parent}.")
 

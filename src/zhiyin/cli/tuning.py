@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,12 @@ from zhiyin.cli.learning import (
 )
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT, command_line
-from zhiyin.domain.errors import RequestError
+from zhiyin.domain.errors import RequestError, did_you_mean
+from zhiyin.evaluation.evaluate import PER_USER_METRICS
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.comparing import ComparedRuns, PairOfRuns, Run, compare_runs, read_run
-from zhiyin.experiments.contest import Contest, judged_runs
+from zhiyin.experiments.contest import Contest, judged_runs, refuse_indistinct
 from zhiyin.experiments.settings_file import with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol
 from zhiyin.experiments.tuning.final import Final, judge_finally
@@ -116,18 +118,27 @@ def compare(
     """Say which of several runs is better, over the same users, and how sure that is."""
     if json_file is not None:
         refuse_without_folder(json_file)
+    different_seeds = _seeds(seeds)
     if recipe or settings_file or bundle:
         if len(what) != 1:
             raise RequestError("With --recipe, --settings or --bundle, name the data and nothing else.")
         refuse_unknown_protocol(protocol)
         judging = EvaluationSettings.parse({"at": parsed_cuts(at)}, where="compare")
+        _refuse_unmeasured(metric or [], judging.at)
+        refuse_indistinct(
+            [*(bundle_.name for bundle_ in bundle or []), *(recipe or []), *map(str, settings_file or [])]
+        )
         configs = {name: configured(name, None, None) for name in recipe or []}
         configs |= {str(file): configured(None, file, None) for file in settings_file or []}
-        contest = Contest(configs, tuple(bundle or []), _seeds(seeds), protocol)
+        contest = Contest(configs, tuple(bundle or []), different_seeds, protocol)
         progress = TerminalProgress(ERR)
         runs: list[Run] = judged_runs(read_with_notes(what[0], progress), contest, judging, progress)
     else:
-        runs = [read_run(Path(file)) for file in what]
+        _refuse_data(what)
+        _refuse_without_training(
+            {"--seeds": seeds != "0", "--protocol": protocol != LEAVE_LAST_OUT, "--at": at != "10"}
+        )
+        runs = _read_runs([Path(file) for file in what])
     compared = compare_runs(runs, metric or ())
     _print_compared(compared)
     if json_file is not None:
@@ -141,6 +152,51 @@ def _seeds(text: str) -> tuple[int, ...]:
             f"--seeds {text} is not a list of different whole numbers.", remedy="Write --seeds 0,1,2."
         )
     return tuple(int(part) for part in parts)
+
+
+def _refuse_unmeasured(metrics: list[str], at: tuple[int, ...]) -> None:
+    """Raise when a metric could not be there after training; `compare_runs` sees to the rest."""
+    cuts = [f"_at_{k}" for k in at]
+    for metric in metrics:
+        name = metric.rpartition("_at_")[0] or metric
+        if name not in PER_USER_METRICS:
+            raise RequestError(
+                f"No user has a value of '{metric}'.{did_you_mean(name, PER_USER_METRICS)}",
+                possible=f"Users have: {', '.join(PER_USER_METRICS)}; with a cut, as in ndcg{cuts[-1]}.",
+            )
+        if not metric.endswith(tuple(cuts)):
+            raise RequestError(
+                f"The metric '{metric}' is not cut where slates are: --at {','.join(map(str, at))}.",
+                remedy=f"Write for example --metric ndcg{cuts[-1]}, or name its length with --at.",
+            )
+
+
+def _refuse_data(what: list[str]) -> None:
+    """Raise when data are named, but not what to train on them."""
+    for name in what:
+        if Path(name).is_dir() or "://" in name:
+            raise RequestError(
+                f"{name} is data: say what to compare on them.",
+                possible="It takes --recipe, --settings and --bundle, two at least in all.",
+                remedy=f"For example:  zhiyin compare {name} --recipe fast --recipe popular",
+            )
+
+
+def _refuse_without_training(is_given: Mapping[str, bool]) -> None:
+    """Raise when an option was given that says how to train, where nothing is trained."""
+    for option, given in is_given.items():
+        if given:
+            raise RequestError(
+                f"{option} says nothing here: files of figures were measured already.",
+                remedy=f"Leave it out, or give {option} with the data and --recipe.",
+            )
+
+
+def _read_runs(files: list[Path]) -> list[Run]:
+    """Read files of figures; called by their names alone where these differ, by their places otherwise."""
+    stems = [file.stem for file in files]
+    is_clear = len(set(stems)) == len(stems)
+    return [read_run(file, None if is_clear else str(file)) for file in files]
 
 
 def _print_tuned(tuned: Tuned, out: Path) -> None:

@@ -29,6 +29,9 @@ is a miss at every cut up to k, whatever stands below. With several targets in a
 the part of it that was asked for decides.
 """
 
+PER_USER_METRICS = (*ACCURACY_METRICS, "novelty", "popularity", "diversity", "serendipity")
+"""Names, without the cut, of what each query has a value of; diversity only with vectors or categories."""
+
 
 def evaluate(
     recommender: Recommender,

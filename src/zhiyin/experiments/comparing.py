@@ -23,6 +23,7 @@ COMPARED = ("ndcg", "recall", "mrr")
 N_RESAMPLES = 2000
 FEWEST_IN_A_GROUP = 10
 """Users of a history length below which a difference says nothing."""
+_NOT_OF_USERS = "Coverage and Gini look at all slates together: no user has one."
 _PER_USER, _DIGEST = "per_user", "queries_digest"
 
 
@@ -163,7 +164,11 @@ def read_run(path: Path, name: str | None = None) -> Run:
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RequestError(f"The figures {path} cannot be read: {error}.") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is no JSON"
+        raise RequestError(
+            f"The figures {path} cannot be read: {why}.",
+            remedy="Write them:  zhiyin evaluate … --json FILE --per-user FILE",
+        ) from None
     if not isinstance(figures, dict) or _PER_USER not in figures:
         raise RequestError(
             f"{path} holds no values of single users, and means alone cannot be compared in pairs.",
@@ -219,7 +224,8 @@ def _metrics(runs: Sequence[Run], asked: Sequence[str]) -> tuple[str, ...]:
         if metric not in shared:
             raise RequestError(
                 f"The metric '{metric}' was not measured by all runs.{did_you_mean(metric, shared)}",
-                possible=f"All measured: {', '.join(shared)}.",
+                possible=f"All measured of every user: {', '.join(shared)}.",
+                remedy=_NOT_OF_USERS if metric.startswith(("coverage", "gini")) else "",
             )
     if asked:
         return tuple(asked)

@@ -37,6 +37,28 @@ class Contest:
     seeds: tuple[int, ...] = (0,)
     protocol: str = LEAVE_LAST_OUT
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the runs will be called, in order."""
+        return (*(bundle.name for bundle in self.bundles), *self.configs)
+
+
+def refuse_indistinct(names: Sequence[str]) -> None:
+    """Raise when there are not two to compare, or two of them have one name; before long work begins.
+
+    Raises:
+        RequestError: with what to name.
+    """
+    if len(names) < 2:
+        raise RequestError(
+            "There is nothing to compare with.", remedy="Name two recipes or bundles at least."
+        )
+    if len(set(names)) < len(names):
+        raise RequestError(
+            f"Two of them have the same name: {', '.join(names)}.",
+            remedy="Name each once; folders of bundles need different names.",
+        )
+
 
 def judged_runs(
     dataset: Dataset, contest: Contest, judging: EvaluationSettings, progress: Progress
@@ -44,13 +66,10 @@ def judged_runs(
     """Train and judge everybody on the test events of one split.
 
     Raises:
-        RequestError: when fewer than two take part; before anything is trained.
+        RequestError: when fewer than two take part, or two of one name; before anything is trained.
         BundleError: when a bundle was trained on other data or under another protocol.
     """
-    if len(contest.configs) + len(contest.bundles) < 2:
-        raise RequestError(
-            "There is nothing to compare with.", remedy="Name two recipes or bundles at least."
-        )
+    refuse_indistinct(contest.names)
     split = split_by(contest.protocol, dataset, repeat=judging.repeat)
     runs = []
     for bundle in contest.bundles:  # first, because one that does not fit is seen without training
