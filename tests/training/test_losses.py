@@ -107,3 +107,14 @@ def test_items_are_drawn_as_often_as_the_sampler_says():
     torch.testing.assert_close(shares, torch.tensor([1, 2, 4]) / 7, atol=0.01, rtol=0)
     expected = torch.log(70_000 * torch.tensor([1.0, 2.0, 4.0]) / 7)
     torch.testing.assert_close(log_expected, expected[drawn], atol=1e-3, rtol=0)
+
+
+def test_positions_that_do_not_count_teach_nothing():
+    hidden, items, targets, weights = world()
+    nothing = torch.zeros_like(weights)
+    full = full_cross_entropy(hidden, items, targets, nothing)
+    is_hit = targets[:, None] == torch.arange(5)
+    sampled = sampled_cross_entropy(hidden, items[targets], items[:5], is_hit, torch.zeros(5), nothing)
+    for loss in (full, sampled):
+        assert loss.item() == 0.0
+        assert not any(gradient.any() for gradient in gradients(loss, hidden, items))

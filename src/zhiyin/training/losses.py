@@ -30,7 +30,8 @@ def full_cross_entropy(
         hidden: (N, D) float, last hidden states at N positions that have a target.
         items: (I, D) float, output vectors of the items.
         targets: (N,) int64.
-        weights: (N,) float ≥ 0, how much a position counts; all the same when None.
+        weights: (N,) float ≥ 0, how much a position counts; all the same when None. Where none counts the
+            loss is 0.
         half: Multiply in bfloat16 (sums stay float32).
 
     Returns:
@@ -38,7 +39,8 @@ def full_cross_entropy(
     """
     if weights is None:
         weights = torch.ones_like(targets, dtype=torch.float32)
-    loss: Tensor = _FullCrossEntropy.apply(hidden, items, targets, weights / weights.sum(), half)
+    shares = weights / weights.sum().clamp_min(TINY)
+    loss: Tensor = _FullCrossEntropy.apply(hidden, items, targets, shares, half)
     return loss
 
 
@@ -109,7 +111,7 @@ def sampled_cross_entropy(
         negative_items: (S, D) float, vectors of the negatives, shared by all positions.
         is_hit: (N, S) bool, where a negative is the target.
         log_expected: (S,) float, ``log(S q_s)``.
-        weights: (N,) float ≥ 0, how much a position counts.
+        weights: (N,) float ≥ 0, how much a position counts; where none does the loss is 0.
 
     Returns:
         () float32.
@@ -118,7 +120,7 @@ def sampled_cross_entropy(
     of_negatives = (hidden @ negative_items.T).float() - log_expected
     of_negatives = of_negatives.masked_fill(is_hit, -torch.inf)
     loss = torch.logsumexp(torch.cat([of_target, of_negatives], dim=1), dim=1) - of_target[:, 0]
-    return (loss * weights).sum() / weights.sum()
+    return (loss * weights).sum() / weights.sum().clamp_min(TINY)
 
 
 class NegativeSampler:
