@@ -287,6 +287,8 @@ class Pipeline:
         if training.validation is not None:
             with training.progress.stage("new items: what they may cost"):
                 candidates, targets, demand = self._known_answers(training)
+                if not len(targets):
+                    return
                 self.new_items.fit(self.merge.apply(candidates, demand), targets)
 
     def _known_answers(self, training: TrainingData) -> tuple[Candidates, IndexArray, FloatArray | None]:
