@@ -69,7 +69,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
     from zhiyin.serving.alerts.rules import WebhookSettings
-    from zhiyin.sources.factors.settings import FactorConfig
+    from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
     from zhiyin.sources.two_tower.settings import TwoTowerTraining
     from zhiyin.training.settings import TrainingSettings
 
@@ -83,6 +83,8 @@ def test_every_settings_class_is_in_the_reference() -> None:
         TrainingSettings,
         TwoTowerTraining,
         FactorConfig,
+        FactorTraining,
+        LightGcnTraining,
         MeasuringSettings,
         WebhookSettings,
         Continuing,
