@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "milvus": ("vectors in Milvus", ("pymilvus",)),
     "kafka": ("events from Kafka", ("confluent-kafka",)),
     "telemetry": ("traces", ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")),
+    "tune": ("zhiyin tune", ("optuna",)),
 }
 """Extra → what it is for and its packages, the telling one first."""
 _CORE = ("numpy", "polars", "pyarrow", "pydantic", "scipy")
