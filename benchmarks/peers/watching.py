@@ -52,10 +52,9 @@ def watched(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
             ended.set()
         looking.join()
     process.returncode = os.waitstatus_to_exitcode(status)
-    # The looks are samples; what the system remembers of the largest process is exact.
-    peak_mb = max(peak[0], usage.ru_maxrss / 2**10)
+    # What the system remembers as the largest size holds our own size too, from between fork and exec.
     wall = time.perf_counter() - started
-    return Watched(process.returncode, wall, usage.ru_utime + usage.ru_stime, peak_mb)
+    return Watched(process.returncode, wall, usage.ru_utime + usage.ru_stime, peak[0])
 
 
 def _look(pid: int, peak: list[float], ended: threading.Event) -> None:

@@ -20,6 +20,8 @@ _CUT = 10
 _FACTORS = (0.0, 0.5, 0.8, 1.25, 2.0)
 _ADDED = (0.1, 0.3, 1.0)
 _ROUNDS = 4
+_SIGNED_PENALTY = 10.0
+"""Weight of half the squared length of weights that may be below zero, for all examples together."""
 _WORTHWHILE = 0.02
 """A step must bring more than this, divided by the root of the number of examples: less is chance."""
 
@@ -61,12 +63,16 @@ class MergeProblem:
 def fit_likelihood(problem: MergeProblem, *, penalty: float) -> Weights:
     """Fit a conditional logit: the softmax of the scores is the chance of each candidate to come next.
 
-    McFadden, "Conditional logit analysis of qualitative choice behavior" (1974), with a quadratic penalty.
+    McFadden, "Conditional logit analysis of qualitative choice behavior" (1974), with a quadratic penalty. It
+    grows where examples are few for weights that may be below zero: nothing else keeps them from chance.
     """
+    penalties = np.where(
+        np.isfinite(problem.least), penalty, max(penalty, _SIGNED_PENALTY / max(len(problem.target), 1))
+    )
     best = minimize(
         _negative_log_likelihood,
         np.where(np.isfinite(problem.least), 0.3, 0.0),
-        args=(problem, penalty),
+        args=(problem, penalties),
         jac=True,
         method="L-BFGS-B",
         bounds=[(least if np.isfinite(least) else None, None) for least in problem.least],
@@ -106,7 +112,7 @@ def climb(problem: MergeProblem, starts: Sequence[Weights]) -> Weights:
 
 
 def _negative_log_likelihood(
-    weights: Weights, problem: MergeProblem, penalty: float
+    weights: Weights, problem: MergeProblem, penalties: Weights
 ) -> tuple[float, Weights]:
     """Mean loss and its gradient, for weights (F,)."""
     logits = problem.scores(weights)
@@ -117,4 +123,4 @@ def _negative_log_likelihood(
     loss = -float(np.log(chances[rows, problem.target] + 1e-12).mean())
     expected = np.einsum("bn,bnf->bf", chances, problem.features)
     gradient = (expected - problem.features[rows, problem.target]).mean(axis=0)
-    return loss + 0.5 * penalty * float(weights @ weights), gradient + penalty * weights
+    return loss + 0.5 * float(penalties @ weights**2), gradient + penalties * weights

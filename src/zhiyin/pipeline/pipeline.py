@@ -16,6 +16,7 @@ from zhiyin.contracts import (
 )
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import (
+    NO_TIMESTAMP,
     BoolArray,
     Candidates,
     Catalogue,
@@ -178,12 +179,12 @@ class Pipeline:
         return slates
 
     def queries_for(self, user_ids: list[str]) -> Queries:
-        """Return queries of remembered users; an unknown user has an empty history."""
+        """Return queries of remembered users, made now; an unknown user has an empty history."""
         users = self.users.indices(user_ids)
         starts = self.histories.offsets[np.maximum(users, 0)]
         # One below the first user there is offset 0, so a stranger, at -1, has a run of no length.
         histories = self.histories.runs(starts, self.histories.offsets[users + 1] - starts)
-        return Queries(users, histories, Queries.of_histories(histories).timestamp)
+        return Queries(users, histories, np.full(len(users), NO_TIMESTAMP))
 
     def add_items(self, table: pl.DataFrame) -> None:
         """Add items, or describe known ones anew; both can be recommended at once.
