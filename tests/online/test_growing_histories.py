@@ -68,12 +68,16 @@ def test_many_users_and_events_stay_small() -> None:
     assert live.n_bytes < 5 * 18 * n_events
 
 
+UNLIKELY = 1_987_654_321
+"""An item that memory which was never written does not hold by chance."""
+
+
 def test_what_was_cleared_is_overwritten() -> None:
     live = GrowingHistories()
     live.new_rows(1)
-    append(live, [0] * 5, [77] * 5)
+    append(live, [0] * 5, [UNLIKELY] * 5)
     live.clear(0)
-    assert not (live._pool["item"] == 77).any()
+    assert not (live._pool["item"] == UNLIKELY).any()
     assert live.row(0)[0].tolist() == []
 
 
