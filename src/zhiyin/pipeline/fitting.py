@@ -66,16 +66,15 @@ def fit_likelihood(problem: MergeProblem, *, penalty: float) -> Weights:
     McFadden, "Conditional logit analysis of qualitative choice behavior" (1974), with a quadratic penalty. It
     grows where examples are few for weights that may be below zero: nothing else keeps them from chance.
     """
-    penalties = np.where(
-        np.isfinite(problem.least), penalty, max(penalty, _SIGNED_PENALTY / max(len(problem.target), 1))
-    )
+    is_bounded = np.isfinite(problem.least)
+    penalties = np.where(is_bounded, penalty, max(penalty, _SIGNED_PENALTY / max(len(problem.target), 1)))
     best = minimize(
         _negative_log_likelihood,
-        np.where(np.isfinite(problem.least), 0.3, 0.0),
+        np.where(is_bounded, 0.3, 0.0),
         args=(problem, penalties),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(least if np.isfinite(least) else None, None) for least in problem.least],
+        bounds=[(least, None) for least in problem.least],
         options={"maxiter": 60},
     )
     fitted: Weights = best.x
@@ -93,15 +92,16 @@ def climb(problem: MergeProblem, starts: Sequence[Weights]) -> Weights:
     weights, quality = np.array(starts[best], dtype=np.float64), qualities[best]
     scores = problem.scores(weights)
     worthwhile = _WORTHWHILE / np.sqrt(len(problem.target))
+    least = problem.least
     for _ in range(_ROUNDS):
         before = quality
         for place in range(len(weights)):
             column = problem.features[..., place]
             tried = [weights[place] * factor for factor in _FACTORS]
             tried += [weights[place] + added for added in _ADDED]
-            if np.isneginf(problem.least[place]):
+            if np.isneginf(least[place]):
                 tried += [weights[place] - added for added in _ADDED]
-            for value in {max(value, problem.least[place]) for value in tried}:
+            for value in {max(value, least[place]) for value in tried}:
                 moved = scores + column * np.float32(value - weights[place])
                 moved_quality = problem.ndcg(moved)
                 if moved_quality > quality + worthwhile:

@@ -114,10 +114,10 @@ class Pipeline:
         for source in self.sources:
             source.fit(training)
         self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
-        if training.validation is not None and self.merge.learns:
-            with training.progress.stage("merge: fitting weights"):
-                self._fit_merge(training)
-        self._fit_new_items(training)
+        if self.new_items.is_on:
+            self.new_items.count(training.dataset.item_counts)
+        if training.validation is not None:
+            self._fit_on_validation(training)
 
     def only(self, name: str) -> Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
@@ -274,23 +274,20 @@ class Pipeline:
         fallback = dict.fromkeys(self.config.merge.fallback, few)
         return candidates_of(self.sources, queries, usual, barred, self._tolerated, n_of_fallback=fallback)
 
-    def _fit_merge(self, training: TrainingData) -> None:
-        candidates, targets, demand = self._known_answers(training)
-        self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
+    def _fit_on_validation(self, training: TrainingData) -> None:
+        """Fit the weights of the merge, then what new items may cost, on the same candidates."""
+        if not (self.merge.learns or self.new_items.is_on):
+            return
+        with training.progress.stage("merge: fitting weights"):
+            candidates, targets, demand = self._known_answers(training)
+            if self.merge.learns:
+                self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
+        if self.new_items.is_on and len(targets):
+            with training.progress.stage("new items: what they may cost"):
+                self.new_items.fit(self.merge.apply(candidates, demand), targets)
 
     def _demand(self, queries: Queries, candidates: Candidates) -> FloatArray | None:
         return None if self.trends is None else self.trends.at(candidates.item_index, queries.timestamp)
-
-    def _fit_new_items(self, training: TrainingData) -> None:
-        if not self.new_items.is_on:
-            return
-        self.new_items.count(training.dataset.item_counts)
-        if training.validation is not None:
-            with training.progress.stage("new items: what they may cost"):
-                candidates, targets, demand = self._known_answers(training)
-                if not len(targets):
-                    return
-                self.new_items.fit(self.merge.apply(candidates, demand), targets)
 
     def _known_answers(self, training: TrainingData) -> tuple[Candidates, IndexArray, FloatArray | None]:
         """Return candidates of validation examples, (B,) int32 what came next, and the demand."""

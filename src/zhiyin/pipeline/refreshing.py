@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.trends import Trends
@@ -31,9 +29,9 @@ def refreshed(
     after.merge.restore(pipeline.merge.state())
     after.merge.weights = after.merge.weights.copy()
     enough = training.validation is not None and len(training.validation) >= max(fewest_to_weigh, 1)
-    if enough and after.merge.learns:
-        with training.progress.stage("merge: fitting weights"):
-            after._fit_merge(training)
     after.new_items.restore(pipeline.new_items.state())
-    after._fit_new_items(training if enough else replace(training, validation=None))
+    if after.new_items.is_on:
+        after.new_items.count(training.dataset.item_counts)
+    if enough:
+        after._fit_on_validation(training)
     return after
