@@ -10,9 +10,10 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiyin.contracts import Silent, TrainingData
+from zhiyin.contracts import DenseOpinion, Silent, SparseOpinion, Steps, TrainingData
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import Catalogue, Histories, Queries, Vocabulary
+from zhiyin.domain import NO_TIMESTAMP, Barred, Catalogue, Histories, Queries, Vocabulary
+from zhiyin.sources.item_graph import walking
 from zhiyin.sources.item_graph.choosing import ALTERNATIVES, choose_settings
 from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, scaled
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
@@ -168,3 +169,49 @@ def test_a_given_setting_is_left_alone():
     chosen = choose_settings(ItemGraphConfig(history_decay=0.9, window=12), quality, Silent())
     assert chosen.text_weight == 0.1
     assert (chosen.history_decay, chosen.window) == (0.9, 12)
+
+
+@st.composite
+def asked_graphs(draw: st.DrawFn) -> tuple[ItemGraph, Queries]:
+    """A trained graph with arrivals and recent events, or without, and histories that repeat items."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_items = draw(st.integers(2, 30))
+    words = ["red", "blue", "cup", "plate", "fork", "hose"]
+    titles = [" ".join(random.choice(words, 2)) for _ in range(n_items)]
+    rows = [random.integers(0, n_items, random.integers(1, 12)).tolist() for _ in range(20)]
+    source = ItemGraph(choose_on_validation=False, column_exponent=draw(st.sampled_from([0.0, 0.3])))
+    source.fit(training_of(rows, titles))
+    n_known = n_items
+    if draw(st.booleans()):
+        new = pl.DataFrame({"item_id": ["n0", "n1"], "title": ["red cup", "blue hose"]})
+        source.add_items(Catalogue.from_table(new), None)
+        n_known += 2
+    if draw(st.booleans()):
+        before = Histories.of_items([random.integers(0, n_known, 3) for _ in range(5)]).without_repeats()
+        items = random.integers(0, n_known, 5).astype(np.int32)
+        source.absorb(Steps(before, items, np.zeros(5, np.int16), np.full(5, NO_TIMESTAMP)))
+    asked = [random.integers(0, n_known + 1, random.integers(0, 15)) for _ in range(draw(st.integers(1, 9)))]
+    return source, Queries.of_histories(Histories.of_items(asked))
+
+
+@given(asked_graphs())
+def test_many_edges_are_answered_like_few(asked_graph: tuple[ItemGraph, Queries]):
+    source, queries = asked_graph
+    n_items = len(source)
+    everything = np.tile(np.arange(n_items, dtype=np.int32), (len(queries), 1))
+    few = source.ask(queries)
+    roads = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walking, "_FEW_EDGES", -1)
+        patch.setattr(walking, "_ITEMS_PER_EDGE", 10**9)
+        patch.setattr(walking, "_CELLS_AT_ONCE", 40)
+        roads["dense"] = source.ask(queries)
+        patch.setattr(walking, "_CELLS_AT_ONCE", 0.5)
+        patch.setattr(walking, "_CELLS_PER_SUM", -1)
+        roads["listed"] = source.ask(queries)
+    assert isinstance(roads["dense"], DenseOpinion)
+    assert isinstance(roads["listed"], SparseOpinion)
+    for opinion in roads.values():
+        np.testing.assert_allclose(opinion.at(everything), few.at(everything), rtol=1e-5)
+        best, expected = (some.best(3, Barred.nothing(len(queries), n_items)) for some in (opinion, few))
+        np.testing.assert_allclose(few.at(best), few.at(expected), rtol=1e-5)

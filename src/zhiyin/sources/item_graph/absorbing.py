@@ -61,11 +61,11 @@ class RecentEdges:
             of_columns = of_columns.plus(np.zeros_like(tails), tails, weights)
         return replace(self, counts=counts, of_columns=of_columns, n_events=self.n_events + len(steps))
 
-    def add_to(self, scores: FloatArray, start: sp.csr_array, config: ItemGraphConfig) -> None:
-        """Walk the recent edges from (B, I) sparse start weights, and add to (B, I) float32 scores."""
+    def reached(self, start: sp.csr_array, config: ItemGraphConfig) -> sp.csr_array:
+        """Walk the recent edges from (B, I) sparse weights of items, and add them up, (B, I) sparse."""
         row = np.repeat(np.arange(start.shape[0], dtype=np.int64), np.diff(start.indptr))
         edges = self._walked(row, start.indices, start.data, config)
-        np.add.at(scores.reshape(-1), edges.row * scores.shape[1] + edges.item, edges.weight)
+        return sp.csr_array((edges.weight, (edges.row, edges.item)), shape=start.shape)
 
     def walked(self, histories: Histories, weights: FloatArray, config: ItemGraphConfig) -> Edges:
         """Follow the recent edges from every event of B histories; (T,) weights are what the events count."""

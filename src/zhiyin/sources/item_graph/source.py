@@ -17,7 +17,7 @@ from zhiyin.contracts import (
     Steps,
     TrainingData,
 )
-from zhiyin.domain import PAD, Catalogue, FloatArray, Histories, IndexArray, Queries, Vocabulary
+from zhiyin.domain import PAD, Catalogue, FloatArray, Histories, IndexArray, LongArray, Queries, Vocabulary
 from zhiyin.language.lexical import LexicalIndex, sparse_from_parts, sparse_parts
 from zhiyin.sources.item_graph.absorbing import EVENTS_BETWEEN_FOLDS, RecentEdges
 from zhiyin.sources.item_graph.choosing import choose_settings
@@ -29,6 +29,7 @@ from zhiyin.sources.item_graph.counts import (
     scaled,
 )
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
+from zhiyin.sources.item_graph.walking import are_many, opinion_of, scores_of
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
 _EXAMPLES_TO_CHOOSE_ON = 3000
@@ -106,24 +107,21 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item by the edges that lead to it from the history; no opinion where none does."""
-        arrivals = self._arrivals()
-        assert self.graph is not None
+        self._require(self.graph)
+        recent = queries.histories.without_repeats().newest(self._chosen.history_length)
         start = self._start(queries, self._chosen, n_items=len(self))
-        n_trained = self.graph.shape[0]
-        scores: FloatArray = (start[:, :n_trained] @ self.graph).toarray()
-        if arrivals.shape[0]:
-            scores += (start[:, n_trained:] @ arrivals).toarray()
-            scores = np.hstack([scores, (start[:, :n_trained] @ arrivals.T).toarray()])
-        if self.recent is not None:
-            self.recent.add_to(scores, start, self._chosen)
+        scores = scores_of(start, self._reached, self._edges_that_lead_on(recent))
         return np.where(scores > 0, scores, np.float32(np.nan))
 
     def ask(self, queries: Queries) -> Opinion:
         """Walk the edges from the history, without looking at the rest of the catalogue."""
         arrivals, n_items = self._arrivals(), len(self)
         assert self.graph is not None
-        n_trained = self.graph.shape[0]
         recent = queries.histories.without_repeats().newest(self._chosen.history_length)
+        n_edges = self._edges_that_lead_on(recent)
+        if are_many(int(n_edges.sum()), n_items):
+            return opinion_of(self._start(queries, self._chosen, n_items=n_items), self._reached, n_edges)
+        n_trained = self.graph.shape[0]
         weights = aged_weights(recent, self._weights_of(recent), decay=self._chosen.history_decay)
         edges = Edges.walked(recent, weights, self.graph)
         if arrivals.shape[0]:
@@ -240,6 +238,27 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     def _start(self, queries: Queries, config: ItemGraphConfig, *, n_items: int) -> sp.csr_array:
         recent = queries.histories.without_repeats().newest(config.history_length)
         return history_weights(recent, self._weights_of(recent), decay=config.history_decay, n_items=n_items)
+
+    def _edges_that_lead_on(self, recent: Histories) -> LongArray:
+        """Count the edges of the trained graph that lead on from each of B histories, (B,) int64."""
+        assert self.graph is not None
+        known = recent.item_index < self.graph.shape[0]
+        item, row = recent.item_index[known], recent.row_of_event[known]
+        n_edges = self.graph.indptr[item + 1] - self.graph.indptr[item]
+        return np.bincount(row, n_edges, minlength=len(recent)).astype(np.int64)
+
+    def _reached(self, start: sp.csr_array) -> sp.csr_array:
+        """Follow all edges from (M, I) sparse weights of items, and add them up, (M, I) sparse."""
+        arrivals = self._arrivals()
+        assert self.graph is not None
+        n_trained = self.graph.shape[0]
+        sums = start[:, :n_trained] @ self.graph if arrivals.shape[0] else start @ self.graph
+        if arrivals.shape[0]:
+            sums = sums + start[:, n_trained:] @ arrivals
+            sums = sp.hstack([sums, start[:, :n_trained] @ self._edges_to_arrivals()], format="csr")
+        if self.recent is not None and len(self.recent.counts):
+            sums = sums + self.recent.reached(start, self._chosen)
+        return sp.csr_array(sums)
 
     def _edges_to_arrivals(self) -> sp.csr_array:
         """Edges from trained items to those that came after training: the text edges the other way round."""
