@@ -15,7 +15,9 @@ from zhiyin.training.devices import accelerator_of
 from zhiyin.training.dropout import Dropout
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
+from zhiyin.training.schedule import Schedule
 from zhiyin.training.settings import TrainingSettings
+from zhiyin.training.weights import load_weights, weights_of
 
 
 class Line(nn.Module):
@@ -264,3 +266,103 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     assert accelerator_of("auto") == "cpu"
     with pytest.raises(ConfigError, match="torch sees none"):
         accelerator_of("gpu")
+
+
+class Adapted(nn.Module):
+    """A frozen slope of 2 beside a trained one."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.base.weight, 2.0)
+        self.base.requires_grad_(requires_grad=False)
+        self.slope = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, batch):
+        return ((self.base(batch) + batch * self.slope - 3 * batch) ** 2).mean()
+
+
+def test_frozen_weights_are_neither_moved_nor_kept(tmp_path):
+    module = Adapted()
+
+    def quality():
+        return -float((module.slope.detach() - 1).abs())
+
+    train(plan(module, quality, max_epochs=30), checkpoints=tmp_path)
+    assert module.base.weight.item() == 2.0
+    assert module.slope.item() == pytest.approx(1.0, abs=0.1)
+    kept = Checkpoint(tmp_path, "line", "line").read()
+    assert set(kept["module"]) == set(kept["best"]) == set(kept["average"]) == {"slope"}
+
+
+def test_weights_of_another_module_are_refused():
+    with pytest.raises(TrainingError, match="another model"):
+        load_weights(nn.Linear(1, 1), weights_of(Line()))
+    with pytest.raises(TrainingError, match="another model"):
+        load_weights(Line(), {})
+
+
+def test_accumulated_batches_step_as_one_large_batch():
+    values = torch.linspace(-1, 1, 40)[:, None]
+    half = torch.tensor_split(values, 8)
+    whole = [torch.cat(half[first : first + 2]) for first in range(0, 8, 2)]
+    slopes = []
+    for parts, accumulation in ((half, 2), (whole, 1)):
+        module = Line()
+        module.dropout = Dropout(0.0)
+        base = plan(module, max_epochs=3, averaging=0.0)
+        train(
+            replace(
+                base,
+                batches=lambda _, parts=parts: list(range(len(parts))),
+                collate=lambda place, parts=parts: parts[place],
+                accumulation=accumulation,
+            )
+        )
+        slopes.append(module.slope.item())
+    assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
+
+
+def test_patience_waits_for_the_least_number_of_steps():
+    falls_then_rises = iter([0.5, 0.1, 0.1, 0.1, 0.2, 0.6, 0.1, 0.1, 0.1])
+    waiting = replace(
+        plan(quality=lambda: next(falls_then_rises), max_epochs=50, patience=2), least_steps=6 * 8
+    )
+    curve = train(waiting)
+    assert (len(curve.epochs), curve.best.epoch, curve.stopped_by) == (8, 6, "patience")
+
+
+def test_schedule_after_step_and_trackers_hear_of_every_step():
+    steps, told = [], []
+
+    class Listening:
+        def log_metrics(self, metrics, step):
+            told.append((step, dict(metrics)))
+
+        def save(self):
+            pass
+
+    rising = replace(
+        plan(max_epochs=2, learning_rate=0.1),
+        metric="closeness",
+        schedule=Schedule(n_steps=16, warmup_share=0.25),
+        after_step=steps.append,
+        trackers=[Listening()],
+    )
+    train(rising)
+    assert steps == list(range(1, 17))
+    assert [step for step, _ in told] == [8, 16]
+    assert told[0][1]["learning_rate"] == pytest.approx(0.1 * (1 - 3 / 12))
+    assert {"epoch", "train_loss", "seconds", "closeness"} < set(told[0][1])
+
+
+def test_rate_rises_then_falls_and_never_reaches_zero():
+    line = Schedule(n_steps=100, warmup_share=0.1)
+    rates = [line(step) for step in range(1, 101)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.01, abs=0.002)
+    assert np.all(np.diff(rates[10:]) < 0)
+    assert Schedule(100, decay="none")(100) == 1.0
+    assert Schedule(100, decay="cosine")(51) == pytest.approx(0.5)
+    assert Schedule(1)(1) == 1.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from zhiyin.domain import Progress, Silent
 from zhiyin.domain.errors import TrainingError
@@ -19,11 +19,11 @@ from zhiyin.training.checkpoints import Checkpoint, Snapshot
 from zhiyin.training.curve import EpochRecord, LearningCurve
 from zhiyin.training.devices import open_fabric
 from zhiyin.training.plan import TrainingPlan
+from zhiyin.training.weights import Weights, decay_groups, load_weights, weights_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 STEPS_BETWEEN_LOSS_CHECKS = 50
-
-Weights = dict[str, Tensor]
+_SHOWN = {"ndcg_at_10": "NDCG@10"}
 
 
 def train(
@@ -70,7 +70,7 @@ class _Run:
             decay_groups(plan.module, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98)
         )
         self.module, self.optimizer = fabric.setup(plan.module, optimizer)
-        self.curve = LearningCurve(metric="ndcg_at_10" if plan.quality else "none")
+        self.curve = LearningCurve(metric=plan.metric if plan.quality else "none")
         self.average: Weights | None = weights_of(plan.module) if settings.averaging else None
         self.best: Weights = weights_of(plan.module)
         self.step = 0
@@ -89,7 +89,7 @@ class _Run:
             epoch = len(self.curve.epochs) + 1
             train_loss = self._one_epoch(epoch)
             self._end_epoch(epoch, train_loss)
-        self.plan.module.load_state_dict(self.best)
+        load_weights(self.plan.module, self.best)
         self.plan.module.eval()
         return self.curve
 
@@ -104,32 +104,50 @@ class _Run:
         total = torch.tensor(self.loss_sum, device=self.fabric.device)
         rest = batches[self.batches_done :]
         for batch in self.progress.track(rest, f"{self.plan.name}: epoch {epoch}", total=len(rest)):
-            total += self._one_step(batch)
             self.batches_done += 1
+            is_step = self.batches_done % self.plan.accumulation == 0 or self.batches_done == len(batches)
+            total += self._one_batch(batch, is_step=is_step)
             if self.batches_done % STEPS_BETWEEN_LOSS_CHECKS == 0:
                 self._check(total, epoch)
+            # Between two steps there are gradients that no checkpoint holds.
+            if is_step and self.batches_done % STEPS_BETWEEN_LOSS_CHECKS < self.plan.accumulation:
                 self._save_now_and_then(total)
         self._check(total, epoch)
         self.batches_done, self.loss_sum = 0, 0.0
         return float(total) / len(batches)
 
-    def _one_step(self, description: Any) -> Tensor:
-        settings = self.plan.settings
+    def _one_batch(self, description: Any, *, is_step: bool) -> Tensor:
+        batch = self.fabric.to_device(self.plan.collate(description))
+        with self.fabric.no_backward_sync(self.module, enabled=not is_step and self.fabric.world_size > 1):
+            loss: Tensor = self.module(batch)
+            self.fabric.backward(loss / self.plan.accumulation)
+        if is_step:
+            self._take_step()
+        return loss.detach()
+
+    def _take_step(self) -> None:
         self.step += 1
-        rate = settings.learning_rate * min(1.0, self.step / max(settings.warmup_steps, 1))
+        rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self.fabric.to_device(self.plan.collate(description))
-        self.optimizer.zero_grad()
-        loss: Tensor = self.module(batch)
-        self.fabric.backward(loss)
         self.fabric.clip_gradients(
-            self.module, self.optimizer, max_norm=settings.gradient_clip, error_if_nonfinite=False
+            self.module,
+            self.optimizer,
+            max_norm=self.plan.settings.gradient_clip,
+            error_if_nonfinite=False,
         )
         self.optimizer.step()
+        if self.plan.after_step is not None:
+            self.plan.after_step(self.step)  # before the gradients go: importance is read from them
+        self.optimizer.zero_grad()
         if self.average is not None:
             self._update_average(self.average)
-        return loss.detach()
+
+    def _learning_rate(self) -> float:
+        settings = self.plan.settings
+        if self.plan.schedule is not None:
+            return settings.learning_rate * self.plan.schedule(self.step)
+        return settings.learning_rate * min(1.0, self.step / max(settings.warmup_steps, 1))
 
     def _update_average(self, average: Weights) -> None:
         # Early on the average follows quickly, or it would remember the random start.
@@ -149,9 +167,10 @@ class _Run:
         curve.stopped_by = self._why_stop(epoch)
         self.checkpoint_now(0.0)
         best = curve.best
-        metric = (
-            "" if quality is None or best is None else f", NDCG@10 {quality:.4f} (best {best.validation:.4f})"
-        )
+        metric = ""
+        if quality is not None and best is not None:
+            shown = _SHOWN.get(curve.metric, curve.metric)
+            metric = f", {shown} {quality:.4f} (best {best.validation:.4f})"
         left = min(settings.max_minutes * 60, self.seconds / epoch * settings.max_epochs) - self.seconds
         end = (
             f"stopped by {curve.stopped_by}"
@@ -160,6 +179,18 @@ class _Run:
         )
         self.progress.say(f"{self.plan.name}: epoch {epoch}, loss {train_loss:.4f}{metric}; {end}")
         tell_quality(self.progress, self.plan.name, epoch, quality)
+        self._track(curve.epochs[-1])
+
+    def _track(self, record: EpochRecord) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        figures = {"epoch": float(record.epoch), "train_loss": record.train_loss, "seconds": record.seconds}
+        figures["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        if record.validation is not None:
+            figures[self.curve.metric] = record.validation
+        for tracker in self.plan.trackers:
+            tracker.log_metrics(figures, self.step)
+            tracker.save()
 
     def _quality(self) -> float | None:
         if self.plan.quality is None:
@@ -171,7 +202,8 @@ class _Run:
     def _why_stop(self, epoch: int) -> str:
         settings = self.plan.settings
         validates = self.plan.quality is not None
-        if validates and self.curve.n_epochs_since_best >= settings.patience:
+        is_patient = self.step < self.plan.least_steps
+        if validates and not is_patient and self.curve.n_epochs_since_best >= settings.patience:
             return "patience"
         if epoch >= (settings.max_epochs if validates else settings.epochs_without_validation):
             return "max_epochs"
@@ -184,11 +216,11 @@ class _Run:
             yield
             return
         current = weights_of(self.plan.module)
-        self.plan.module.load_state_dict(self.average)
+        load_weights(self.plan.module, self.average)
         try:
             yield
         finally:
-            self.plan.module.load_state_dict(current)
+            load_weights(self.plan.module, current)
 
     def _own_share(self, batches: Any) -> Any:
         """Return every n-th batch, n being the number of processes, equally many for each."""
@@ -214,7 +246,7 @@ class _Run:
     def _snapshot(self, loss_sum: float) -> Snapshot:
         on_gpu = self.fabric.device.type == "cuda"
         return {
-            "module": self.plan.module.state_dict(),
+            "module": weights_of(self.plan.module),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "average": self.average,
@@ -231,7 +263,7 @@ class _Run:
         snapshot = self.checkpoint.read()
         if snapshot is None:
             return
-        self.plan.module.load_state_dict(snapshot["module"])
+        load_weights(self.plan.module, snapshot["module"])
         self.optimizer.load_state_dict(snapshot["optimizer"])
         self.best, self.average = snapshot["best"], self.fabric.to_device(snapshot["average"])
         self.curve = LearningCurve.from_facts(snapshot["curve"])
@@ -245,15 +277,3 @@ class _Run:
         if not self.curve.stopped_by:
             n_epochs = len(self.curve.epochs)
             self.progress.say(f"{self.plan.name}: going on after epoch {n_epochs}, step {self.step}")
-
-
-def weights_of(module: nn.Module) -> Weights:
-    """Return a copy of all weights, detached, where the module stands."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups of which only matrices are decayed."""
-    matrices = [parameter for parameter in module.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in module.parameters() if parameter.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from zhiyin.training.settings import TrainingSettings
+from zhiyin.training.trackers import Tracker
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,13 @@ class TrainingPlan:
         settings: How long, how fast, on what.
         seed: Of dropout and every other draw while training.
         fingerprint: Of settings and data; a checkpoint with another one is not resumed.
+        metric: What ``quality`` returns is called.
+        least_steps: Patience ends nothing before so many steps: a metric may fall before it rises.
+        accumulation: Batches whose gradients are averaged before a step is taken.
+        schedule: Step, counted from 1 → factor of the learning rate; without one it rises over the warm-up
+            of the settings and then stays.
+        after_step: Told the number of every step when it is taken, such as what gives out a budget of ranks.
+        trackers: Who writes the curves down, beside the record that is returned.
     """
 
     name: str
@@ -36,3 +44,9 @@ class TrainingPlan:
     settings: TrainingSettings
     seed: int
     fingerprint: str
+    metric: str = "ndcg_at_10"
+    least_steps: int = 0
+    accumulation: int = 1
+    schedule: Callable[[int], float] | None = None
+    after_step: Callable[[int], None] | None = None
+    trackers: Sequence[Tracker] = ()

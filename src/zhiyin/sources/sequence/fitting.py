@@ -35,6 +35,8 @@ NEGATIVES_BEYOND = 8192
 LENGTH_OF_TRAINING = {"max_epochs", "epochs_without_validation", "patience", "max_minutes", "devices"}
 """Settings that may change between a run and the one that takes it up: they end it, they do not steer it."""
 EXAMPLES_TO_STOP_ON = 10_000
+LEAST_STEPS = 1_000
+"""Steps before patience may end training: text alone ranks well at once, and IDs disturb it at first."""
 FEWEST_BATCHES = 32
 """Batches of an epoch at least: a small shop gets smaller batches."""
 
@@ -121,6 +123,7 @@ def training_plan(
         quality=_quality(learner, training.validation, training.seed),
         settings=config.training,
         seed=training.seed,
+        least_steps=LEAST_STEPS,
         fingerprint=fingerprint({"config": learned_by, "seed": training.seed, "n_items": n_items}, arrays),
     )
 
