@@ -75,6 +75,23 @@ def test_company_in_a_batch_changes_no_answer(trained):
         assert together.item_index[row].tolist() == alone.item_index[0].tolist()
 
 
+def test_long_histories_are_looked_at_few_at_a_time(trained, monkeypatch):
+    asked = []
+    ask = type(trained.sources[0]).ask
+    monkeypatch.setattr(
+        type(trained.sources[0]),
+        "ask",
+        lambda source, queries: (asked.append(queries.histories.n_events), ask(source, queries))[1],
+    )
+    histories = [[first, first + 2, first + 4, first + 6, first + 8] for first in range(12)]
+    at_once = trained.recommend(asking(*histories), 6)
+    assert asked == [60]
+    monkeypatch.setattr(whole, "_EVENTS_AT_ONCE", 20)
+    few_at_a_time = trained.recommend(asking(*histories), 6)
+    assert asked == [60, 20, 20, 20]
+    assert few_at_a_time.item_index.tolist() == at_once.item_index.tolist()
+
+
 def test_only_allowed_items_come_however_few(trained):
     allowed = np.zeros(N_ITEMS, dtype=bool)
     allowed[[3, 9]] = True

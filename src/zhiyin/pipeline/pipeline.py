@@ -44,8 +44,10 @@ from zhiyin.training.selection import sample_examples
 
 _SCORES_AT_ONCE = 16_000_000
 """Scores (queries × items × sources) held in memory at once: 64 MB of float32."""
-_QUERIES_AT_ONCE = 512
+_QUERIES_AT_ONCE = 256
 """At most, however small the catalogue: slates of great diversity compare vectors of every candidate."""
+_EVENTS_AT_ONCE = 8_192
+"""Events of histories looked at together: each may lead to thousands of items before they are added up."""
 _DIVERSITY_POOL = 100
 _FALLBACK_PLACES = 20
 """Items a fallback proposes where others propose enough: as many while the merge is fitted as for a slate."""
@@ -143,7 +145,7 @@ class Pipeline:
             (B, n) candidates with ``score``; each source's own score under its name, and what it added
             under ``<source>:part``. Padding where fewer items may be shown.
         """
-        at_once = self._queries_at_once(len(self.catalogue_or_raise()))
+        at_once = self._queries_at_once(queries, len(self.catalogue_or_raise()))
         chunks = queries.chunks(at_once) if len(queries) > at_once else [queries]
         return Candidates.stacked([self._slate(part, n, wishes) for part in chunks], n)
 
@@ -296,15 +298,17 @@ class Pipeline:
         has_target = examples.targets.lengths > 0
         examples = examples.take(np.flatnonzero(has_target))
         targets = np.asarray(examples.targets.values)[examples.targets.offsets[:-1]].astype(np.int32)
-        chunks = examples.chunks(self._queries_at_once(training.dataset.n_items))
+        chunks = examples.chunks(self._queries_at_once(examples.queries, training.dataset.n_items))
         parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
         width = max((part.n_per_query for part in parts), default=0)
         candidates = Candidates.stacked(parts, width)
         return candidates, targets, self._demand(examples.queries, candidates)
 
-    def _queries_at_once(self, n_items: int) -> int:
+    def _queries_at_once(self, queries: Queries, n_items: int) -> int:
         n_dense = sum(source.is_dense for source in self.sources)
-        return max(1, min(_QUERIES_AT_ONCE, _SCORES_AT_ONCE // max(n_items * n_dense, 1)))
+        by_scores = _SCORES_AT_ONCE // max(n_items * n_dense, 1)
+        by_events = _EVENTS_AT_ONCE * len(queries) // max(queries.histories.n_events, 1)
+        return max(1, min(_QUERIES_AT_ONCE, by_scores, by_events))
 
     def take_over(self, catalogue: Catalogue, content: Content, *, removed: BoolArray) -> None:
         """Use a catalogue that sources restored from a bundle were trained on."""
