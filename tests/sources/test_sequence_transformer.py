@@ -82,8 +82,8 @@ def slow_attention(block, events):
     return events + block.mix(seen)
 
 
-def slow_forward(made, events):
-    states = events + made.places[: len(events)]
+def slow_forward(made, events, gaps):
+    states = events + made.places[: len(events)] + made.gaps[gaps]
     for block in made.blocks:
         states = slow_attention(block, states)
         wide = functional.gelu(block.widen(block.before_feed_forward(states)))
@@ -93,19 +93,20 @@ def slow_forward(made, events):
 
 def test_packed_sequences_equal_each_sequence_alone():
     made, lengths = network(), np.array([3, 9, 1, 5])
-    events = torch.randn(18, 16)
+    events, gaps = torch.randn(18, 16), torch.arange(18)
+    parts = zip(events.split(lengths.tolist()), gaps.split(lengths.tolist()), strict=True)
     with torch.no_grad():
-        packed = made(events, Packing.of(lengths))
-        alone = torch.cat([slow_forward(made, part) for part in events.split(lengths.tolist())])
+        packed = made(events, gaps, Packing.of(lengths))
+        alone = torch.cat([slow_forward(made, *part) for part in parts])
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_the_future_does_not_change_the_past():
-    made = network()
+    made, gaps = network(), torch.arange(9)
     events = torch.randn(9, 16)
     changed = torch.cat([events[:5], torch.randn(4, 16)])
     with torch.no_grad():
-        before, after = (made(part, Packing.of(np.array([9]))) for part in (events, changed))
+        before, after = (made(part, gaps, Packing.of(np.array([9]))) for part in (events, changed))
     torch.testing.assert_close(before[:5], after[:5])
     assert not torch.allclose(before[5:], after[5:])
 

@@ -111,6 +111,7 @@ def training_plan(
         "items": windows.histories.item_index,
         "offsets": windows.histories.offsets,
         "weights": windows.weights,
+        "moments": windows.histories.timestamp,
     }
     if learner.items.texts is not None:
         arrays["texts"] = learner.items.texts.cpu().numpy()

@@ -20,11 +20,15 @@ class Batch:
         items: (N,) int64, the events read.
         targets: (N,) int64, the event after each.
         weights: (N,) float32, how much a target counts.
+        gaps: (N,) int64, how much time lies between an event and its target; see `gap_kinds`.
         packing: Where the events stand.
     """
 
-    def __init__(self, items: Tensor, targets: Tensor, weights: Tensor, packing: Packing) -> None:
-        self.items, self.targets, self.weights, self.packing = items, targets, weights, packing
+    def __init__(
+        self, items: Tensor, targets: Tensor, weights: Tensor, gaps: Tensor, packing: Packing
+    ) -> None:
+        self.items, self.targets, self.weights = items, targets, weights
+        self.gaps, self.packing = gaps, packing
 
     @classmethod
     def of(cls, windows: Windows, rows: npt.NDArray[np.int64]) -> Batch:
@@ -34,13 +38,15 @@ class Batch:
             torch.from_numpy(windows.items[positions]),
             torch.from_numpy(windows.items[positions + 1]),
             torch.from_numpy(windows.weights[positions + 1]),
+            torch.from_numpy(windows.gaps[positions].astype(np.int64)),
             Packing.of(windows.lengths[rows]),
         )
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on a device."""
-        items, targets, weights = (part.to(device) for part in (self.items, self.targets, self.weights))
-        return Batch(items, targets, weights, self.packing.to(device))
+        parts = (self.items, self.targets, self.weights, self.gaps)
+        items, targets, weights, gaps = (part.to(device) for part in parts)
+        return Batch(items, targets, weights, gaps, self.packing.to(device))
 
 
 class SequenceLearner(nn.Module):
@@ -74,7 +80,7 @@ class SequenceLearner(nn.Module):
         if self._sampler is not None:
             return self._sampled(batch, self._sampler)
         vectors = self.items().float()
-        hidden = self.network(vectors[batch.items], batch.packing)
+        hidden = self.network(vectors[batch.items], batch.gaps, batch.packing)
         half = torch.is_autocast_enabled(hidden.device.type)
         with torch.autocast(hidden.device.type, enabled=False):
             return full_cross_entropy(hidden.float(), vectors, batch.targets, batch.weights, half=half)
@@ -88,6 +94,6 @@ class SequenceLearner(nn.Module):
         of_inputs, of_targets, of_negatives = vectors.split(
             [len(batch.items), len(batch.targets), len(drawn)]
         )
-        hidden = self.network(of_inputs.float(), batch.packing)
+        hidden = self.network(of_inputs.float(), batch.gaps, batch.packing)
         is_hit = batch.targets[:, None] == drawn[None, :]
         return sampled_cross_entropy(hidden, of_targets, of_negatives, is_hit, log_expected, batch.weights)

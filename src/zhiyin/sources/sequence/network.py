@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zhiyin.sources.sequence.gaps import N_GAPS
 from zhiyin.sources.sequence.packing import Packing
 from zhiyin.training.dropout import Dropout
 
@@ -93,6 +94,8 @@ class SequenceNetwork(nn.Module):
         super().__init__()
         self.max_length = shape.max_length
         self.places = nn.Parameter(torch.randn(shape.max_length, shape.dimension) * ID_SCALE)
+        # Zeros: a gap that training never met changes nothing.
+        self.gaps = nn.Parameter(torch.zeros(N_GAPS, shape.dimension))
         self.blocks = nn.ModuleList(
             Block(shape.dimension, shape.n_heads, dropout) for _ in range(shape.n_blocks)
         )
@@ -103,20 +106,26 @@ class SequenceNetwork(nn.Module):
                 nn.init.normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, events: Tensor, packing: Packing) -> Tensor:
-        """Return the (N, D) hidden states of (N, D) item vectors, each knowing only what came before it."""
-        states = self.dropout(events + self.places[packing.place])
+    def forward(self, events: Tensor, gaps: Tensor, packing: Packing) -> Tensor:
+        """Return the (N, D) hidden states of (N, D) item vectors, each knowing only what came before it.
+
+        Args:
+            events: (N, D) item vectors.
+            gaps: (N,) int64, how much time lies between an event and what is to be foretold.
+            packing: Where the events stand.
+        """
+        states = self.dropout(events + self.places[packing.place] + self.gaps[gaps])
         for block in self.blocks:
             states = block(states, packing)
         hidden: Tensor = self.last_norm(states)
         return hidden
 
-    def newest(self, events: Tensor, packing: Packing) -> Tensor:
+    def newest(self, events: Tensor, gaps: Tensor, packing: Packing) -> Tensor:
         """Return the (B, D) hidden state after the newest event of each sequence, for answering only.
 
         The same numbers as `forward` without dropout, but the last block looks at the newest events alone.
         """
-        states = events + self.places.index_select(0, packing.place)
+        states = events + self.places.index_select(0, packing.place) + self.gaps.index_select(0, gaps)
         *blocks, last = self.blocks.children()
         for block in blocks:
             states = block(states, packing)

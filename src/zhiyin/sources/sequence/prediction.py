@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from zhiyin.domain import BoolArray, FloatArray, Histories, LongArray, Queries
+from zhiyin.sources.sequence.gaps import gaps_until
 from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
 
@@ -67,24 +68,27 @@ def last_states(network: SequenceNetwork, item_vectors: Tensor, queries: Queries
     rows = np.flatnonzero(lengths > 0)
     longest = int(lengths.max(initial=1))
     if len(rows) * longest <= EVENTS_AT_ONCE:
-        return rows, _last_hidden(network, item_vectors, histories, lengths[rows])
+        some = histories if len(rows) == len(queries) else histories.take(rows)
+        return rows, _last_hidden(network, item_vectors, some, queries.timestamp[rows])
     # Histories of like length side by side leave little to pad.
     order = np.argsort(lengths[rows], kind="stable")
     at_once = max(1, EVENTS_AT_ONCE // longest)
     hidden = item_vectors.new_empty(len(rows), item_vectors.shape[1])
     for start in range(0, len(rows), at_once):
         part = order[start : start + at_once]
-        some = histories.take(rows[part])
-        hidden[torch.from_numpy(part)] = _last_hidden(network, item_vectors, some, some.lengths)
+        some, requested = histories.take(rows[part]), queries.timestamp[rows[part]]
+        hidden[torch.from_numpy(part)] = _last_hidden(network, item_vectors, some, requested)
     return rows, hidden
 
 
 def _last_hidden(
-    network: SequenceNetwork, item_vectors: Tensor, histories: Histories, lengths: LongArray
+    network: SequenceNetwork, item_vectors: Tensor, histories: Histories, requested: LongArray
 ) -> Tensor:
-    """Return the (R, D) states after the newest events; (R,) lengths ≥ 1, the empty histories left out."""
-    if not len(lengths):
+    """Return the (R, D) states after the newest events of histories that are not empty."""
+    if not len(histories):
         return item_vectors.new_empty(0, item_vectors.shape[1])
-    packing = Packing.of(lengths).to(item_vectors.device)
-    events = torch.from_numpy(histories.item_index).to(item_vectors.device)
-    return network.newest(item_vectors.index_select(0, events), packing)
+    device = item_vectors.device
+    packing = Packing.of(histories.lengths).to(device)
+    gaps = torch.from_numpy(gaps_until(histories, requested).astype(np.int64)).to(device)
+    events = torch.from_numpy(histories.item_index).to(device)
+    return network.newest(item_vectors.index_select(0, events), gaps, packing)

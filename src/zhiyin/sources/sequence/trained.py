@@ -62,8 +62,6 @@ class TrainedSequence:
         facts = dict(state.facts)
         shape = Shape(**facts.pop("shape"))
         network = SequenceNetwork(shape, dropout=0.0)
-        network.load_state_dict(
-            {name.removeprefix(NETWORK): array for name, array in arrays.items() if name.startswith(NETWORK)}
-        )
+        network.load_state_dict({name: arrays[NETWORK + name] for name in network.state_dict()})
         arrivals = Arrivals(*(arrays[ARRIVALS + name].numpy() for name in Arrivals.names()))
         return cls(shape, network.eval(), arrays["item_vectors"], arrivals, facts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from zhiyin.domain import FloatArray, Histories, LongArray
 from zhiyin.domain.arrays import flat_positions
+from zhiyin.sources.sequence.gaps import GapArray, gaps_of_events, some_hidden
 from zhiyin.training.batches import LengthBuckets
 
 SHORTEST_LIMIT = 50
@@ -22,12 +23,14 @@ class Windows:
     Attributes:
         items: (T,) int64, all events of all histories.
         weights: (T,) float32, how much an event counts as a target.
+        gaps: (T,) int8, how much time lies between an event and the next; see `gap_kinds`.
         starts: (S,) int64, position of the first event of a window.
         lengths: (S,) int64, events of a window that have a target, its last event left out.
     """
 
     items: npt.NDArray[np.int64]
     weights: FloatArray
+    gaps: GapArray
     starts: LongArray
     lengths: LongArray
 
@@ -61,7 +64,8 @@ def cut(
     ends = np.where(age == 0, np.repeat(n_inputs, n_windows), begins + max_length)
     begins = np.maximum(begins, 0)
     starts = np.repeat(histories.offsets[:-1], n_windows) + begins
-    return Windows(histories.item_index.astype(np.int64), weights, starts, ends - begins)
+    items, gaps = histories.item_index.astype(np.int64), gaps_of_events(histories)
+    return Windows(items, weights, gaps, starts, ends - begins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,7 @@ class ShiftingWindows:
         windows = cut(self.histories, self.weights, self.max_length, newest)
         if not len(windows.lengths):
             return []
+        windows = replace(windows, gaps=some_hidden(windows.gaps, random))
         buckets = LengthBuckets(windows.lengths, self.tokens_per_batch, self.seed)
         return [(windows, rows) for rows in buckets.epoch(epoch)]
 
