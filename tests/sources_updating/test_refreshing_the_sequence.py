@@ -10,6 +10,7 @@ from zhiyin.contracts import Continuing, Growth, TrainingData
 from zhiyin.domain import Histories, Queries
 from zhiyin.sources.sequence.refreshing import taken_apart, to_learn_from
 from zhiyin.sources.sequence.source import SequenceTransformer
+from zhiyin.sources.sequence.tables import IdTable, TextTable
 from zhiyin.sources.sequence.text import Whitening
 from zhiyin.testing.worlds import chain
 
@@ -46,7 +47,8 @@ def test_vectors_taken_apart_add_up_to_what_they_were(world, trained):
     texts = world.training.language.vectors(world.catalogue)
     grown = np.concatenate([texts, texts[:3][:, ::-1]])
     for whitening in (Whitening.of(texts), Whitening.of(grown)):
-        items = taken_apart(trained.trained, texts, whitening)
+        table, ids = TextTable.of([whitening(texts)], 12), IdTable(np.ones(12, dtype=np.int64), 12, 16)
+        items = taken_apart(trained.trained, ids, table, whitening)
         with torch.no_grad():
             np.testing.assert_allclose(items().numpy(), trained.trained.item_vectors.numpy(), atol=2e-3)
 

@@ -22,7 +22,7 @@ def fingerprint(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16)
     for name in sorted(arrays):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).data)  # no copy: it may be large
     return digest.hexdigest()
 
 

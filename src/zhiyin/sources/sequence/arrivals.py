@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 
-from zhiyin.domain import FloatArray
+from zhiyin.domain import BoolArray, FloatArray
 from zhiyin.domain.errors import ShapeMismatch
 from zhiyin.sources.sequence.text import has_text
 
@@ -57,10 +58,12 @@ class Arrivals:
                 f"Text vectors have {texts.shape[1]} numbers; the source was trained with {len(self.mean)}.",
                 remedy="Use the language model that the pipeline was trained with, or train again.",
             )
-        spoken = has_text(texts)
-        vectors = self.average(len(texts))
-        of_text = ((texts[spoken] - self.mean) @ self.projection).astype(np.float32)
-        vectors[spoken] = of_text + self._borrowed(of_text)
+        return self.completed(((texts - self.mean) @ self.projection).astype(np.float32), has_text(texts))
+
+    def completed(self, of_text: FloatArray, spoken: BoolArray) -> FloatArray:
+        """Return (I, D) float32 item vectors for (I, D) projected texts; those not (I,) spoken have none."""
+        vectors = self.average(len(of_text))
+        vectors[spoken] = of_text[spoken] + self._borrowed(of_text[spoken])
         return vectors
 
     def average(self, n_items: int) -> FloatArray:
@@ -76,6 +79,8 @@ class Arrivals:
         for start in range(0, len(of_text), ITEMS_AT_ONCE):
             part = slice(start, start + ITEMS_AT_ONCE)
             closeness = of_text[part] @ self.known_texts.T
-            nearest = np.argpartition(-closeness, n_neighbours - 1, axis=1)[:, :n_neighbours]
+            nearest = torch.topk(
+                torch.from_numpy(closeness), n_neighbours, dim=1, sorted=False
+            ).indices.numpy()
             borrowed[part] = self.known_ids[nearest].mean(axis=1)
         return borrowed

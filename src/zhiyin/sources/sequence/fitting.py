@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from zhiyin.contracts import TrainingData
+from zhiyin.contracts import CatalogueLanguage, TrainingData
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import BoolArray, Examples, FloatArray, Histories, LongArray
-from zhiyin.sources.sequence.arrivals import Arrivals
+from zhiyin.domain import Catalogue, Examples, FloatArray, Histories, LongArray
+from zhiyin.sources.sequence.finishing import finished
 from zhiyin.sources.sequence.learner import Batch, SequenceLearner
-from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork, Shape
+from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.prediction import score_catalogue
+from zhiyin.sources.sequence.ranking import catalogue_ndcg
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
-from zhiyin.sources.sequence.text import Whitening, has_text
+from zhiyin.sources.sequence.tables import MOST_ID_ROWS, IdTable, ItemVectors, TextTable
+from zhiyin.sources.sequence.text import Whitening, text_portions
 from zhiyin.sources.sequence.trained import TrainedSequence
 from zhiyin.sources.sequence.windows import ShiftingWindows, length_limit
 from zhiyin.training.checkpoints import fingerprint
@@ -35,6 +36,9 @@ NEGATIVES_BEYOND = 8192
 LENGTH_OF_TRAINING = {"max_epochs", "epochs_without_validation", "patience", "max_minutes", "devices"}
 """Settings that may change between a run and the one that takes it up: they end it, they do not steer it."""
 EXAMPLES_TO_STOP_ON = 10_000
+FEWEST_EXAMPLES = 1_000
+MOST_SCORES_TO_STOP_ON = 10_000_000_000
+"""Scores of items computed to validate an epoch: some 30 seconds of one core with vectors of 64 numbers."""
 LEAST_STEPS = 1_000
 """Steps before patience may end training: text alone ranks well at once, and IDs disturb it at first."""
 FEWEST_BATCHES = 32
@@ -58,13 +62,15 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         training.seed,
     )
     dropout = _dropout(config, dataset, histories)
-    texts = training.language.vectors(dataset.catalogue) if config.use_text else None
-    whitening = Whitening.of(texts) if texts is not None and has_text(texts).any() else None
+    whitening, texts = None, None
+    if config.use_text:
+        whitening, texts = whitened_texts(training.language, dataset.catalogue)
+        if not texts.has_text.any():
+            whitening, texts = None, None
     fabric = open_fabric(config.training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        whitened = torch.from_numpy(whitening(texts)) if whitening and texts is not None else None
-        items = ItemVectors(whitened, dataset.n_items, shape.dimension)
+        items = ItemVectors(id_table(config, dataset.item_counts), texts)
         learner = learner_of(config, items, SequenceNetwork(shape, dropout), dataset.item_counts)
     learner.to(fabric.device)
     plan = training_plan(config, training, name, learner, windows)
@@ -83,7 +89,7 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         **device_facts(fabric),
     }
     learner = learner.cpu().eval()
-    vectors, arrivals = finished(shape, learner, whitening, texts, dataset.item_counts > 0)
+    vectors, arrivals = finished(learner.items, whitening, dataset.item_counts)
     return TrainedSequence(shape, learner.network, vectors, arrivals, facts)
 
 
@@ -114,7 +120,7 @@ def training_plan(
         "moments": windows.histories.timestamp,
     }
     if learner.items.texts is not None:
-        arrays["texts"] = learner.items.texts.cpu().numpy()
+        arrays |= learner.items.texts.arrays()
     learned_by = config.model_dump(exclude={"training": LENGTH_OF_TRAINING})
     return TrainingPlan(
         name=name,
@@ -127,6 +133,19 @@ def training_plan(
         least_steps=LEAST_STEPS,
         fingerprint=fingerprint({"config": learned_by, "seed": training.seed, "n_items": n_items}, arrays),
     )
+
+
+def whitened_texts(language: CatalogueLanguage, catalogue: Catalogue) -> tuple[Whitening, TextTable]:
+    """Read the texts of a catalogue twice: to measure how they vary, and to whiten them."""
+    whitening = Whitening.of_portions(text_portions(language, catalogue))
+    portions = (whitening(vectors) for vectors in text_portions(language, catalogue))
+    return whitening, TextTable.of(portions, len(catalogue))
+
+
+def id_table(config: SequenceTransformerConfig, counts: LongArray) -> IdTable:
+    """Return random ID vectors for items with (I,) events, in as many rows as the settings allow."""
+    n_rows = MOST_ID_ROWS if config.n_id_rows == "auto" else config.n_id_rows
+    return IdTable(counts, n_rows, config.dimension)
 
 
 def learner_of(
@@ -143,42 +162,17 @@ def learner_of(
 def _quality(learner: SequenceLearner, validation: Examples | None, seed: int) -> Callable[[], float] | None:
     if validation is None or not len(validation):
         return None
-    examples = sample_examples(validation, EXAMPLES_TO_STOP_ON, seed=seed)
+    n_items = len(learner.items)
+    n_examples = min(EXAMPLES_TO_STOP_ON, max(FEWEST_EXAMPLES, MOST_SCORES_TO_STOP_ON // n_items))
+    examples = sample_examples(validation, n_examples, seed=seed)
 
     def quality() -> float:
+        if n_items > LARGEST_FULL_CATALOGUE:
+            return catalogue_ndcg(learner.network, learner.items, examples)
         vectors, network = learner.items().float(), learner.network
         return validation_ndcg(lambda queries: score_catalogue(network, vectors, queries), examples)
 
     return quality
-
-
-def finished(
-    shape: Shape,
-    learner: SequenceLearner,
-    whitening: Whitening | None,
-    texts: FloatArray | None,
-    is_touched: BoolArray,
-) -> tuple[Tensor, Arrivals]:
-    """Freeze the item vectors; items nobody has touched get theirs as if they arrived now."""
-    with torch.no_grad():
-        vectors = learner.items().float().clone()
-        of_id = learner.items.of_id.numpy()
-        projection = learner.items.projection
-        weight = (
-            np.empty((shape.dimension, 0), np.float32) if projection is None else projection.weight.numpy()
-        )
-    average_id = of_id[is_touched if is_touched.any() else slice(None)].mean(axis=0)
-    if whitening is None or texts is None:
-        nothing = np.empty((0, shape.dimension), dtype=np.float32)
-        arrivals = Arrivals(np.empty(0, dtype=np.float32), nothing, nothing, nothing, average_id)
-        vectors[torch.from_numpy(~is_touched)] = torch.from_numpy(average_id)
-        return vectors, arrivals
-    is_known = is_touched & has_text(texts)
-    of_text = whitening(texts[is_known]) @ weight.T
-    of_text /= np.maximum(np.linalg.norm(of_text, axis=1, keepdims=True), 1e-9)
-    arrivals = Arrivals(whitening.mean, whitening.matrix @ weight.T, of_text, of_id[is_known], average_id)
-    vectors[torch.from_numpy(~is_touched)] = torch.from_numpy(arrivals.read(texts[~is_touched]))
-    return vectors, arrivals
 
 
 def _max_length(config: SequenceTransformerConfig, histories: Histories) -> int:

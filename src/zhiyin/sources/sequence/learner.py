@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork
+from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
+from zhiyin.sources.sequence.tables import ItemVectors
 from zhiyin.sources.sequence.windows import Windows
 from zhiyin.training.losses import NegativeSampler, full_cross_entropy, sampled_cross_entropy
 

@@ -132,32 +132,3 @@ class SequenceNetwork(nn.Module):
         assert isinstance(last, Block)
         hidden: Tensor = self.last_norm(last.newest(states, packing))
         return hidden
-
-
-class ItemVectors(nn.Module):
-    """The vector of an item, the same for input and output: its ID vector plus its projected text.
-
-    Args:
-        texts: (I, K) float32, whitened text vectors, or None where no item has a text.
-        n_items: I.
-        dimension: D.
-    """
-
-    texts: Tensor | None
-
-    def __init__(self, texts: Tensor | None, n_items: int, dimension: int) -> None:
-        super().__init__()
-        self.of_id = nn.Parameter(torch.randn(n_items, dimension) * ID_SCALE)
-        self.register_buffer("texts", texts, persistent=False)
-        self.projection: nn.Linear | None = None
-        if texts is not None:
-            self.projection = nn.Linear(texts.shape[1], dimension, bias=False)
-            nn.init.normal_(self.projection.weight, std=dimension**-0.5)
-
-    def forward(self, rows: Tensor | None = None) -> Tensor:
-        """Return the (I, D) vectors of all items, or of the given (R,) rows."""
-        of_id = self.of_id if rows is None else self.of_id[rows]
-        if self.projection is None or self.texts is None:
-            return of_id
-        vectors: Tensor = of_id + self.projection(self.texts if rows is None else self.texts[rows])
-        return vectors

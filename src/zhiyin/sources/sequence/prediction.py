@@ -13,6 +13,8 @@ from zhiyin.sources.sequence.packing import Packing
 
 EVENTS_AT_ONCE = 16_384
 """Events the network reads at once, padding included: enough to keep it busy, few enough for the cache."""
+ITEMS_WIDENED_AT_ONCE = 65_536
+"""Vectors in float16 that are made float32 at once: 16 MB."""
 
 
 def readable(histories: Histories, n_items: int, max_length: int) -> Histories:
@@ -28,7 +30,7 @@ def score_catalogue(network: SequenceNetwork, item_vectors: Tensor, queries: Que
 
     Args:
         network: In evaluation mode.
-        item_vectors: (I, D) float32.
+        item_vectors: (I, D) float32 or float16.
         queries: B queries.
 
     Returns:
@@ -36,11 +38,22 @@ def score_catalogue(network: SequenceNetwork, item_vectors: Tensor, queries: Que
     """
     rows, hidden = last_states(network, item_vectors, queries)
     if len(rows) == len(queries):
+        return _products(hidden, item_vectors)
+    scores = np.full((len(queries), len(item_vectors)), -np.inf, dtype=np.float32)
+    scores[rows] = _products(hidden, item_vectors)
+    return scores
+
+
+def _products(hidden: Tensor, item_vectors: Tensor) -> FloatArray:
+    """Return (R, I) float32 inner products; vectors in float16 are widened some at a time."""
+    if item_vectors.dtype == torch.float32:
         everything: FloatArray = (hidden @ item_vectors.T).cpu().numpy()
         return everything
-    scores = np.full((len(queries), len(item_vectors)), -np.inf, dtype=np.float32)
-    scores[rows] = (hidden @ item_vectors.T).cpu().numpy()
-    return scores
+    products = np.empty((len(hidden), len(item_vectors)), dtype=np.float32)
+    for start in range(0, len(item_vectors), ITEMS_WIDENED_AT_ONCE):
+        part = item_vectors[start : start + ITEMS_WIDENED_AT_ONCE].float()
+        products[:, start : start + len(part)] = (hidden @ part.T).cpu().numpy()
+    return products
 
 
 def read_histories(
@@ -73,7 +86,7 @@ def last_states(network: SequenceNetwork, item_vectors: Tensor, queries: Queries
     # Histories of like length side by side leave little to pad.
     order = np.argsort(lengths[rows], kind="stable")
     at_once = max(1, EVENTS_AT_ONCE // longest)
-    hidden = item_vectors.new_empty(len(rows), item_vectors.shape[1])
+    hidden = item_vectors.new_empty(len(rows), item_vectors.shape[1], dtype=torch.float32)
     for start in range(0, len(rows), at_once):
         part = order[start : start + at_once]
         some, requested = histories.take(rows[part]), queries.timestamp[rows[part]]
@@ -86,9 +99,9 @@ def _last_hidden(
 ) -> Tensor:
     """Return the (R, D) states after the newest events of histories that are not empty."""
     if not len(histories):
-        return item_vectors.new_empty(0, item_vectors.shape[1])
+        return item_vectors.new_empty(0, item_vectors.shape[1], dtype=torch.float32)
     device = item_vectors.device
     packing = Packing.of(histories.lengths).to(device)
     gaps = torch.from_numpy(gaps_until(histories, requested).astype(np.int64)).to(device)
     events = torch.from_numpy(histories.item_index).to(device)
-    return network.newest(item_vectors.index_select(0, events), gaps, packing)
+    return network.newest(item_vectors.index_select(0, events).float(), gaps, packing)

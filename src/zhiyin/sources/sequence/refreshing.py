@@ -11,10 +11,20 @@ import torch
 from torch import nn
 
 from zhiyin.contracts import Growth, TrainingData
-from zhiyin.domain import BoolArray, FloatArray, Histories, LongArray
-from zhiyin.sources.sequence.fitting import finished, fit_sequence, learner_of, target_weights, training_plan
-from zhiyin.sources.sequence.network import ItemVectors, SequenceNetwork
+from zhiyin.domain import BoolArray, Histories, LongArray
+from zhiyin.sources.sequence.finishing import finished
+from zhiyin.sources.sequence.fitting import (
+    fit_sequence,
+    id_table,
+    learner_of,
+    target_weights,
+    training_plan,
+    whitened_texts,
+)
+from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
+from zhiyin.sources.sequence.sharing import shared_rows
+from zhiyin.sources.sequence.tables import IdTable, ItemVectors, TextTable
 from zhiyin.sources.sequence.text import Whitening
 from zhiyin.sources.sequence.trained import TrainedSequence
 from zhiyin.sources.sequence.windows import ShiftingWindows
@@ -66,15 +76,17 @@ def continue_sequence(
     tokens = max(1, min(config.training.tokens_per_batch, -(-n_inputs // FEWEST_BATCHES)))
     weights = target_weights(training.dataset, histories)
     windows = ShiftingWindows(histories, weights, trained.shape.max_length, tokens, training.seed)
-    texts = training.language.vectors(training.dataset.catalogue) if trained.arrivals.reads_text else None
-    whitening = None if texts is None else Whitening.of(texts)
+    counts = training.dataset.item_counts
+    whitening, texts = None, None
+    if trained.arrivals.reads_text:
+        whitening, texts = whitened_texts(training.language, training.dataset.catalogue)
     fabric = open_fabric(going_on.training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = SequenceNetwork(trained.shape, float(trained.facts["dropout"]))
         network.load_state_dict(trained.network.state_dict())
-        items = taken_apart(trained, texts, whitening)
-        learner = learner_of(going_on, items, network, training.dataset.item_counts)
+        items = taken_apart(trained, id_table(config, counts), texts, whitening)
+        learner = learner_of(going_on, items, network, counts)
     learner.to(fabric.device)
     plan = training_plan(going_on, training, name, learner, windows)
     before = None if plan.quality is None else _quality_of(learner, plan.quality)
@@ -90,9 +102,8 @@ def continue_sequence(
         "events_learned_from": histories.n_events,
         **device_facts(fabric),
     }
-    is_touched = training.dataset.item_counts > 0
     learner = learner.cpu().eval()
-    vectors, arrivals = finished(trained.shape, learner, whitening, texts, is_touched)
+    vectors, arrivals = finished(learner.items, whitening, counts)
     return TrainedSequence(trained.shape, learner.network, vectors, arrivals, facts)
 
 
@@ -103,28 +114,34 @@ def _quality_of(learner: nn.Module, quality: Callable[[], float]) -> float:
         return quality()
 
 
+@torch.no_grad()
 def taken_apart(
-    trained: TrainedSequence, texts: FloatArray | None, whitening: Whitening | None
+    trained: TrainedSequence, ids: IdTable, texts: TextTable | None, whitening: Whitening | None
 ) -> ItemVectors:
     """Split finished item vectors into ID vectors and projected texts, such that their sums stay the same.
 
     The texts may be whitened another way than before, because the catalogue grew: the projection P of plain
-    texts stays, and the weight W behind a whitening matrix M is what solves M Wᵀ = P.
+    texts stays, and the weight W behind a whitening matrix M is what solves M Wᵀ = P. Where items share
+    rows, the sums of those stay as near as the rows allow.
+
+    Args:
+        trained: Knows every item.
+        ids: Of the same items; its numbers are replaced.
+        texts: Of the same items, or None.
+        whitening: Of the texts.
     """
-    vectors = trained.item_vectors
-    if texts is None or whitening is None:
-        items = ItemVectors(None, len(vectors), trained.shape.dimension)
-        of_id = vectors
-    else:
-        whitened = whitening(texts)
+    items = ItemVectors(ids, texts)
+    if items.projection is not None and whitening is not None:
         weight = np.linalg.lstsq(
             whitening.matrix.astype(np.float64), trained.arrivals.projection.astype(np.float64), rcond=None
         )[0].T.astype(np.float32)
-        items = ItemVectors(torch.from_numpy(whitened), len(vectors), trained.shape.dimension)
-        assert items.projection is not None
-        items.projection.weight.data = torch.from_numpy(np.ascontiguousarray(weight))
-        of_id = vectors - torch.from_numpy(whitened @ weight.T)
-    items.of_id.data = of_id.clone()
+        items.projection.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+    of_ids = torch.empty(len(items), trained.shape.dimension)
+    for part in items.portions():
+        of_text = items.of_text(part)
+        vectors = trained.item_vectors[part].float()
+        of_ids[part] = vectors if of_text is None else vectors - of_text
+    ids.rows.copy_(of_ids if ids.places is None else shared_rows(of_ids, ids.places, len(ids.rows)))
     return items
 
 

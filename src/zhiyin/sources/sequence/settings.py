@@ -28,6 +28,8 @@ class SequenceTransformerConfig(Config):
     """Newest events of a history that are read; ``auto`` takes 50 to 200, so that 95 % of histories fit."""
     n_negatives: NonNegativeInt | Literal["auto"] = "auto"
     """Negatives of the sampled softmax; 0 sums over the catalogue, ``auto`` does so up to 100,000 items."""
+    n_id_rows: PositiveInt | Literal["auto"] = "auto"
+    """Rows of ID vectors; where items are more, the rarer ones share rows. ``auto`` allows 1,000,000."""
     use_text: bool = True
     """Add the projected text of an item to its ID vector; without it new items cannot be served well."""
     index_above: PositiveInt = 100_000

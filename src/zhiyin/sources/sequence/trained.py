@@ -26,7 +26,7 @@ class TrainedSequence:
     Attributes:
         shape: Sizes of the network.
         network: In evaluation mode, on the CPU.
-        item_vectors: (I, D) float32.
+        item_vectors: (I, D) float32, or float16 where there are many.
         arrivals: For items that arrive later.
         facts: What JSON can hold: learning curve, device, what was derived from the data.
     """
@@ -39,7 +39,12 @@ class TrainedSequence:
 
     def with_items(self, vectors: FloatArray) -> TrainedSequence:
         """Return the same transformer with (M, D) more items."""
-        return replace(self, item_vectors=torch.cat([self.item_vectors, torch.from_numpy(vectors)]))
+        return replace(
+            self,
+            item_vectors=torch.cat(
+                [self.item_vectors, torch.from_numpy(vectors).to(self.item_vectors.dtype)]
+            ),
+        )
 
     def state(self) -> ComponentState:
         """Return everything as arrays and facts."""
