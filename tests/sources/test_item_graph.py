@@ -12,19 +12,24 @@ from hypothesis import strategies as st
 
 from zhiyin.contracts import DenseOpinion, Silent, SparseOpinion, Steps, TrainingData
 from zhiyin.data.dataset import Dataset
+from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import NO_TIMESTAMP, Barred, Catalogue, Histories, Queries, Vocabulary
 from zhiyin.sources.item_graph import walking
 from zhiyin.sources.item_graph.choosing import ALTERNATIVES, choose_settings
 from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, scaled
+from zhiyin.sources.item_graph.measuring import GraphQuality
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.sources.item_graph.source import ItemGraph
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.worlds import chain, checkerboard
+from zhiyin.training.selection import validation_ndcg
 
 PLAIN = {
     "choose_on_validation": False, "text_weight": 0.0, "row_exponent": 0.0, "column_exponent": 0.0,
     "decay": 0.5, "backward": 0.25, "history_decay": 0.5, "window": 2,
 }  # fmt: skip
+
+COLOURS = ["red", "blue", "green"]
 
 
 class TestItemGraph(CandidateSourceContract):
@@ -124,6 +129,37 @@ def test_choosing_climbs_to_the_best_neighbouring_values():
     assert {name: getattr(chosen, name) for name in wanted} == wanted
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"text_weight": 0.0, "row_exponent": 0.0},
+        {"window": 2, "decay": 0.7, "backward": 0.6, "column_exponent": 0.45, "history_decay": 0.9},
+    ],
+)
+def test_quality_without_the_whole_graph_is_that_of_the_whole_graph(settings):
+    random = np.random.default_rng(3)
+    rows = [random.choice(60, size=6, replace=False).tolist() for _ in range(50)]
+    # Most items are in nobody's history: their rows of the graph need not be made.
+    training = training_of(rows, [f"{COLOURS[item % 3]} thing" for item in range(200)])
+    split = leave_last_out(training.dataset)
+    source = ItemGraph(**settings, choose_on_validation=False)
+    source.fit(replace(training, dataset=split.train))
+    histories = split.train.histories
+    ones = np.ones(histories.n_events, dtype=np.float32)
+    counts = [follower_counts(histories, ones, n_items=200, distances=range(d, d + 1)) for d in range(1, 9)]
+    quality = GraphQuality(
+        lambda window, decay, backward: decayed_sum(counts[:window], decay=decay, backward=backward),
+        source._text_edges(source._lexical.matrix, drop_self=True),
+        split.validation,
+        source._weights_of,
+        200,
+    )
+    expected = validation_ndcg(source.score_all, split.validation)
+    assert expected > 0
+    assert quality(source.config) == pytest.approx(expected)
+
+
 @given(st.lists(st.lists(st.integers(0, 4), max_size=7), min_size=1, max_size=5), st.integers(1, 3))
 def test_counts_equal_the_slow_count(rows, distance):
     histories = Histories.of_items([np.array(row, dtype=np.int32) for row in rows])
@@ -152,7 +188,6 @@ def test_beauty_is_ranked_as_well_as_promised(real_data):
     """Golden: `zhiyin evaluate amazon-beauty --recipe fast` gives .1129 / .0697."""
     from zhiyin.data.reading import read_dataset
     from zhiyin.data.splits import leave_last_out
-    from zhiyin.training.selection import validation_ndcg
 
     split = leave_last_out(read_dataset(real_data / "amazon-beauty"))
     source = ItemGraph(choose_on_validation=False, text_weight=1.2, backward=0.0, decay=0.7)

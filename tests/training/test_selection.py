@@ -2,13 +2,20 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zhiyin.domain import Examples, Histories, Queries, Ragged
 from zhiyin.training import selection
-from zhiyin.training.selection import sample_examples, target_ranks, validation_ndcg
+from zhiyin.training.selection import (
+    sample_examples,
+    shared_ndcg,
+    sparse_target_ranks,
+    target_ranks,
+    validation_ndcg,
+)
 
 scores = hnp.arrays(np.float32, (4, 6), elements=st.sampled_from([0.0, 1.0, 2.0, float("nan")]))
 
@@ -26,6 +33,31 @@ def test_ranks_equal_slow_counting(given_scores, targets):
         others = [given_scores[b, i] for i in range(6) if i != target and i not in own]
         better, equal = sum(o > value for o in others), sum(o == value for o in others)
         assert ranks[b] == 1 + better + equal / 2
+
+
+histories = st.lists(st.lists(st.integers(0, 6), max_size=5), min_size=4, max_size=4)
+
+
+@given(scores, st.lists(st.integers(0, 5), min_size=4, max_size=4), histories)
+def test_sparse_scores_rank_as_dense_ones_do(given_scores, targets, rows):
+    seen = Histories.of_items([np.array(row, dtype=np.int32) for row in rows])
+    given_scores = np.where(given_scores > 0, given_scores, np.float32(np.nan))
+    stored = np.nonzero(~np.isnan(given_scores))
+    sparse = sp.csr_array((given_scores[stored], stored), shape=given_scores.shape)
+    ranks = sparse_target_ranks(sparse, seen, np.array(targets))
+    np.testing.assert_array_equal(ranks, target_ranks(given_scores, seen, np.array(targets)))
+
+
+@given(
+    hnp.arrays(np.float32, 6, elements=st.sampled_from([0.0, 1.0, 2.0])),
+    st.lists(st.integers(0, 5), min_size=4, max_size=4),
+    histories,
+)
+def test_scores_that_all_share_rank_as_if_each_had_a_copy(shared, targets, rows):
+    seen = Histories.of_items([np.array(row, dtype=np.int32) for row in rows])
+    asked = Examples(Queries.of_histories(seen), Ragged(np.arange(5), np.array(targets, dtype=np.int32)))
+    expected = validation_ndcg(lambda queries: np.tile(shared, (len(queries), 1)), asked, k=3)
+    assert shared_ndcg(shared, asked, k=3) == pytest.approx(expected)
 
 
 def examples(n: int) -> Examples:
@@ -55,6 +87,17 @@ def test_a_large_catalogue_is_scored_in_small_chunks(monkeypatch):
     expected = np.mean([1, 1 / np.log2(3), 1 / np.log2(4), 1 / np.log2(5)])
     assert validation_ndcg(scores, examples(4)) == pytest.approx(expected)
     assert max(asked) == 2
+
+
+def test_sparse_scores_are_written_out_only_where_most_is_stored():
+    def one_each(queries: Queries) -> sp.csr_array:
+        first = np.arange(len(queries))
+        return sp.csr_array(
+            (np.ones(len(queries), dtype=np.float32), (first, first)), shape=(len(queries), 40)
+        )
+
+    assert validation_ndcg(one_each, examples(4)) == pytest.approx(1.0)
+    assert validation_ndcg(lambda queries: sp.csr_array(one_each(queries).toarray() + 1), examples(4)) == 1.0
 
 
 def test_samples_are_drawn_once_in_order():

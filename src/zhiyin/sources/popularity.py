@@ -26,7 +26,7 @@ from zhiyin.contracts.updating import weights_of
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import NO_TIMESTAMP, PAD, Barred, Catalogue, FloatArray, IndexArray, Queries
 from zhiyin.sources.decayed_sums import DecayedSums
-from zhiyin.training.selection import sample_examples, validation_ndcg
+from zhiyin.training.selection import sample_examples, shared_ndcg
 
 SECONDS_PER_DAY = 86_400.0
 HALF_LIVES_TRIED = (np.inf, 365.0, 90.0, 30.0, 7.0)
@@ -237,8 +237,7 @@ def _half_life(config: PopularityConfig, training: TrainingData) -> float:
     examples = sample_examples(training.validation, _EXAMPLES_TO_CHOOSE_ON, seed=training.seed)
 
     def ndcg(half_life_days: float) -> float:
-        scores = _sums(training.dataset, half_life_days).scores()
-        return validation_ndcg(lambda queries: np.tile(scores, (len(queries), 1)), examples)
+        return shared_ndcg(_sums(training.dataset, half_life_days).scores(), examples)
 
     return max(HALF_LIVES_TRIED, key=ndcg)
 

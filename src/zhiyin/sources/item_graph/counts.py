@@ -45,10 +45,28 @@ def decayed_sum(counts: list[sp.csr_array], *, decay: float, backward: float) ->
     return sp.csr_array(forward + forward.T * np.float32(backward)) if backward else sp.csr_array(forward)
 
 
-def scaled(counts: sp.csr_array, *, row_exponent: float, column_exponent: float) -> sp.csr_array:
-    """Divide rows and columns by powers of their sums."""
-    rows = _inverse_power(np.asarray(counts.sum(axis=1)).ravel(), row_exponent)
-    columns = _inverse_power(np.asarray(counts.sum(axis=0)).ravel(), column_exponent)
+Sums = tuple[FloatArray, FloatArray]
+"""Sums of the rows and of the columns of counts."""
+
+
+def sums_of(counts: sp.csr_array) -> Sums:
+    """Return the (I,) sums of the rows and the (I,) sums of the columns."""
+    return np.asarray(counts.sum(axis=1)).ravel(), np.asarray(counts.sum(axis=0)).ravel()
+
+
+def scaled(
+    counts: sp.csr_array, *, row_exponent: float, column_exponent: float, sums: Sums | None = None
+) -> sp.csr_array:
+    """Divide rows and columns by powers of their sums.
+
+    Args:
+        counts: (M, I).
+        row_exponent: 0 leaves the rows as they are.
+        column_exponent: 0 leaves the columns as they are.
+        sums: (M,) of the rows and (I,) of the columns, where the rows are only some of a larger matrix.
+    """
+    of_rows, of_columns = sums or sums_of(counts)
+    rows, columns = _inverse_power(of_rows, row_exponent), _inverse_power(of_columns, column_exponent)
     result = counts.copy()
     result.data = counts.data * np.repeat(rows, np.diff(counts.indptr)) * columns[counts.indices]
     return result

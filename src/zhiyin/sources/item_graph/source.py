@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -28,9 +26,10 @@ from zhiyin.sources.item_graph.counts import (
     history_weights,
     scaled,
 )
+from zhiyin.sources.item_graph.measuring import GraphQuality, joined
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.sources.item_graph.walking import are_many, opinion_of, scores_of
-from zhiyin.training.selection import sample_examples, validation_ndcg
+from zhiyin.training.selection import sample_examples
 
 _EXAMPLES_TO_CHOOSE_ON = 3000
 
@@ -81,29 +80,18 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
             self._lexical = LexicalIndex(dataset.catalogue)
             text = self._text_edges(self._lexical.matrix, drop_self=True)
 
-        decayed = lru_cache(maxsize=4)(
-            lambda window, decay, backward: decayed_sum(counts[:window], decay=decay, backward=backward)
-        )
-
-        def graph_of(config: ItemGraphConfig) -> sp.csr_array:
-            moved = decayed(config.window, config.decay, config.backward)
-            edges = scaled(moved, row_exponent=config.row_exponent, column_exponent=config.column_exponent)
-            return _joined(edges, text, config)
+        def decayed(window: int, decay: float, backward: float) -> sp.csr_array:
+            return decayed_sum(counts[:window], decay=decay, backward=backward)
 
         if self.config.choose_on_validation and training.validation is not None:
             examples = sample_examples(training.validation, _EXAMPLES_TO_CHOOSE_ON, seed=training.seed)
-
-            def quality(config: ItemGraphConfig) -> float:
-                graph = graph_of(config)
-                return validation_ndcg(
-                    lambda queries: (self._start(queries, config, n_items=n_items) @ graph).toarray(),
-                    examples,
-                )
-
+            quality = GraphQuality(decayed, text, examples, self._weights_of, self.config.history_length)
             self._chosen = choose_settings(self.config, quality, training.progress)
         chosen = self._chosen
-        self.graph, self.arrivals = graph_of(chosen), None
-        self.recent = RecentEdges.beside(decayed(chosen.window, chosen.decay, chosen.backward))
+        moved = decayed(chosen.window, chosen.decay, chosen.backward)
+        edges = scaled(moved, row_exponent=chosen.row_exponent, column_exponent=chosen.column_exponent)
+        self.graph, self.arrivals = joined(edges, text, chosen), None
+        self.recent = RecentEdges.beside(moved)
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Score every item by the edges that lead to it from the history; no opinion where none does."""
@@ -283,14 +271,11 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
 
     def _text_edges(self, rows: sp.csr_array, *, drop_self: bool) -> sp.csr_array:
         assert self._lexical is not None
-        edges = sp.coo_array(self._lexical.neighbours(rows, self.config.n_text_neighbours + int(drop_self)))
-        kept = edges.row != edges.col if drop_self else np.ones(edges.nnz, dtype=np.bool_)
-        return sp.csr_array((edges.data[kept], (edges.row[kept], edges.col[kept])), shape=edges.shape)
-
-
-def _joined(edges: sp.csr_array, text: sp.csr_array, config: ItemGraphConfig) -> sp.csr_array:
-    if config.text_weight == 0:
-        return edges
-    by_text = text.copy()
-    by_text.data = np.float32(config.text_weight) * text.data**config.text_exponent
-    return sp.csr_array(edges + by_text, dtype=np.float32)
+        edges = self._lexical.neighbours(rows, self.config.n_text_neighbours + int(drop_self))
+        if not drop_self:
+            return edges
+        row = np.repeat(np.arange(edges.shape[0], dtype=np.int32), np.diff(edges.indptr))
+        is_itself = edges.indices == row
+        n_before = np.cumsum(np.bincount(row[is_itself], minlength=edges.shape[0]))
+        offsets = edges.indptr - np.append(0, n_before).astype(edges.indptr.dtype)
+        return sp.csr_array((edges.data[~is_itself], edges.indices[~is_itself], offsets), shape=edges.shape)
