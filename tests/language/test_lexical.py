@@ -102,3 +102,20 @@ def test_nothing_to_read_is_an_empty_index(titles):
     index = LexicalIndex(catalogue_of(title=pl.Series(titles, dtype=pl.String)))
     assert index.matrix.shape == (len(titles), 0)
     assert index.neighbours(index.matrix, 3).shape == (len(titles), len(titles))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.sampled_from([0.2, 0.6, 1.0]), st.booleans())
+def test_the_largest_of_long_rows_are_found_without_sorting_all(seed, n, density, few_values):
+    random = np.random.default_rng(seed)
+    dense = random.uniform(0.01, 1.0, (5, 3000)) * (random.random((5, 3000)) < density)
+    dense[4, 40:] = 0.0  # a short row among long ones
+    dense[3] = np.sort(dense[3])  # the sample of a row may come from its small end
+    if few_values:
+        dense = np.ceil(dense * 3) / 4
+    matrix = sp.csr_array(dense.astype(np.float32))
+    found = largest_of_rows(matrix, n)
+    for row in range(5):
+        bits = matrix[[row]].toarray()[0].view(np.int32) >> 8  # as finely as they are compared
+        best = np.lexsort((np.arange(3000), -bits))[:n]
+        expected = best[bits[best] > 0]
+        assert set(found[[row]].indices.tolist()) == set(expected.tolist())

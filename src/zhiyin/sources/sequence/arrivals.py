@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ class Arrivals:
     Attributes:
         mean: (K,) float32, the average text vector; K is 0 where training saw no text.
         projection: (K, D) float32, whitening and the learned projection in one.
-        known_texts: (M, D) float32, projected texts of the touched items that have one, of length 1.
+        known_texts: (M, D) float32, projected texts of the touched items that have one, of length 1, those
+            of frequent items first.
         known_ids: (M, D) float32, their ID vectors.
         average_id: (D,) float32, the mean ID vector of all touched items.
     """
@@ -46,6 +47,10 @@ class Arrivals:
     def reads_text(self) -> bool:
         """Whether training saw any text."""
         return len(self.mean) > 0
+
+    def with_first(self, n: int) -> Arrivals:
+        """Return the same that borrows from the first ``n`` known items alone."""
+        return replace(self, known_texts=self.known_texts[:n], known_ids=self.known_ids[:n])
 
     def read(self, texts: FloatArray) -> FloatArray:
         """Return (I, D) float32 item vectors for (I, K) text vectors; rows of zeros have no text.

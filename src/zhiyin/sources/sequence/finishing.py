@@ -13,6 +13,9 @@ from zhiyin.sources.sequence.text import Whitening
 
 MOST_KNOWN = 50_000
 """Items from which arrivals may borrow: where there are more, the most frequent ones."""
+FEWEST_KNOWN = 1_000
+MOST_COMPARISONS = 100_000_000_000
+"""Texts compared for the untouched items of a catalogue: where these are millions, each looks at fewer."""
 HALVED_ABOVE = 100_000
 """Vectors of larger catalogues are kept in float16."""
 
@@ -33,6 +36,7 @@ def finished(items: ItemVectors, whitening: Whitening | None, counts: LongArray)
     average_id = _average_id(items, is_touched)
     arrivals = _arrivals(items, whitening, counts, average_id)
     has_text = items.texts.has_text if items.texts is not None else np.zeros(len(items), dtype=np.bool_)
+    near = arrivals.with_first(max(FEWEST_KNOWN, MOST_COMPARISONS // max(int((~is_touched).sum()), 1)))
     kind = torch.float16 if len(items) > HALVED_ABOVE else torch.float32
     vectors = torch.empty(len(items), len(average_id), dtype=kind)
     for part in items.portions():
@@ -44,7 +48,7 @@ def finished(items: ItemVectors, whitening: Whitening | None, counts: LongArray)
             some[torch.from_numpy(untouched)] = torch.from_numpy(
                 arrivals.average(int(untouched.sum()))
                 if of_text is None
-                else arrivals.completed(of_text.float().numpy(), has_text[rows[untouched]])
+                else near.completed(of_text.float().numpy(), has_text[rows[untouched]])
             )
         vectors[part] = some.to(kind)
     return vectors, arrivals
@@ -67,8 +71,7 @@ def _arrivals(
         nothing = np.empty((0, len(average_id)), dtype=np.float32)
         return Arrivals(np.empty(0, dtype=np.float32), nothing, nothing, nothing, average_id)
     known = np.flatnonzero((counts > 0) & items.texts.has_text)
-    if len(known) > MOST_KNOWN:
-        known = np.sort(known[np.argsort(-counts[known], kind="stable")[:MOST_KNOWN]])
+    known = known[np.argsort(-counts[known], kind="stable")[:MOST_KNOWN]]
     rows = torch.from_numpy(known)
     weight = items.projection.weight.float()
     of_text = (items.texts(rows) @ weight.T).numpy()

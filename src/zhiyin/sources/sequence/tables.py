@@ -99,11 +99,14 @@ class TextTable(nn.Module):
         """Take in the (…, K) float32 texts of ``n_items`` items, portion by portion."""
         if n_items <= ROUNDED_ABOVE:
             return cls(torch.from_numpy(np.concatenate(list(portions))))
-        parts = [EightBits.of(portion) for portion in portions]
-        numbers, scale = (
-            torch.from_numpy(np.concatenate(side))
-            for side in ([part.numbers for part in parts], [part.scale for part in parts])
-        )
+        numbers, scale = torch.empty(n_items, 0, dtype=torch.int8), torch.empty(n_items)
+        start = 0
+        for portion in portions:
+            if not numbers.shape[1]:
+                numbers = torch.empty(n_items, portion.shape[1], dtype=torch.int8)
+            rounded, part = EightBits.of(portion), slice(start, start + len(portion))
+            numbers[part], scale[part] = torch.from_numpy(rounded.numbers), torch.from_numpy(rounded.scale)
+            start += len(portion)
         return cls(numbers, scale)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
