@@ -6,12 +6,13 @@ from zhiyin.contracts.opinions import DenseOpinion, Edges, Opinion, SparseOpinio
 from zhiyin.contracts.scores import best_of, best_positions, scores_at
 from zhiyin.contracts.searching import AnyOf, Between, SearchRange
 from zhiyin.contracts.source import CandidateSource
-from zhiyin.contracts.stages import SCORE, PolicyStep, Recommender
+from zhiyin.contracts.stages import CHANCE, SCORE, PolicyStep, Recommender
 from zhiyin.contracts.training import ComponentState, TrainingData
 from zhiyin.contracts.updating import Continuing, Growth, Steps
 from zhiyin.domain.progress import Progress, Silent
 
 __all__ = [
+    "CHANCE",
     "SCORE",
     "AnyOf",
     "Between",

@@ -9,6 +9,8 @@ from zhiyin.contracts.component import Component, ConfigT
 from zhiyin.domain import Candidates, Queries
 
 SCORE = "score"
+CHANCE = "chance"
+"""Column of what is known about how probable it is that an item comes next, from 0 to 1."""
 """Name of the column that orders a slate."""
 
 

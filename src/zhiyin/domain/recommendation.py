@@ -15,6 +15,7 @@ class Recommendation(NamedTuple):
         score: Unbounded, higher is better; comparable within one slate only.
         reasons: Sentences for the user, most important first; empty unless asked for.
         sources: Source name → what it added to the score; empty unless asked for.
+        chance: That this item comes next, from 0 to 1; None where the pipeline cannot tell.
     """
 
     item_id: str
@@ -22,3 +23,4 @@ class Recommendation(NamedTuple):
     score: float
     reasons: tuple[str, ...] = ()
     sources: Mapping[str, float] | None = None
+    chance: float | None = None

@@ -9,7 +9,7 @@ import numpy as np
 
 from zhiyin.contracts import SCORE, Progress, Recommender, Silent
 from zhiyin.domain import Candidates, Examples, FloatArray, IndexArray
-from zhiyin.evaluation.evaluation import Evaluation, digest_of, targets_seen
+from zhiyin.evaluation.evaluation import Evaluation, digest_of, first_targets, targets_seen
 from zhiyin.evaluation.guards import refuse_invalid, refuse_unanswerable
 from zhiyin.evaluation.list_metrics import (
     average_popularity,
@@ -73,6 +73,7 @@ def evaluate(
         queries_digest=digest_of(examples),
         scoring_seconds=sum(part.scoring_seconds for part in judged),
         peak_memory_mb=peak_memory_mb(),
+        came_next=first_targets(examples),
     )
 
 

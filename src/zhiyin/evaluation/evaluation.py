@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from zhiyin.domain import BoolArray, Candidates, Examples, FloatArray, LongArray
+from zhiyin.contracts import CHANCE
+from zhiyin.domain import BoolArray, Candidates, Examples, FloatArray, IndexArray, LongArray
 from zhiyin.domain.errors import RequestError, did_you_mean
+from zhiyin.evaluation.calibration import Calibration
 from zhiyin.evaluation.intervals import (
     Array,
     Interval,
@@ -67,6 +69,7 @@ class Evaluation:
         ranked: The targets with their true ranks, those that never occur in training included.
         slates: (B, max(at)) what was recommended, with all its columns.
         history_length: (B,) int64, events of each query.
+        came_next: (B,) int32, the first target of each query; None where it was not kept.
         queries_digest: Of users, histories and targets; equal digests are equal queries.
         scoring_seconds: What recommending took, without judging.
         peak_memory_mb: Of the process so far; None where the system does not say.
@@ -81,6 +84,7 @@ class Evaluation:
     queries_digest: str
     scoring_seconds: float = 0.0
     peak_memory_mb: float | None = None
+    came_next: IndexArray | None = None
 
     def __len__(self) -> int:
         return len(self.ranked)
@@ -125,6 +129,13 @@ class Evaluation:
         self._catalogue_metric(metric)
         return self._catalogue_intervals[metric]
 
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Chances of the slates against what came next; None where the recommender tells no chances."""
+        if CHANCE not in self.slates.columns or self.came_next is None:
+            return None
+        return Calibration.of(self.slates.column(CHANCE), self.slates.item_index, self.came_next)
+
     def record(self, run: RunRecord) -> dict[str, Any]:
         """Everything that stands in a table or a file of results, as plain values; NaN becomes None."""
         return {
@@ -138,6 +149,7 @@ class Evaluation:
             "n_targets": len(self.ranked.rank),
             "n_targets_unseen_in_training": int((~self.target_is_seen).sum()),
             "metrics": {metric: _plain(self.interval(metric)) for metric in self.metrics},
+            "calibration": None if self.calibration is None else self.calibration.record(),
             "fit_seconds": run.fit_seconds,
             "scoring_seconds": self.scoring_seconds,
             "peak_memory_mb": self.peak_memory_mb,
@@ -185,6 +197,12 @@ def targets_seen(ranked: RankedTargets, facts: CatalogueFacts) -> BoolArray:
     seen = np.zeros(len(in_catalogue), dtype=bool)
     seen[in_catalogue] = facts.seen_in_training[ranked.item_index[in_catalogue]]
     return seen
+
+
+def first_targets(examples: Examples) -> IndexArray:
+    """Return (B,) int32: what came next for each query; every query has a target."""
+    first: IndexArray = np.asarray(examples.targets.values)[examples.targets.offsets[:-1]].astype(np.int32)
+    return first
 
 
 def digest_of(examples: Examples) -> str:

@@ -12,6 +12,7 @@ from zhiyin.evaluation.breakdown import Breakdown, SourceShare
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
+from zhiyin.evaluation.reliability import reliability
 from zhiyin.evaluation.report_data import (
     ExampleSlate,
     ReportData,
@@ -61,6 +62,7 @@ def render_report(data: ReportData, *, lang: str = "en") -> str:
         page.breakdowns(),
         page.slates(),
         page.sources(),
+        page.calibration(),
         page.curves(),
         page.examples(),
         page.behind(),
@@ -168,6 +170,10 @@ class _Page:
             self._shares("of_hits_alone", [(share, share.of_hits_alone) for share in shares]),
         ]
         return self._section("sources", _grid(cards))
+
+    def calibration(self) -> Html:
+        told = self.data.calibration
+        return Html("") if told is None else self._section("chances", reliability(told, self.words))
 
     def curves(self) -> Html:
         cards = [self._curve(curve) for curve in self.data.curves if curve.epochs]

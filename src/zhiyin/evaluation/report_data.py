@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from zhiyin.evaluation.breakdown import Breakdown, SourceShare
+from zhiyin.evaluation.calibration import Calibration
 from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.intervals import Interval
 
@@ -106,6 +107,7 @@ class ReportData:
         rows: The whole pipeline, each source alone, the popularity floor; in the order of the table.
         breakdowns: Of the whole pipeline.
         sources: What each source adds.
+        calibration: Of the whole pipeline, where it tells chances.
         curves: Of the components that were trained in epochs.
         examples: A few users to look at.
         data: Fact of the dataset → its value.
@@ -124,6 +126,7 @@ class ReportData:
     rows: tuple[ReportRow, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     sources: tuple[SourceShare, ...] = ()
+    calibration: Calibration | None = None
     curves: tuple[TrainingCurve, ...] = ()
     examples: tuple[ExampleSlate, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)

@@ -66,6 +66,7 @@ def report_page(
             by_cold_items(evaluation, metric),
         ),
         sources=tuple(source_shares(_credited(evaluation, names), evaluation.settings.longest, names)),
+        calibration=evaluation.calibration,
         curves=tuple(curve for source in pipeline.sources if (curve := _curve(source)) is not None),
         examples=tuple(example_slates(pipeline, split, _EXAMPLES)),
         data=_facts(dataset, split),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zhiyin.contracts import SCORE
+from zhiyin.contracts import CHANCE, SCORE
 from zhiyin.domain import NO_TIMESTAMP, PAD, Candidates, Histories, Queries, Recommendation, Wishes
 from zhiyin.online.asked import Answer, AskedSearch, AskedSimilar, AskedSlate, Past, Wanted
 from zhiyin.online.catalogue import LiveCatalogue
@@ -201,10 +201,21 @@ class Answering:
         """Name the items of B slates; padding stands at the end of a slate."""
         item_ids = self._histories.item_ids(slates.item_index[slates.is_item].tolist())
         scores = slates.column(SCORE)[slates.is_item].tolist()
+        chances = [None] * len(scores)
+        if CHANCE in slates.columns:
+            chances = slates.column(CHANCE)[slates.is_item].tolist()
         named, start = [], 0
         for n in slates.is_item.sum(axis=1).tolist():
-            places = zip(range(1, n + 1), item_ids[start : start + n], scores[start : start + n], strict=True)
-            named.append(tuple([Recommendation(item_id, rank, score) for rank, item_id, score in places]))
+            of_slate = slice(start, start + n)
+            places = zip(item_ids[of_slate], scores[of_slate], chances[of_slate], strict=True)
+            named.append(
+                tuple(
+                    [
+                        Recommendation(item_id, rank, score, chance=chance)
+                        for rank, (item_id, score, chance) in enumerate(places, start=1)
+                    ]
+                )
+            )
             start += n
         return named
 

@@ -21,6 +21,7 @@ from zhiyin import __version__
 from zhiyin.contracts import ComponentState
 from zhiyin.domain import Catalogue, Vocabulary
 from zhiyin.domain.errors import BundleError, ShapeMismatch, ZhiyinError
+from zhiyin.pipeline.chances import Chances
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
 from zhiyin.pipeline.pipeline import Pipeline
@@ -32,6 +33,8 @@ BUNDLE_FORMAT = 1
 
 _CARD = "bundle.toml"
 _TRENDS = "trends"
+_CHANCES = "chances"
+"""Bundles that were written before chances were fitted have none, and answer without them."""
 _CONTENT_VECTORS = "vectors"
 _KINDS: dict[str, type] = {"files": dict, "pipeline": dict, "training": dict, "event_kinds": list}
 
@@ -162,6 +165,8 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
     write_state(pipeline.merge.state(), draft / "merge")
     if pipeline.trends is not None:
         write_state(pipeline.trends.state(), draft / _TRENDS)
+    if pipeline.chances is not None:
+        write_state(pipeline.chances.state(), draft / _CHANCES)
     if pipeline.new_items.is_on:
         write_state(pipeline.new_items.state(), draft / "new_items")
     write_state(histories_state(pipeline.histories), draft / "histories")
@@ -180,6 +185,8 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     pipeline.merge.restore(read_state(folder / "merge"))
     if (folder / _TRENDS).is_dir():
         pipeline.trends = Trends.from_state(read_state(folder / _TRENDS))
+    if (folder / _CHANCES).is_dir():
+        pipeline.chances = Chances.from_state(read_state(folder / _CHANCES))
     if pipeline.new_items.is_on:
         pipeline.new_items.restore(read_state(folder / "new_items"))
     kept = read_state(folder / "catalogue").arrays

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from zhiyin.contracts import (
+    CHANCE,
     SCORE,
     CandidateSource,
     TrainingData,
@@ -30,6 +31,7 @@ from zhiyin.domain import (
 )
 from zhiyin.domain.errors import NotFitted
 from zhiyin.language.catalogue import Language
+from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.gather import ask_reasons, candidates_of
 from zhiyin.pipeline.merge import TREND, TREND_PART, Merge
@@ -83,6 +85,7 @@ class Pipeline:
             n_horizons=len(config.merge.trend_days),
         )
         self.trends: Trends | None = None
+        self.chances: Chances | None = None
         self.new_items = NewItems(config.new_items)
         self.new_items.refuse_unknown_source(self.merge.sources)
         self.catalogue: Catalogue | None = None
@@ -125,7 +128,7 @@ class Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
         alone = copy(self)
         alone.sources = [source for source in self.sources if source.name == name]
-        alone.merge, alone.trends = Merge([name]), None
+        alone.merge, alone.trends, alone.chances = Merge([name]), None, None
         alone.new_items = NewItems()
         return alone
 
@@ -143,16 +146,20 @@ class Pipeline:
 
         Returns:
             (B, n) candidates with ``score``; each source's own score under its name, and what it added
-            under ``<source>:part``. Padding where fewer items may be shown.
+            under ``<source>:part``. Padding where fewer items may be shown. ``chance`` says how probable it
+            is that an item comes next; it is missing where no validation taught it, under a filter and with
+            repeats, for which it was not fitted.
         """
         at_once = self._queries_at_once(queries, len(self.catalogue_or_raise()))
         chunks = queries.chunks(at_once) if len(queries) > at_once else [queries]
         return Candidates.stacked([self._slate(part, n, wishes) for part in chunks], n)
 
     def similar(self, item_index: IndexArray, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
-        """Return up to ``n`` items that go with each given item (B,), best first."""
+        """Return up to ``n`` items that go with each given item (B,), best first, without chances."""
         alone = Histories.of_items([np.array([item]) for item in item_index])
-        return self.recommend(Queries.of_histories(alone), n, wishes)
+        slates = self.recommend(Queries.of_histories(alone), n, wishes)
+        columns = {name: column for name, column in slates.columns.items() if name != CHANCE}
+        return Candidates(slates.item_index, columns)
 
     def search(self, texts: list[str], n: int, wishes: Wishes = NO_WISHES) -> Candidates:
         """Return up to ``n`` items for each free text, best first, by words and, where there is one, by
@@ -252,11 +259,14 @@ class Pipeline:
             score=float(slate.column(SCORE)[row, place]),
             reasons=reasons_for(Evidence(parts, pointed_at), catalogue),
             sources=parts,
+            chance=float(slate.column(CHANCE)[row, place]) if CHANCE in slate.columns else None,
         )
 
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
         scored = self.merge.apply(candidates, self._demand(queries, candidates))
+        if self.chances is not None and wishes.allowed is None and not wishes.repeat:
+            scored = scored.with_column(CHANCE, self.chances.of(scored))
         if wishes.boost is not None:
             places = np.where(scored.is_item, scored.item_index, 0)
             boosted = (scored.column(SCORE) + wishes.boost[places]).astype(np.float32)
@@ -277,16 +287,27 @@ class Pipeline:
         return candidates_of(self.sources, queries, usual, barred, self._tolerated, n_of_fallback=fallback)
 
     def _fit_on_validation(self, training: TrainingData) -> None:
-        """Fit the weights of the merge, then what new items may cost, on the same candidates."""
+        """Fit the weights of the merge, what chances follow from scores, and what new items may cost."""
         if not (self.merge.learns or self.new_items.is_on):
             return
         with training.progress.stage("merge: fitting weights"):
             candidates, targets, demand = self._known_answers(training)
             if self.merge.learns:
                 self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
+            if len(targets):
+                self.chances = self._fitted_chances(candidates, targets, demand, seed=training.seed)
         if self.new_items.is_on and len(targets):
             with training.progress.stage("new items: what they may cost"):
                 self.new_items.fit(self.merge.apply(candidates, demand), targets)
+
+    def _fitted_chances(
+        self, candidates: Candidates, targets: IndexArray, demand: FloatArray | None, *, seed: int
+    ) -> Chances | None:
+        unseen = scores_unseen(
+            self.merge, candidates, targets, penalty=self.config.merge.penalty, demand=demand, seed=seed
+        )
+        is_target = candidates.item_index == targets[:, None]
+        return Chances.fitted(unseen, candidates.is_item, is_target)
 
     def _demand(self, queries: Queries, candidates: Candidates) -> FloatArray | None:
         return None if self.trends is None else self.trends.at(candidates.item_index, queries.timestamp)

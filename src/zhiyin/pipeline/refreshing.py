@@ -12,8 +12,8 @@ def refreshed(
 ) -> Pipeline:
     """Return a pipeline that has learned from data that grew; the one it is made of stays as it was.
 
-    Each source is refreshed with the settings that were chosen for it. The weights of the merge are fitted
-    again where there are enough validation examples, and kept otherwise.
+    Each source is refreshed with the settings that were chosen for it. The weights of the merge and
+    the chances are fitted again where there are enough validation examples, and kept otherwise.
 
     Args:
         pipeline: Trained, knowing every item of the catalogue of ``training``.
@@ -28,6 +28,7 @@ def refreshed(
     after.trends = Trends.of(training.dataset, pipeline.config.merge.trend_days)
     after.merge.restore(pipeline.merge.state())
     after.merge.weights = after.merge.weights.copy()
+    after.chances = pipeline.chances
     enough = training.validation is not None and len(training.validation) >= max(fewest_to_weigh, 1)
     after.new_items.restore(pipeline.new_items.state())
     if after.new_items.is_on:

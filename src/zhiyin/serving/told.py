@@ -64,6 +64,9 @@ class RecommendationOut(Told):
     """1 for the first place."""
     score: float
     """Higher is better; comparable within one slate only."""
+    chance: float | None = None
+    """How probable it is that the user takes this item next; where the bundle can tell: not under a filter,
+    with repeats, in a search or beside an item."""
     reasons: list[str] | None = None
     """Sentences for the user; where explain was asked for."""
     sources: dict[str, float] | None = None

@@ -81,6 +81,9 @@ def _slate(answer: Answer, request_id: str, explained: bool) -> bytes:
     items: list[dict[str, Any]] = [
         {"item_id": item.item_id, "rank": item.rank, "score": item.score} for item in answer.items
     ]
+    if answer.items and answer.items[0].chance is not None:
+        for document, item in zip(items, answer.items, strict=True):
+            document["chance"] = item.chance
     if explained:
         for document, item in zip(items, answer.items, strict=True):
             document |= {"reasons": item.reasons, "sources": dict(item.sources or {})}

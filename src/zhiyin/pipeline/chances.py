@@ -1,0 +1,207 @@
+"""From scores that order well to the chance that an item comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from zhiyin.contracts import SCORE, ComponentState
+from zhiyin.domain import BoolArray, Candidates, FloatArray, IndexArray
+from zhiyin.pipeline.merge import Merge
+
+_FEWEST_FOUND = 20
+"""Examples whose target was proposed; with fewer, nothing is said rather than something wrong."""
+_BENDS = (0.5, 0.9, 0.99)
+"""Shares of the candidates whose scores lie below each place where the slope may change."""
+_LEAST_SLOPE = 1e-3
+"""No slope falls below it, so that the order of the scores stays."""
+_STRAIGHT = 20.0
+"""Examples' worth of the belief that the line has no bends: the last pieces rest on few scores."""
+_ELSEWHERE_LIMIT = 60.0
+
+_Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Chances:
+    """Turns the scores of all candidates of a query into chances, without touching their order.
+
+    With scores s over the N candidates of a query, and a rising line g of a few straight pieces::
+
+        chance[i] = exp(g(s[i])) / (exp(elsewhere) + Σ_j exp(g(s[j])))
+
+    ``elsewhere`` stands for whatever was not proposed, so chances of a query sum to less than 1. The weights
+    of the merge were chosen for the order at the top; slopes and ``elsewhere`` are fitted afterwards, by
+    likelihood. With one piece it is temperature scaling (Guo et al., "On Calibration of Modern Neural
+    Networks", 2017) with an outside option (McFadden, "Conditional logit analysis of qualitative choice
+    behavior", 1974).
+
+    Attributes:
+        bends: Scores at which the slope changes, rising; K - 1 of them.
+        slopes: K slopes above 0, that of the lowest scores first.
+        elsewhere: Logit of everything that is no candidate.
+    """
+
+    bends: tuple[float, ...]
+    slopes: tuple[float, ...]
+    elsewhere: float
+
+    @classmethod
+    def fitted(cls, scores: FloatArray, is_item: BoolArray, is_target: BoolArray) -> Self | None:
+        """Fit slopes and ``elsewhere``; None where too few targets were proposed to learn them from.
+
+        Args:
+            scores: (B, N) float32, of queries that the scores were not fitted on.
+            is_item: (B, N) bool, False for padding.
+            is_target: (B, N) bool, at most one a row: the item that came next. A row without one came from
+                elsewhere.
+        """
+        if is_target.sum() < _FEWEST_FOUND:
+            return None
+        bends: _Numbers = np.quantile(scores[is_item], _BENDS).astype(np.float64)
+        answers = _Answers(np.where(is_item, scores, 0.0), bends, is_item, is_target)
+        best = minimize(
+            answers.loss,
+            np.append(np.ones(len(bends) + 1), np.log(is_item.sum(axis=1).mean())),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(_LEAST_SLOPE, None)] * (len(bends) + 1) + [(-_ELSEWHERE_LIMIT, _ELSEWHERE_LIMIT)],
+        )
+        *slopes, elsewhere = best.x.tolist()
+        return cls(tuple(bends.tolist()), tuple(slopes), elsewhere)
+
+    def of(self, candidates: Candidates) -> FloatArray:
+        """Return (B, N) float32 from 0 to 1, NaN for padding; N are all candidates of the merge, not a slate.
+
+        Args:
+            candidates: (B, N) with ``score`` as the merge wrote it.
+        """
+        logits = np.zeros(candidates.item_index.shape, dtype=np.float32)
+        for slope, piece in zip(self.slopes, _pieces(candidates.column(SCORE), self.bends), strict=True):
+            logits += np.float32(slope) * piece
+        highest = np.fmax.reduce(logits, axis=1, initial=np.float32(self.elsewhere))[:, None]
+        odds = np.exp(logits - highest)
+        total = np.nansum(odds, axis=1, keepdims=True) + np.exp(np.float32(self.elsewhere) - highest)
+        chances: FloatArray = odds / total
+        return chances
+
+    def state(self) -> ComponentState:
+        """Return all numbers."""
+        return ComponentState({}, asdict(self))
+
+    @classmethod
+    def from_state(cls, state: ComponentState) -> Self:
+        """Read what `state` returned."""
+        facts = state.facts
+        bends, slopes = (tuple(map(float, facts[name])) for name in ("bends", "slopes"))
+        return cls(bends, slopes, float(facts["elsewhere"]))
+
+
+def scores_unseen(
+    merge: Merge,
+    candidates: Candidates,
+    targets: IndexArray,
+    *,
+    penalty: float,
+    demand: FloatArray | None,
+    seed: int,
+) -> FloatArray:
+    """Return scores of examples by weights that have not seen them: each half by the weights of the other.
+
+    Weights of a half may be larger or smaller throughout than those of all examples. Their scores are brought
+    to the mean spread of those, because `Chances` reads all scores on one scale.
+
+    Args:
+        merge: Fitted on all examples; it stays as it is.
+        candidates: (B, N) with one column a source.
+        targets: (B,) int32, the item that came next.
+        penalty: See `Merge.fit`.
+        demand: (B, N, H) float32, where there are horizons.
+        seed: Of the halves.
+
+    Returns:
+        (B, N) float32.
+    """
+    whole = merge.apply(candidates, demand).column(SCORE)
+    if not merge.learns:
+        return whole
+    is_first = np.random.default_rng(seed).permutation(len(targets)) % 2 == 0
+    unseen = np.empty_like(whole)
+    for kept in (is_first, ~is_first):
+        half = copy(merge)
+        half.weights = merge.weights.copy()
+        part = Candidates(
+            candidates.item_index[kept], {name: column[kept] for name, column in candidates.columns.items()}
+        )
+        half.fit(part, targets[kept], penalty=penalty, demand=None if demand is None else demand[kept])
+        scores = half.apply(candidates, demand).column(SCORE)
+        unseen[~kept] = (scores * (_spread(whole) / max(_spread(scores), 1e-9)))[~kept]
+    return unseen
+
+
+def _spread(scores: FloatArray) -> float:
+    """Mean deviation within a query."""
+    is_item = ~np.isnan(scores)
+    n_items = np.maximum(is_item.sum(axis=1), 1)
+    finite = np.where(is_item, scores, 0.0)
+    mean = finite.sum(axis=1) / n_items
+    variance = (((finite - mean[:, None]) * is_item) ** 2).sum(axis=1) / n_items
+    return float(np.sqrt(variance).mean())
+
+
+def _pieces(scores: FloatArray, bends: Sequence[float]) -> Iterator[FloatArray]:
+    """Yield K times (B, N): how far each score reaches into each piece, counted from the first bend."""
+    edges = np.asarray(bends, dtype=scores.dtype)
+    yield np.minimum(scores - edges[0], 0)
+    for low, high in pairwise(edges):
+        yield np.clip(scores - low, 0, high - low)
+    yield np.maximum(scores - edges[-1], 0)
+
+
+class _Answers:
+    """Scores with a known answer.
+
+    Args:
+        scores: (B, N), anything for padding.
+        bends: (K - 1,) where slopes change.
+        is_item: (B, N) bool.
+        is_target: (B, N) bool.
+    """
+
+    def __init__(self, scores: FloatArray, bends: _Numbers, is_item: BoolArray, is_target: BoolArray) -> None:
+        self._pieces = np.stack(list(_pieces(scores.astype(np.float64), bends.tolist())), axis=-1)
+        self._is_item = is_item
+        self._found = is_target.any(axis=1)
+        self._one_example = float(scores[is_item].var())
+        self._of_target = (self._pieces * is_target[..., None]).sum(axis=1)
+
+    def loss(self, numbers: _Numbers) -> tuple[float, _Numbers]:
+        """Return the sum of the negative log-likelihood for K slopes and ``elsewhere``, and its gradient.
+
+        The belief that scores are log odds as they are weighs as much as an example, the belief in a straight
+        line as much as `_STRAIGHT`. One more example came from elsewhere, a part of it in every query:
+        nothing is ever told for certain.
+        """
+        slopes, elsewhere = numbers[:-1], numbers[-1]
+        logits = np.where(self._is_item, self._pieces @ slopes, -np.inf)
+        highest = np.maximum(logits.max(axis=1, initial=-np.inf), elsewhere)
+        odds, others = np.exp(logits - highest[:, None]), np.exp(elsewhere - highest)
+        total = odds.sum(axis=1) + others
+        of_next = np.where(self._found, self._of_target @ slopes, elsewhere)
+        of_any = highest + np.log(total)
+        expected = (odds / total[:, None]).ravel() @ self._pieces.reshape(-1, len(slopes))
+        share = others / total
+        loss = float((of_any - of_next).sum() + (of_any - elsewhere).mean())
+        away, turns = slopes - 1, np.diff(slopes)
+        loss += 0.5 * self._one_example * float((away**2).sum() + _STRAIGHT * (turns**2).sum())
+        by_slopes = expected * (1 + 1 / len(total)) - self._of_target.sum(axis=0)
+        by_slopes += self._one_example * (away - _STRAIGHT * np.diff(turns, prepend=0.0, append=0.0))
+        by_elsewhere = float((share - ~self._found).sum() + share.mean() - 1)
+        return loss, np.append(by_slopes, by_elsewhere)
