@@ -22,6 +22,7 @@ from zhiyin.domain import errors
 from zhiyin.evaluation.live.question import GuardRail
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.texts import TextTemplate
 from zhiyin.online.click_rate import ClickRateSettings
 from zhiyin.online.streams.settings import StreamSettings
@@ -46,6 +47,7 @@ def configs() -> dict[str, type[Config]]:
         "new_items": NewItemsConfig,
         **of_sources,
         "text template": TextTemplate,
+        "pretrain": PretrainingConfig,
         "evaluation": EvaluationSettings,
         "loop": LoopConfig,
         "experiment": Trial,

@@ -68,10 +68,11 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts.updating import Continuing
     from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
+    from zhiyin.language.pretraining.settings import ReadingSettings
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
     from zhiyin.sources.two_tower.settings import TwoTowerTraining
-    from zhiyin.training.settings import TrainingSettings
+    from zhiyin.training.settings import StepSettings, TrainingSettings
 
     def below(kind: type[Config]) -> set[type[Config]]:
         return {kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))}
@@ -82,6 +83,8 @@ def test_every_settings_class_is_in_the_reference() -> None:
     inside = {
         TrainingSettings,
         TwoTowerTraining,
+        StepSettings,
+        ReadingSettings,
         FactorConfig,
         FactorTraining,
         LightGcnTraining,

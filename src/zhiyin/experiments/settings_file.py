@@ -75,9 +75,15 @@ def with_settings(
         The recipe's name and all settings.
 
     Raises:
-        ConfigError: when the file cannot be read.
+        ConfigError: when the file cannot be read, or names another recipe than the command: settings that were
+            found good for one say little about another.
     """
     read = SettingsFile() if path is None else read_settings(path)
+    if recipe is not None and read.recipe not in (None, recipe):
+        raise ConfigError(
+            f"The settings {path} are those of the recipe '{read.recipe}', and the command names '{recipe}'.",
+            remedy=f"Name one of them: leave --recipe out, or the line  recipe = \"{read.recipe}\"  in a copy.",
+        )
     return recipe or read.recipe or otherwise, {**read.settings, **given}
 
 
@@ -89,15 +95,28 @@ def written_settings(recipe: str, settings: Mapping[str, Any], notes: Sequence[s
         settings: Dotted path → value; texts that are numbers are written as numbers.
         notes: Lines for the head of the file.
     """
-    tables: dict[str, Any] = {_RECIPE: recipe}
+    plain = {path: _plain(value) for path, value in settings.items()}
+    tables = {_RECIPE: recipe, **nested(plain)}
+    head = "".join(f"# {note}\n" for note in notes)
+    return head + tomli_w.dumps(tables)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted path → value as tables in tables.
+
+    Raises:
+        ConfigError: when a path leads through a value.
+    """
+    tables: dict[str, Any] = {}
     for path, value in settings.items():
         *places, name = path.split(".")
         table = tables
         for place in places:
             table = table.setdefault(place, {})
-        table[name] = _plain(value)
-    head = "".join(f"# {note}\n" for note in notes)
-    return head + tomli_w.dumps(tables)
+            if not isinstance(table, dict):
+                raise ConfigError(f"Setting '{path}' is not known: '{place}' is a value, not a table.")
+        table[name] = value
+    return tables
 
 
 def _flat(tables: Mapping[str, Any], before: str) -> dict[str, Any]:

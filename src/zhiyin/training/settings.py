@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Config, Probability
+from zhiyin.training.schedule import Decay
 
 
 class TrainingSettings(Config):
@@ -36,3 +37,16 @@ class TrainingSettings(Config):
     """Where to train; ``auto`` takes a GPU where there is one. Several are used when torchrun starts us."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numbers of the matrix products; ``auto`` takes bfloat16 where the processor multiplies it natively."""
+
+
+class StepSettings(Config):
+    """How large a step is and what it sums up, where models are large and runs short."""
+
+    decay: Decay = "linear"
+    """How the learning rate falls after the warm-up: ``none``, ``linear`` or ``cosine``."""
+    warmup_share: Probability = 0.06
+    """Share of all steps over which the learning rate rises from zero."""
+    accumulation: PositiveInt = 1
+    """Batches whose gradients are averaged before a step is taken."""
+    checkpointing: bool = False
+    """Compute inner states again instead of keeping them: less memory, a third more time."""

@@ -1,0 +1,234 @@
+"""From a base model and a corpus to a model that knows the shop's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from zhiyin.contracts import Progress, Silent
+from zhiyin.domain.errors import ConfigError
+from zhiyin.language.model_files import ModelFolder
+from zhiyin.language.pretraining.card import model_card
+from zhiyin.language.pretraining.corpus import Corpus
+from zhiyin.language.pretraining.masking import Mask
+from zhiyin.language.pretraining.models import (
+    OpenedModel,
+    masked_head,
+    open_model,
+    refuse_full_folder,
+    save_model,
+)
+from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective, PairObjective
+from zhiyin.language.pretraining.packing import packed
+from zhiyin.language.pretraining.settings import PretrainingConfig
+from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
+from zhiyin.training.checkpoints import fingerprint
+from zhiyin.training.devices import device_facts, open_fabric
+from zhiyin.training.loop import train
+from zhiyin.training.plan import TrainingPlan
+from zhiyin.training.schedule import Schedule
+from zhiyin.training.trackers import Tracker
+
+LENGTH_OF_TRAINING = {"max_minutes", "devices"}
+FEWEST_PAIRS = 8
+FEWEST_ITEMS = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """What surrounds a pre-training.
+
+    Attributes:
+        seed: Of every draw.
+        progress: Who listens.
+        checkpoints: Folder in which a killed run is taken up; None keeps nothing.
+        trackers: Who writes the curves down.
+    """
+
+    seed: int = 0
+    progress: Progress = field(default_factory=Silent)
+    checkpoints: Path | None = None
+    trackers: Sequence[Tracker] = ()
+
+
+def pretrain(
+    base: ModelFolder, corpus: Corpus, config: PretrainingConfig, out: Path, run: Run | None = None
+) -> dict[str, Any]:
+    """Pre-train a model on a corpus and write it where every command that takes a model can read it.
+
+    Args:
+        base: What to start from; it stays as it is.
+        corpus: What to read.
+        config: How.
+        out: Folder of the new model.
+        run: Seed, listeners, checkpoints.
+
+    Returns:
+        What JSON can hold: learning curves, words added, sizes, device.
+
+    Raises:
+        ConfigError: when an objective does not fit the model, or the folder holds something else.
+        TrainingError: when the loss is not a number.
+    """
+    run = run or Run()
+    refuse_full_folder(out)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        opened = open_model(base)
+        objectives = config.objectives or opened.default_objectives()
+        opened.refuse_unfit(objectives)
+        added = _with_new_words(opened, corpus, config, run)
+        if config.steps.checkpointing:
+            opened.network.gradient_checkpointing_enable()  # type: ignore[operator]
+        facts: dict[str, Any] = {
+            "base": base.name,
+            "new_words": added,
+            "n_documents": len(corpus.documents),
+            "n_parameters": sum(parameter.numel() for parameter in opened.network.parameters()),
+        }
+        for place, name in enumerate(objectives):
+            objective = _objective(name, opened, corpus, config, run.seed)
+            stage = f"{place + 1} {name}" if len(objectives) > 1 else name
+            facts[stage] = _train(objective, f"pretrain-{stage}".replace(" ", "-"), config, run, base)
+    if config.steps.checkpointing:
+        opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
+    opened.network.eval()
+    save_model(opened, out, model_card(facts, config))
+    return facts
+
+
+def _with_new_words(opened: OpenedModel, corpus: Corpus, config: PretrainingConfig, run: Run) -> list[str]:
+    if not config.new_words:
+        return []
+    words = words_to_add(corpus.documents, opened.tokenizer, config.new_words)
+    add_words(opened.causal if opened.is_decoder else opened.network, opened.tokenizer, words)
+    run.progress.say(f"{len(words):,} words of the catalogue were added to the tokenizer")
+    return words
+
+
+def _objective(
+    name: str, opened: OpenedModel, corpus: Corpus, config: PretrainingConfig, seed: int
+) -> Objective:
+    length = min(config.max_tokens, opened.most_tokens)
+    if name == "contrastive":
+        return _pairs(opened, corpus, config, length, seed)
+    tokenizer = opened.tokenizer
+    after = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    if after is None:
+        raise ConfigError(
+            f"The tokenizer of '{opened.folder.name}' has no token that ends a text.",
+            remedy="Give it a sep_token or an eos_token, or choose another base model.",
+        )
+    documents = [ids for ids in _token_ids(tokenizer, corpus.documents, None) if ids]
+    first = None if opened.is_decoder else tokenizer.cls_token_id
+    blocks = packed(documents, length, first=first, after=after)
+    if opened.is_decoder:
+        return BlockObjective(opened.causal, blocks, None, seed)
+    if tokenizer.mask_token_id is None:
+        raise ConfigError(
+            f"The tokenizer of '{opened.folder.name}' has no mask, so words cannot be hidden.",
+            remedy="Leave 'masked' out, or choose another base model.",
+        )
+    special = np.array(sorted(set(tokenizer.all_special_ids)), dtype=np.int64)
+    n_tokens = opened.network.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    mask = Mask(config.mask_share, int(tokenizer.mask_token_id), min(n_tokens, len(tokenizer)), special)
+    return BlockObjective(masked_head(opened), blocks, mask, seed)
+
+
+def _pairs(
+    opened: OpenedModel, corpus: Corpus, config: PretrainingConfig, length: int, seed: int
+) -> PairObjective:
+    """Every text with itself, and as many pairs taken one after the other as the settings ask for."""
+    n_items, share = len(corpus.items), config.together
+    if n_items < FEWEST_ITEMS:
+        raise ConfigError(
+            f"'contrastive' compares items, but only {n_items} of them have words.",
+            remedy="Choose --objective masked, which reads the reviews too.",
+        )
+    itself = np.repeat(np.arange(n_items, dtype=np.int64)[:, None], 2, axis=1)
+    different = corpus.pairs[corpus.pairs[:, 0] != corpus.pairs[:, 1]]
+    random = np.random.default_rng(seed)
+    if share >= 1.0 and len(different) >= FEWEST_PAIRS:
+        pairs = different
+    else:
+        n = min(len(different), round(n_items * share / max(1.0 - share, 1e-9)))
+        pairs = np.concatenate([itself, random.permutation(different)[:n]])
+    texts = _token_ids(opened.tokenizer, corpus.items, length)
+    return PairObjective(opened.sentences, texts, pairs, config.temperature)
+
+
+def _token_ids(tokenizer: Any, texts: Sequence[str], length: int | None) -> list[list[int]]:
+    """Return token ids: as a text alone is read, cut at a length, or bare where blocks are packed."""
+    if not texts:
+        return []
+    given: dict[str, Any] = {"return_attention_mask": False, "return_token_type_ids": False}
+    if length is None:
+        encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False, **given)
+    else:
+        encoded = tokenizer(list(texts), truncation=True, max_length=length, **given)
+    found: list[list[int]] = encoded["input_ids"]
+    return found
+
+
+def _train(
+    objective: Objective, name: str, config: PretrainingConfig, run: Run, base: ModelFolder
+) -> dict[str, Any]:
+    rows = np.random.default_rng(run.seed).permutation(objective.n_rows)
+    n_held = round(config.held_out * len(rows)) if len(rows) > 1 else 0
+    held, learned = rows[:n_held], np.sort(rows[n_held:])
+    at_once = _rows_at_once(objective, config)
+    judged = [held[start : start + at_once] for start in range(0, n_held, at_once)]
+    settings, fabric = config.training, open_fabric(config.training)
+    n_epochs = settings.max_epochs if n_held else settings.epochs_without_validation
+    n_steps = -(-len(_dealt(learned, at_once, run.seed, 1)) // config.steps.accumulation) * n_epochs
+    objective.module.to(fabric.device)
+    known = {
+        "config": config.model_dump(exclude={"training": LENGTH_OF_TRAINING}),
+        "base": base.fingerprint,
+        "seed": run.seed,
+        "rows": objective.n_rows,
+    }
+    plan = TrainingPlan(
+        name=name,
+        module=objective.module,
+        batches=lambda epoch: [Draw(epoch, part) for part in _dealt(learned, at_once, run.seed, epoch)],
+        collate=objective.batch,
+        quality=(lambda: objective.quality(judged)) if n_held else None,
+        settings=settings,
+        seed=run.seed,
+        fingerprint=fingerprint(known, {"learned": learned}),
+        metric=objective.metric,
+        accumulation=config.steps.accumulation,
+        schedule=Schedule(n_steps, config.steps.warmup_share, config.steps.decay),
+        trackers=run.trackers,
+    )
+    before = _quality_before(objective, judged)
+    curve = train(plan, progress=run.progress, checkpoints=run.checkpoints, fabric=fabric)
+    objective.module.cpu()
+    return {"before": before, "seconds": curve.seconds, **curve.facts(), **device_facts(fabric)}
+
+
+def _quality_before(objective: Objective, judged: list[npt.NDArray[np.int64]]) -> float | None:
+    if not judged:
+        return None
+    objective.module.eval()
+    with torch.inference_mode():
+        return objective.quality(judged)
+
+
+def _rows_at_once(objective: Objective, config: PretrainingConfig) -> int:
+    sides = 2 if isinstance(objective, PairObjective) else 1
+    return max(2, config.training.tokens_per_batch // (config.max_tokens * sides))
+
+
+def _dealt(rows: npt.NDArray[np.int64], at_once: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """Deal rows into batches; none has fewer than two rows, so that every text has another beside it."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    n_batches = max(1, len(order) // at_once)
+    return np.array_split(order, n_batches)

@@ -1,0 +1,296 @@
+"""Pre-training on worlds small enough to know what must be learned."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import Catalogue, Histories, Vocabulary
+from zhiyin.domain.errors import ConfigError
+from zhiyin.language.encoder import load_encoder
+from zhiyin.language.model_files import locate_model
+from zhiyin.language.pretraining.corpus import Corpus, corpus_of
+from zhiyin.language.pretraining.fitting import Run, pretrain
+from zhiyin.language.pretraining.masking import NOT_ASKED, Mask
+from zhiyin.language.pretraining.packing import packed
+from zhiyin.language.pretraining.settings import PretrainingConfig
+from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
+
+NOUNS = ("lotion", "cream", "guitar", "violin", "novel", "poem")
+COLOURS = ("red", "blue", "green", "white", "black")
+BRIEF = {"devices": "cpu", "precision": "float32", "tokens_per_batch": 128}
+
+
+def tokenizer_of(words, folder):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: place for place, word in enumerate([*special, *words])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    around = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=around
+    )
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    wrapped.save_pretrained(folder)
+    return wrapped
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory):
+    """A plain BERT that has learned nothing; 'lotion' is not among its words, its pieces are."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    words = [*NOUNS[1:], *COLOURS, "lo", "##tion", "and"]
+    tokenizer = tokenizer_of(words, folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        initializer_range=0.05,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = tokenizer_of([*NOUNS, *COLOURS], folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def corpus():
+    """Each text says the same noun and its colour again and again, so what is hidden stands beside it."""
+    items = [f"{noun} {COLOURS[place % 5]}" for place, noun in enumerate(NOUNS)]
+    random = np.random.default_rng(0)
+    others = []
+    for place in range(180):
+        words = np.repeat([items[place % 6], "and"], [4, random.integers(1, 4)])
+        others.append(" ".join(random.permutation(words)))
+    return Corpus(items, others, np.empty((0, 2), dtype=np.int64))
+
+
+@given(
+    st.lists(st.lists(st.integers(10, 99), min_size=1, max_size=9), min_size=1, max_size=9),
+    st.integers(3, 12),
+)
+def test_packed_blocks_hold_every_document_in_order(documents, length):
+    blocks = packed(documents, length, first=1, after=2)
+    assert blocks.shape[1] == length
+    assert (blocks[:, 0] == 1).all()
+    stream = blocks[:, 1:].ravel()
+    expected = [token for document in documents for token in [*document, 2]]
+    assert stream[: len(expected)].tolist() == expected
+    assert len(stream) - len(expected) < length - 1
+    assert packed(documents, length, first=None, after=2).ravel()[: len(expected)].tolist() == expected
+
+
+def test_what_is_hidden():
+    mask = Mask(0.15, token=4, n_tokens=100, special=np.arange(5))
+    tokens = np.random.default_rng(0).integers(0, 100, (400, 100))
+    seen, labels = mask.hide(tokens, np.random.default_rng(1))
+    is_asked, is_word = labels != NOT_ASKED, tokens >= 5
+    assert is_asked[is_word].mean() == pytest.approx(0.15, abs=0.01)
+    assert not is_asked[~is_word].any()
+    assert (seen[~is_asked] == tokens[~is_asked]).all()
+    assert (labels[is_asked] == tokens[is_asked]).all()
+    assert (seen[is_asked] == 4).mean() == pytest.approx(0.8, abs=0.02)
+    is_swapped = is_asked & (seen != 4) & (seen != tokens)
+    assert is_swapped.sum() / is_asked.sum() == pytest.approx(0.1, abs=0.02)
+    assert seen[is_swapped].min() >= 5
+    again, _ = mask.hide(tokens, np.random.default_rng(1))
+    assert (again == seen).all()
+
+
+def test_words_that_save_most_pieces_are_added(encoder_folder):
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(encoder_folder),
+        AutoModel.from_pretrained(encoder_folder),
+    )
+    texts = ["lotion cream"] * 9 + ["口红眼影"] * 6 + ["rareword"] * 2
+    assert words_to_add(texts, tokenizer, 5) == ["lotion", "口红眼影"]
+    before = model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(["lo", "##tion"])].mean(0)
+    assert add_words(model, tokenizer, ["lotion"]) == 1
+    assert tokenizer.tokenize("lotion cream") == ["lotion", "cream"]
+    torch.testing.assert_close(model.get_input_embeddings().weight[-1], before)
+    assert add_words(model, tokenizer, ["lotion"]) == 0
+
+
+def learned(base, out, given_corpus=None, run=None, **settings):
+    training = {**BRIEF, **settings.pop("training", {})}
+    config = PretrainingConfig(max_tokens=16, held_out=0.2, training=training, **settings)
+    return pretrain(locate_model(base), given_corpus or corpus(), config, out, run)
+
+
+def test_masked_words_are_learned_from_their_neighbours(encoder_folder, tmp_path):
+    facts = learned(
+        encoder_folder, tmp_path / "out", training={"max_epochs": 25, "patience": 25, "learning_rate": 3e-3}
+    )
+    stage = facts["masked"]
+    assert stage["before"] < np.log(1 / 8)
+    assert stage["best_validation"] > -2.05  # to know how often each word comes would be -2.41
+    encoder = load_encoder(tmp_path / "out", precision="float32")
+    assert encoder.encode(["cream blue"]).shape == (1, 32)
+    assert "masked" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_next_word_is_learned_by_a_decoder(decoder_folder, tmp_path):
+    facts = learned(
+        decoder_folder, tmp_path / "out", training={"max_epochs": 25, "patience": 25, "learning_rate": 3e-3}
+    )
+    assert facts["causal"]["best_validation"] > -1.2
+    assert facts["causal"]["best_validation"] > facts["causal"]["before"] + 1.0
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.model_type == "llama"
+
+
+def test_texts_taken_together_move_together(encoder_folder, tmp_path):
+    """Whoever takes a lotion takes a poem next, and so on; the words themselves say nothing of it."""
+    items = [f"{noun} {colour}" for noun in NOUNS for colour in COLOURS]
+    partner = {0: 5, 1: 4, 2: 3}
+    pairs = [
+        (5 * first + one, 5 * second + other)
+        for first, second in partner.items()
+        for one in range(5)
+        for other in range(5)
+    ]
+    facts = learned(
+        encoder_folder,
+        tmp_path / "out",
+        Corpus(items, [], np.array(pairs)),
+        objectives=("contrastive",),
+        together=1.0,
+        training={"max_epochs": 25, "patience": 25, "learning_rate": 2e-3},
+    )
+    vectors = load_encoder(tmp_path / "out", precision="float32").encode(items)
+    cosines = (vectors @ vectors.T).reshape(6, 5, 6, 5).mean(axis=(1, 3))
+    for first, second in partner.items():
+        others = [noun for noun in range(6) if noun not in (first, second)]
+        assert cosines[first, second] > cosines[first, others].max()
+    assert facts["contrastive"]["best_validation"] >= facts["contrastive"]["before"]
+
+
+class Kill(BaseException):
+    pass
+
+
+def test_a_killed_run_ends_where_it_would_have_ended(encoder_folder, tmp_path):
+    settings = {"objectives": ("contrastive", "masked"), "training": {"max_epochs": 4, "patience": 9}}
+    whole = learned(encoder_folder, tmp_path / "whole", **settings)
+
+    class Killing:
+        def __init__(self):
+            self.n = 0
+
+        def log_metrics(self, metrics, step):
+            self.n += 1
+            if self.n == 6:
+                raise Kill
+
+        def save(self):
+            pass
+
+    run = Run(checkpoints=tmp_path / "checkpoints")
+    with pytest.raises(Kill):
+        learned(encoder_folder, tmp_path / "again", run=replace(run, trackers=[Killing()]), **settings)
+    assert not (tmp_path / "again").exists()
+    again = learned(encoder_folder, tmp_path / "again", run=run, **settings)
+    for stage in ("1 contrastive", "2 masked"):
+        curves = [[record["train_loss"] for record in facts[stage]["epochs"]] for facts in (whole, again)]
+        assert curves[0] == curves[1]
+    first, second = (load_encoder(tmp_path / name, precision="float32") for name in ("whole", "again"))
+    np.testing.assert_array_equal(first.encode(["cream red"]), second.encode(["cream red"]))
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_read(encoder_folder, decoder_folder, tmp_path):
+    with pytest.raises(ConfigError, match="'causal' does not fit"):
+        learned(encoder_folder, tmp_path / "out", objectives=("causal",))
+    with pytest.raises(ConfigError, match="'masked' does not fit"):
+        learned(decoder_folder, tmp_path / "out", objectives=("masked",))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="no language model"):
+        learned(encoder_folder, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert not (tmp_path / "out").exists()
+
+
+def shop(**columns):
+    table = pl.DataFrame({"item_id": ["a", "b", "c"], **columns})
+    histories = Histories.of_items([np.array([0, 1, 1, 2]), np.array([2]), np.array([1, 0])])
+    review = pl.Series(
+        "review",
+        [
+            "It smells of roses and lasts the whole day long.",
+            None,
+            *["Too heavy for my skin, I gave it away."] * 5,
+        ],
+    )
+    shade = pl.Series("shade", ["light"] * 7)
+    context = {"review": review, "shade": shade}
+    return Dataset(
+        "shop", Catalogue.from_table(table), Vocabulary(["u", "v", "w"]), histories, context=context
+    )
+
+
+def test_the_corpus_holds_items_reviews_and_histories():
+    dataset = shop(title=["red cream", "", "blue poem"], description=["soft", None, "of love"])
+    made = corpus_of(dataset, PretrainingConfig())
+    assert made.items == ["red cream. soft", "blue poem. of love"]
+    assert made.others[:2] == [
+        "It smells of roses and lasts the whole day long.",
+        "Too heavy for my skin, I gave it away.",
+    ]
+    assert made.others[2:] == ["red cream; blue poem"]
+    assert made.pairs.tolist() == [[0, 1]]
+    bare = corpus_of(dataset, PretrainingConfig(reads_reviews=False, reads_histories=False))
+    assert bare.others == []
+
+
+def test_a_catalogue_without_words_is_refused():
+    wordless = shop(price=[1.0, 2.0, 3.0])
+    with pytest.raises(ConfigError, match="Neither items nor reviews of 'shop' have any words"):
+        corpus_of(wordless, PretrainingConfig(reads_reviews=False))
+    assert len(corpus_of(wordless, PretrainingConfig()).others) == 2
+
+
+def test_items_without_words_cannot_be_compared(encoder_folder, tmp_path):
+    reviews = Corpus([], ["red cream and blue poem"] * 9, np.empty((0, 2), dtype=np.int64))
+    with pytest.raises(ConfigError, match="only 0 of them have words"):
+        learned(encoder_folder, tmp_path / "out", reviews, objectives=("contrastive",))
