@@ -70,7 +70,7 @@ def test_about_a_tenth_is_hidden():
     assert (hidden == UNKNOWN_GAP).mean() == pytest.approx(0.1, abs=0.01)
 
 
-def test_what_follows_depends_on_the_time_that_has_passed():
+def late_or_soon(**settings):
     """After any item comes item 0 within the hour and item 1 after a month: nothing else tells them apart."""
     random = np.random.default_rng(0)
     rows = []
@@ -82,12 +82,22 @@ def test_what_follows_depends_on_the_time_that_has_passed():
     source = SequenceTransformer(
         dimension=16,
         training={"max_epochs": 25, "epochs_without_validation": 25, "learning_rate": 0.01, "devices": "cpu"},
+        **settings,
     )
     world = checkerboard(n_users=300, n_items=6)
     dataset = replace(world.training.dataset, histories=histories)
     source.fit(TrainingData(dataset, world.training.language))
     known = histories_of([(3, 1000)], [(3, 1000)])
     queries = Queries(np.array([0, 1], dtype=np.int32), known, np.array([1000 + 600, 1000 + 30 * DAY]))
-    scores = source.score_all(queries)
+    return source.score_all(queries)
+
+
+def test_what_follows_depends_on_the_time_that_has_passed():
+    scores = late_or_soon()
     assert scores[0, 0] > scores[0, 1]
     assert scores[1, 1] > scores[1, 0]
+
+
+def test_without_gaps_the_time_changes_nothing():
+    soon, late = late_or_soon(use_gaps=False)
+    np.testing.assert_array_equal(soon, late)

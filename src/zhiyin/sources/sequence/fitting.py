@@ -53,7 +53,8 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     """
     dataset = training.dataset
     histories = dataset.histories.without_repeats()
-    shape = Shape(config.dimension, config.n_blocks, config.n_heads, _max_length(config, histories))
+    length = _max_length(config, histories)
+    shape = Shape(config.dimension, config.n_blocks, config.n_heads, length, config.use_gaps)
     windows = ShiftingWindows(
         histories,
         target_weights(dataset, histories),

@@ -25,12 +25,14 @@ class Shape:
         n_blocks: Transformer blocks.
         n_heads: Attention heads; they divide D.
         max_length: Events of a sequence at most.
+        reads_gaps: Whether it reads how much time passes between events.
     """
 
     dimension: int
     n_blocks: int
     n_heads: int
     max_length: int
+    reads_gaps: bool = True
 
 
 class Block(nn.Module):
@@ -92,7 +94,7 @@ class SequenceNetwork(nn.Module):
 
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
-        self.max_length = shape.max_length
+        self.max_length, self.reads_gaps = shape.max_length, shape.reads_gaps
         self.places = nn.Parameter(torch.randn(shape.max_length, shape.dimension) * ID_SCALE)
         # Zeros: a gap that training never met changes nothing.
         self.gaps = nn.Parameter(torch.zeros(N_GAPS, shape.dimension))
@@ -114,7 +116,8 @@ class SequenceNetwork(nn.Module):
             gaps: (N,) int64, how much time lies between an event and what is to be foretold.
             packing: Where the events stand.
         """
-        states = self.dropout(events + self.places[packing.place] + self.gaps[gaps])
+        states = events + self.places[packing.place]
+        states = self.dropout(states + self.gaps[gaps] if self.reads_gaps else states)
         for block in self.blocks:
             states = block(states, packing)
         hidden: Tensor = self.last_norm(states)
@@ -125,7 +128,9 @@ class SequenceNetwork(nn.Module):
 
         The same numbers as `forward` without dropout, but the last block looks at the newest events alone.
         """
-        states = events + self.places.index_select(0, packing.place) + self.gaps.index_select(0, gaps)
+        states = events + self.places.index_select(0, packing.place)
+        if self.reads_gaps:
+            states = states + self.gaps.index_select(0, gaps)
         *blocks, last = self.blocks.children()
         for block in blocks:
             states = block(states, packing)

@@ -32,6 +32,8 @@ class SequenceTransformerConfig(Config):
     """Rows of ID vectors; where items are more, the rarer ones share rows. ``auto`` allows 1,000,000."""
     use_text: bool = True
     """Add the projected text of an item to its ID vector; without it new items cannot be served well."""
+    use_gaps: bool = True
+    """Read how much time passes between events and until the request; published models do not."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TrainingSettings = TrainingSettings()
