@@ -126,3 +126,21 @@ def test_a_fault_of_ours_is_called_one(zhiyin, shop, monkeypatch):
     code, _, err = zhiyin("evaluate", shop, "--recipe", "popular")
     assert code == 1
     assert "This is a fault in Zhiyin" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("option", ["--seed=3", "--shuffle-ties=3", "--set=merge.penalty=1"])
+def test_options_that_say_nothing_to_a_trained_bundle_are_refused(zhiyin, shop, bundle, option):
+    code, _, err = zhiyin("evaluate", shop, "--bundle", bundle, option)
+    told = " ".join(err.split())
+    assert code == 1
+    assert f"{option.split('=')[0]} changes" in told
+    assert "name a recipe with --recipe" in told
+
+
+def test_ties_are_shuffled_where_there_are_any(zhiyin, shop, tmp_path):
+    """The simulated shop knows seconds, so hardly any do; the figures say which order they are of."""
+    file = tmp_path / "figures.json"
+    code, _, err = zhiyin("evaluate", shop, "--recipe", "popular", "--shuffle-ties", 3, "--json", file)
+    assert code == 0
+    assert "shuffled, seed 3" in err
+    assert json.loads(file.read_text())["ties_seed"] == 3

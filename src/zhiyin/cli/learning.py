@@ -16,6 +16,7 @@ from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.known import TABLES
 from zhiyin.data.reading import read_checked
+from zhiyin.data.ties import are_tied, shuffled_ties
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.evaluation.evaluation import RunRecord
 from zhiyin.evaluation.per_user import PerUser
@@ -97,17 +98,22 @@ def evaluate(
             help="Write the values of every user here (parquet); with --json, for `zhiyin compare`."
         ),
     ] = None,
+    shuffle_ties: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEED",
+            help="Put events of equal time of a user into an order drawn by this seed; without it, that of"
+            " the file.",
+        ),
+    ] = None,
     settings: Settings = None,
     settings_file: SettingsOf = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice; 0 unless told.")] = None,
 ) -> None:
     """Measure a recipe or a bundle on events it has not seen, over the whole catalogue."""
     _refuse_unclear(recipe is not None or settings_file is not None, bundle is not None, protocol)
-    if bundle is not None and settings:
-        raise RequestError(
-            f"--set changes nothing in {bundle}: a bundle is trained already.",
-            remedy="Leave it out, or name a recipe with --recipe.",
-        )
+    if bundle is not None:
+        _refuse_without_effect(bundle, bool(settings), shuffle_ties, None if protocol == ZERO_SHOT else seed)
     if protocol == ZERO_SHOT and per_user is not None:
         raise RequestError(f"'{ZERO_SHOT}' writes no values of single users.", remedy="Leave --per-user out.")
     for written in (json_file, per_user):
@@ -117,8 +123,9 @@ def evaluate(
     config = None if bundle is not None else configured(recipe, settings_file, settings)
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
+    dataset = _with_shuffled_ties(dataset, shuffle_ties, progress)
     if protocol == ZERO_SHOT and bundle is not None:
-        figures = evaluate_zero_shot(bundle, dataset, judging, seed, progress)
+        figures = evaluate_zero_shot(bundle, dataset, judging, seed or 0, progress)
         if json_file is not None:
             write_json(json_file, figures)
         return
@@ -128,11 +135,11 @@ def evaluate(
     else:
         assert config is not None
         split = split_by(protocol, dataset, repeat=repeat)
-        trained = fit_pipeline(config, split, seed=seed, progress=progress)
+        trained = fit_pipeline(config, split, seed=seed or 0, progress=progress)
         fit_seconds = trained.fit_seconds
     evaluation = judge(trained, judging, progress)
     name = trained.pipeline.config.recipe
-    run = RunRecord(dataset.name, name, protocol, trained.seed, fit_seconds, command_line())
+    run = RunRecord(dataset.name, name, protocol, trained.seed, fit_seconds, command_line(), shuffle_ties)
     OUT.print(metrics_table({_with_added_sources(trained.pipeline.config): evaluation}))
     timing = "" if fit_seconds is None else f"training {fit_seconds:.1f} s, "
     OUT.print(
@@ -146,6 +153,32 @@ def evaluate(
         OUT.print(f"Values of every user: {per_user}", highlight=False)
     if json_file is not None:
         write_json(json_file, figures)
+
+
+def _refuse_without_effect(bundle: Path, has_settings: bool, ties: int | None, seed: int | None) -> None:
+    """Raise when an option is given that changes nothing, or spoils everything, where a bundle is judged."""
+    remedy = "Leave it out, or name a recipe with --recipe."
+    if has_settings:
+        raise RequestError(f"--set changes nothing in {bundle}: a bundle is trained already.", remedy=remedy)
+    if seed is not None:
+        raise RequestError(f"--seed changes nothing in {bundle}: a bundle is trained already.", remedy=remedy)
+    if ties is not None:
+        raise RequestError(
+            f"--shuffle-ties changes what comes last, and {bundle} was trained on the order of the file.",
+            remedy=remedy,
+        )
+
+
+def _with_shuffled_ties(dataset: Dataset, seed: int | None, progress: Progress) -> Dataset:
+    """Shuffle events of equal time where a seed is given, and say how many there are."""
+    if seed is None:
+        return dataset
+    shuffled = shuffled_ties(dataset, seed=seed)
+    share = are_tied(dataset.histories).mean()
+    progress.say(
+        f"{share:.0%} of the events share their time with another of the user: shuffled, seed {seed}"
+    )
+    return shuffled
 
 
 def _with_added_sources(config: PipelineConfig) -> str:

@@ -45,6 +45,7 @@ class RunRecord:
         recipe: Name of the recipe, source or bundle.
         protocol: Name of the split.
         seed: Of the training.
+        ties_seed: Of the order of events of equal time; None for that of the file.
         fit_seconds: What training took; None for a bundle that was trained earlier.
         command: Command line that gives the figure again; empty when there is none.
     """
@@ -55,6 +56,7 @@ class RunRecord:
     seed: int = 0
     fit_seconds: float | None = None
     command: str = ""
+    ties_seed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,7 @@ class Evaluation:
             "recipe": run.recipe,
             "protocol": run.protocol,
             "seed": run.seed,
+            "ties_seed": run.ties_seed,
             "at": list(self.settings.at),
             "repeat": self.settings.repeat,
             "n_queries": len(self),
