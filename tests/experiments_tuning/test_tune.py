@@ -206,8 +206,10 @@ def test_settings_are_read_as_they_were_written(tmp_path):
     (tmp_path / "best.json").write_text(json.dumps({"merge": {"n_candidates": 7}}))
     name, joined = with_settings(None, tmp_path / "best.json", {"merge.penalty": "2"}, otherwise="fast")
     assert (name, joined) == ("fast", {"merge.n_candidates": 7, "merge.penalty": "2"})
-    assert with_settings("popular", file, {"encoder": "y"}, otherwise="fast")[1]["encoder"] == "y"
-    assert with_settings("popular", file, {}, otherwise="fast")[0] == "popular"
+    assert with_settings("hybrid", file, {"encoder": "y"}, otherwise="fast")[1]["encoder"] == "y"
+    assert with_settings(None, file, {}, otherwise="fast")[0] == "hybrid"
+    with pytest.raises(ConfigError, match="those of the recipe 'hybrid', and the command names 'popular'"):
+        with_settings("popular", file, {}, otherwise="fast")
 
 
 @pytest.mark.parametrize("text", ["recipe = ", "recipe = 5", "[1, 2]"])

@@ -56,6 +56,11 @@ def test_a_source_is_added_by_naming_one_of_its_settings():
         ({"merje.n_candidates": "5"}, "'merje.n_candidates' is not known. Did you mean 'merge'"),
         ({"window": "5"}, "'window' is not known"),
         ({"recipe.name": "x"}, "'recipe.name' is not known"),
+        (
+            {"sources.als": "64"},
+            r"'sources.als' cannot be '64': a source is a table(.|\n)*sources.als=\{\} takes it",
+        ),
+        ({"sources.alss": "{}"}, "Did you mean 'als'"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_possible(settings, message):
@@ -66,6 +71,13 @@ def test_a_wrong_setting_is_refused_with_what_is_possible(settings, message):
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ConfigError, match="Did you mean 'hybrid'"):
         recipe("hybird")
+
+
+@pytest.mark.parametrize("text", ["{}", " { } "])
+def test_a_source_is_added_with_its_defaults(text):
+    assert recipe("fast", {"sources.als": text}).sources["als"] == {}
+    written = recipe("fast", {"sources.als": '{"n_factors": 8}'}).sources["als"]
+    assert written == {"n_factors": 8}
 
 
 @pytest.mark.parametrize(("text", "days"), [("[]", ()), ("[15, 60]", (15.0, 60.0))])

@@ -75,14 +75,14 @@ def with_settings(
         The recipe's name and all settings.
 
     Raises:
-        ConfigError: when the file cannot be read, or names another recipe than the command: settings that were
-            found good for one say little about another.
+        ConfigError: when the file cannot be read, or names another recipe than the command: settings
+            that were found good for one say little about another.
     """
     read = SettingsFile() if path is None else read_settings(path)
     if recipe is not None and read.recipe not in (None, recipe):
         raise ConfigError(
             f"The settings {path} are those of the recipe '{read.recipe}', and the command names '{recipe}'.",
-            remedy=f"Name one of them: leave --recipe out, or the line  recipe = \"{read.recipe}\"  in a copy.",
+            remedy=f'Name one of them: leave --recipe out, or the line  recipe = "{read.recipe}"  in a copy.',
         )
     return recipe or read.recipe or otherwise, {**read.settings, **given}
 

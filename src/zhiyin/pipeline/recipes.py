@@ -47,7 +47,7 @@ def recipe(name: str, settings: dict[str, str] | None = None) -> PipelineConfig:
     Args:
         name: One of `RECIPES`.
         settings: Dotted path → value as text, such as ``{"sources.item_graph.window": "5"}``; several values
-            stand in brackets, such as ``"[15, 60]"``.
+            stand in brackets, such as ``"[15, 60]"``; ``"{}"`` for a source takes it with its defaults.
 
     Raises:
         ConfigError: when the recipe or a setting is not known, or a value is out of range.
@@ -86,11 +86,25 @@ def _set(plain: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
             f"Setting '{path}' is not known.{did_you_mean(keys[-1], plain)}",
             possible=f"At the top there is: {', '.join(plain)}.",
         )
-    table[keys[-1]] = _listed(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    is_written = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+    table[keys[-1]] = _read(value) if is_written else value
+    if len(keys) == 2 and keys[0] == "sources":
+        _refuse_no_table(keys[1], table[keys[1]])
 
 
-def _listed(value: str) -> Any:
-    """Read several values; text that is no list stays as it is, and the setting says what it takes."""
+def _refuse_no_table(source: str, value: Any) -> None:
+    """Raise when a source that is named alone is not given as a table of its settings."""
+    source_class(source)
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"Setting 'sources.{source}' cannot be '{value}': a source is a table of settings.",
+            remedy=f"sources.{source}={{}} takes it with its defaults; "
+            f"sources.{source}.SETTING=VALUE changes one.",
+        )
+
+
+def _read(value: str) -> Any:
+    """Read several values; text that is none stays as it is, and the setting says what it takes."""
     try:
         return json.loads(value)
     except ValueError:
