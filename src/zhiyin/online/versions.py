@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.online.unknown import unknown_bundle
+from zhiyin.online.unpacking import unpacking_folder
 from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import EventStore
@@ -58,8 +58,8 @@ def load_version(store: EventStore, version: str) -> Loaded:
 
 def _loaded(store: EventStore, stored: StoredBundle) -> Loaded:
     version = stored.version
-    with tempfile.TemporaryDirectory(prefix="zhiyin-bundle-") as folder:
-        place = Path(folder) / version
+    with unpacking_folder() as folder:
+        place = folder / version
         store.fetch_bundle(version, place)
         return Loaded(load_bundle(place), version, stored.position, stored.timestamp)
 
