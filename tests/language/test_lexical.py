@@ -60,6 +60,34 @@ def test_without_titles_other_texts_are_read():
     assert indexed_columns(table.with_columns(pl.lit("Mats").alias("title"))) == ("title",)
 
 
+def novels(n: int = 40) -> Catalogue:
+    """Titles say nothing; every fourth item has the same author, and two moods out of twenty."""
+    return catalogue_of(
+        title=[f"t{item}" for item in range(n)],
+        author=[f"Author {chr(97 + item % 10)}" for item in range(n)],
+        moods=[f"mood {chr(97 + item % 20)}, Mood {chr(97 + (item + 1) % 20)}" for item in range(n)],
+        language=["English", *["German"] * (n - 1)],  # ties all to all
+        published=[f"{item % 10} May 1990" for item in range(n)],  # begins with a digit
+        cover=[f"https://covers.example/{item % 10}" for item in range(n)],
+        isbn=[f"x{item}" for item in range(n)],  # nobody shares it
+        blurb=["Long, long ago, " * 30] * n,  # prose
+    )
+
+
+def test_attributes_that_items_share_are_tokens_and_others_are_not():
+    assert LexicalIndex(novels()).columns == ("title", "author", "moods")
+
+
+def test_an_item_is_near_those_with_its_author_and_its_moods():
+    index = LexicalIndex(novels())
+    # Item 20 shares author and both moods, 10 and 30 the author, 1 and 19 one mood each.
+    cosines = index.neighbours(index.matrix[[0]], 7).toarray()[0]
+    assert cosines[0] > cosines[20] > cosines[10] == cosines[30] > 0
+    assert np.flatnonzero(cosines).tolist() == [0, 1, 10, 19, 20, 21, 30]
+    new = index.rows_of(catalogue_of(title=["new"], author=["AUTHOR A"], moods=["mood b;Mood A"]))
+    assert np.argsort(-(new @ index.matrix.T).toarray()[0], kind="stable")[:2].tolist() == [0, 20]
+
+
 def test_the_nearest_item_is_the_one_with_the_same_words():
     index = LexicalIndex(
         catalogue_of(title=["red nail polish", "garden hose", "blue nail polish", "steel pan"])

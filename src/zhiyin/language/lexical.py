@@ -19,6 +19,15 @@ from zhiyin.domain import Catalogue, FloatArray, IndexArray, Vocabulary
 _TEXT_COLUMNS = ("title", "brand")
 _UNREADABLE = ("item_id", "image", "audio", "price", "domain", "description")
 _TOKEN = r"[[\p{L}\p{N}]--\p{Han}]+|\p{Han}"
+_PHRASE = r"^\p{L}.{0,59}$"
+"""What one of several values looks like: dates and amounts begin with a digit, sentences are longer."""
+_NO_PHRASE = r"^(https?:|www\.)"
+_LONGEST_MEAN = 300
+"""Columns with longer texts are prose, and not divided at their commas."""
+_LEAST_SHARED = 0.5
+"""Share of the values of a column that must stand at more than one item, so that they tie items together …"""
+_MOST_SHARED = 0.1
+"""… and the mean share of all items that may have one's value: what ties all to all says nothing."""
 _MOST_PRODUCTS = 4e9
 """Multiplications that finding all neighbours may take; beyond it, the most frequent words are left out."""
 _ROWS_AT_ONCE = 128
@@ -30,8 +39,8 @@ _SAMPLED_EVERY = 16
 class LexicalIndex:
     """Words and categories of a catalogue, as unit rows.
 
-    A category path is one token, and so is each element of a list attribute; Chinese text gives
-    single characters and pairs of neighbouring characters.
+    A category path is one token, and so is each element of a list attribute or of an attribute such as
+    ``Fantasy, Humour``; Chinese text gives single characters and pairs of neighbouring characters.
 
     Args:
         catalogue: The items to index.
@@ -116,19 +125,22 @@ class LexicalIndex:
 def indexed_columns(table: pl.DataFrame) -> tuple[str, ...]:
     """Choose the columns whose words tell items apart.
 
-    Title, brand, categories and list attributes where there are any; a catalogue without titles falls back
-    on its other text attributes.
+    Title, brand, categories, list attributes, and text attributes whose values several items share, such as
+    an author; a catalogue without titles falls back on the words of its other text attributes.
     """
     lists = [name for name, dtype in table.schema.items() if dtype == pl.List(pl.String)]
     texts = [
         name for name in _TEXT_COLUMNS if name in table.columns and table[name].null_count() < len(table)
     ]
-    if "title" not in texts:
-        texts += [
-            name
-            for name, dtype in table.schema.items()
-            if dtype == pl.String and name not in (*_UNREADABLE, *_TEXT_COLUMNS, "categories")
-        ]
+    attributes = [
+        name
+        for name, dtype in table.schema.items()
+        if dtype == pl.String and name not in (*_UNREADABLE, *_TEXT_COLUMNS, "categories")
+    ]
+    if "title" in texts:
+        lists += [name for name in attributes if _ties_items(table, name)]
+    else:
+        texts += attributes
     if table.schema.get("categories") == pl.String:
         lists.append("categories")
     return (*texts, *lists)
@@ -202,8 +214,33 @@ def _tokens(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
         if name not in table.columns:
             continue
         is_list = table.schema[name] == pl.List(pl.String)
-        parts.append(_phrases(table, name) if is_list or name == "categories" else _words(table, name))
+        if is_list or name == "categories":
+            parts.append(_phrases(table, name))
+        elif name in _TEXT_COLUMNS or "title" not in columns:
+            parts.append(_words(table, name))
+        else:
+            parts.append(_phrases(_divided(table, name), name))
     return pl.concat(parts)
+
+
+def _divided(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Make lists of the values of a text attribute, which stand between commas, semicolons or bars."""
+    values = pl.col(name).cast(pl.String).str.replace_all(r"[;|，、；]", ",").str.split(",")
+    value = pl.element().str.strip_chars()
+    kept = value.filter(value.str.contains(_PHRASE) & ~value.str.contains(_NO_PHRASE))
+    return table.select(values.list.eval(kept).list.unique(maintain_order=True).alias(name))
+
+
+def _ties_items(table: pl.DataFrame, name: str) -> bool:
+    """Whether most values of a text attribute stand at more than one item, and at few of all."""
+    if (table.select(pl.col(name).str.len_chars().mean()).item() or 0.0) > _LONGEST_MEAN:
+        return False
+    n_items = (
+        _phrases(_divided(table, name), name).group_by("token").len()["len"].to_numpy().astype(np.float64)
+    )
+    n_values = n_items.sum()
+    is_shared = n_items[n_items > 1].sum() >= _LEAST_SHARED * n_values
+    return bool(n_values and is_shared and n_items @ n_items <= _MOST_SHARED * len(table) * n_values)
 
 
 def _phrases(table: pl.DataFrame, name: str) -> pl.DataFrame:
