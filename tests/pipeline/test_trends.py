@@ -15,7 +15,8 @@ from zhiyin.pipeline.absorbing import absorb
 from zhiyin.pipeline.bundle import load_bundle, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
-from zhiyin.pipeline.trends import SECONDS_PER_DAY, Trends
+from zhiyin.pipeline.trends import Trends
+from zhiyin.sources.waiting_steps import SECONDS_PER_DAY
 
 DAY = int(SECONDS_PER_DAY)
 LIVES = (3.0, 40.0)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from zhiyin.contracts import ComponentState, Steps
-from zhiyin.contracts.updating import weights_of
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import NO_TIMESTAMP, FloatArray, IndexArray, LongArray
 from zhiyin.domain.arrays import offsets_of
 from zhiyin.sources.decayed_sums import DecayedSums
 from zhiyin.sources.preferences import relative_weights
+from zhiyin.sources.waiting_steps import SECONDS_PER_DAY, WaitingSteps, columns_of
 
-SECONDS_PER_DAY = 86_400.0
 _STEP_OF_NOW = 3_600
 """Seconds by which the moment moves at which a request of now is answered, so that its sums are kept."""
-_ITEMS_A_PUBLISHED_EVENT = 1000
-"""Sums of now are renewed at every (I / this)-th event that is absorbed: at each in a small catalogue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +82,9 @@ class _Now:
 
     Attributes:
         sums: One for each horizon, over I items.
-        n_absorbed: Events counted since training.
     """
 
     sums: tuple[DecayedSums, ...]
-    n_absorbed: int = 0
 
     @property
     def newest(self) -> int:
@@ -100,12 +95,11 @@ class _Now:
         """Return I."""
         return len(self.sums[0].sums)
 
-    def plus(self, items: IndexArray, timestamp: LongArray, weights: FloatArray) -> _Now:
+    def plus(self, items: IndexArray, weights: FloatArray, timestamp: LongArray) -> _Now:
         """Return the sums with (T,) events, in their order."""
         n_more = int(items.max(initial=-1)) + 1 - len(self)
         grown = (sums.extended(n_more) if n_more > 0 else sums for sums in self.sums)
-        counted = tuple(sums.plus(items, weights, timestamp) for sums in grown)
-        return _Now(counted, self.n_absorbed + len(items))
+        return _Now(tuple(sums.plus(items, weights, timestamp) for sums in grown))
 
     def demand(self, moment: int) -> FloatArray:
         """Return (I + 1, H) float32, ``log(1 + sum)`` as of a moment; the last row is of an unknown item."""
@@ -128,7 +122,7 @@ class Trends:
 
     def __init__(self, past: _Past, now: _Now, event_weights: FloatArray) -> None:
         self._past, self._now, self._event_weights = past, now, event_weights
-        self._waiting: tuple[Steps, ...] = ()
+        self._waiting = WaitingSteps()
         self._table: tuple[_Now, int, FloatArray] | None = None
 
     @classmethod
@@ -149,7 +143,7 @@ class Trends:
         weights = event_weights[histories.event_index[known]]
         zeros = np.zeros(dataset.n_items)
         empty = _Now(tuple(DecayedSums(zeros, days * SECONDS_PER_DAY) for days in half_lives))
-        now = replace(empty.plus(items, timestamp, weights), n_absorbed=0)
+        now = empty.plus(items, weights, timestamp)
         past = _Past.of(items, timestamp, weights, np.asarray(half_lives, dtype=np.float32))
         return cls(past, now, event_weights)
 
@@ -188,21 +182,15 @@ class Trends:
 
     def absorb(self, steps: Steps) -> None:
         """Count events that just happened; sums of now are renewed at every thousandth of I of them."""
-        every = max(1, len(self._now) // _ITEMS_A_PUBLISHED_EVENT)
-        n_waiting = sum(map(len, self._waiting))
-        n_absorbed = self._now.n_absorbed + n_waiting
-        n_due = (n_absorbed + len(steps)) // every * every - n_absorbed
-        if n_due > 0:
-            self._count((*self._waiting, steps.slice(0, n_due)))
-            self._waiting, steps = (), steps.slice(n_due, len(steps))
-        if len(steps):
-            self._waiting = (*self._waiting, steps)
+        due, self._waiting = self._waiting.plus(steps, n_items=len(self._now))
+        if due:
+            self._now = self._now.plus(*columns_of(due, self._event_weights))
 
     def state(self) -> ComponentState:
         """Return all sums."""
-        if self._waiting:
-            self._count(self._waiting)
-            self._waiting = ()
+        if self._waiting.portions:
+            self._now = self._now.plus(*columns_of(self._waiting.portions, self._event_weights))
+            self._waiting = self._waiting.emptied()
         past, now = self._past, self._now
         arrays: dict[str, npt.NDArray[np.generic]] = {
             "event_weights": self._event_weights,
@@ -211,7 +199,12 @@ class Trends:
             "now": np.stack([sums.sums for sums in now.sums]),
         }
         moments = [(sums.half_life, sums.origin, sums.newest, sums.block) for sums in now.sums]
-        facts = {"first": past.first, "span": past.span, "moments": moments, "n_absorbed": now.n_absorbed}
+        facts = {
+            "first": past.first,
+            "span": past.span,
+            "moments": moments,
+            "n_absorbed": self._waiting.n_absorbed,
+        }
         return ComponentState(arrays, facts)
 
     @classmethod
@@ -222,15 +215,10 @@ class Trends:
         past = _Past(int(facts["first"]), int(facts["span"]), keys, np.asarray(arrays["sums"], np.float32))
         sums = np.asarray(arrays["now"], dtype=np.float64)
         rows = zip(sums, facts["moments"], strict=True)
-        now = _Now(tuple(DecayedSums(row, *moments) for row, moments in rows), int(facts["n_absorbed"]))
-        return cls(past, now, np.asarray(arrays["event_weights"], dtype=np.float32))
-
-    def _count(self, portions: Sequence[Steps]) -> None:
-        items, kinds, moments = (
-            np.concatenate([getattr(steps, column) for steps in portions])
-            for column in ("item_index", "event_index", "timestamp")
-        )
-        self._now = self._now.plus(items, moments, weights_of(self._event_weights, kinds))
+        now = _Now(tuple(DecayedSums(row, *moments) for row, moments in rows))
+        trends = cls(past, now, np.asarray(arrays["event_weights"], dtype=np.float32))
+        trends._waiting = WaitingSteps(int(facts["n_absorbed"]))
+        return trends
 
     def _as_of_now(self, now: _Now, item_index: IndexArray, moments: LongArray) -> FloatArray:
         """(B, N, H) demand at (B,) moments after training, those before the newest event taken for its."""

@@ -22,18 +22,15 @@ from zhiyin.contracts import (
     TrainingData,
     best_positions,
 )
-from zhiyin.contracts.updating import weights_of
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import NO_TIMESTAMP, PAD, Barred, Catalogue, FloatArray, IndexArray, Queries
 from zhiyin.sources.decayed_sums import DecayedSums
+from zhiyin.sources.waiting_steps import SECONDS_PER_DAY, WaitingSteps, columns_of
 from zhiyin.training.selection import sample_examples, shared_ndcg
 
-SECONDS_PER_DAY = 86_400.0
 HALF_LIVES_TRIED = (np.inf, 365.0, 90.0, 30.0, 7.0)
 """Days; what ``auto`` chooses from. Forgetting nothing comes first, so that it wins a tie."""
 _EXAMPLES_TO_CHOOSE_ON = 2000
-_ITEMS_A_PUBLISHED_EVENT = 1000
-"""Scores are renewed at every (I / this)-th event that is absorbed: at each in a small catalogue."""
 _HEAD = 1024
 """Most popular items that are kept in order."""
 
@@ -65,8 +62,7 @@ class Popularity(CandidateSource[PopularityConfig]):
 
     _sums: DecayedSums | None = None
     _event_weights: FloatArray = np.ones(1, dtype=np.float32)
-    _n_absorbed: int = 0
-    _waiting: tuple[Steps, ...] = ()
+    _waiting = WaitingSteps()
     _scores: FloatArray | None = None
     _order: _Order | None = None
     _half_life_days: float = np.inf
@@ -81,7 +77,7 @@ class Popularity(CandidateSource[PopularityConfig]):
         dataset = training.dataset
         self._half_life_days = _half_life(self.config, training)
         self._event_weights = dataset.event_weights
-        self._sums, self._n_absorbed, self._waiting = _sums(dataset, self._half_life_days), 0, ()
+        self._sums, self._waiting = _sums(dataset, self._half_life_days), WaitingSteps()
         self._scores = self._sums.scores()
 
     def score_all(self, queries: Queries) -> FloatArray:
@@ -115,30 +111,27 @@ class Popularity(CandidateSource[PopularityConfig]):
         """Count events as they come; scores and order are renewed at every thousandth of I of them."""
         self._require(self._scores)
         assert self._sums is not None
-        steps = steps.on_items(len(self._sums.sums))
-        every = max(1, len(self._sums.sums) // _ITEMS_A_PUBLISHED_EVENT)
-        n_due = (self._n_absorbed + len(steps)) // every * every - self._n_absorbed
-        if n_due > 0:
-            self._waiting += (steps.slice(0, n_due),)
-            self._scores = self._count_waiting().scores()
-            self._n_absorbed += n_due
-            if n_due == len(steps):
-                return
-            steps = steps.slice(n_due, len(steps))
-        if len(steps):
-            self._waiting, self._n_absorbed = (*self._waiting, steps), self._n_absorbed + len(steps)
+        n_items = len(self._sums.sums)
+        due, self._waiting = self._waiting.plus(steps.on_items(n_items), n_items=n_items)
+        if due:
+            self._sums = self._sums.plus(*columns_of(due, self._event_weights))
+            self._scores = self._sums.scores()
 
     def state(self) -> ComponentState:
         """Return the scores, the sums and the half life behind them."""
         self._require(self._scores)
         assert self._scores is not None
-        sums, forgets = self._count_waiting(), bool(np.isfinite(self._half_life_days))
+        assert self._sums is not None
+        if self._waiting.portions:
+            self._sums = self._sums.plus(*columns_of(self._waiting.portions, self._event_weights))
+            self._waiting = self._waiting.emptied()
+        sums, forgets = self._sums, bool(np.isfinite(self._half_life_days))
         facts = {
             "half_life_days": self._half_life_days if forgets else None,
             "origin": sums.origin,
             "newest": sums.newest,
             "block": sums.block,
-            "n_absorbed": self._n_absorbed,
+            "n_absorbed": self._waiting.n_absorbed,
         }
         arrays: dict[str, npt.NDArray[np.generic]] = {
             "scores": self._scores,
@@ -156,18 +149,7 @@ class Popularity(CandidateSource[PopularityConfig]):
         half_life = self._half_life_days * SECONDS_PER_DAY
         sums = arrays["sums"].astype(np.float64)
         self._sums = DecayedSums(sums, half_life, facts["origin"], facts["newest"], facts["block"])
-        self._n_absorbed, self._waiting = int(facts["n_absorbed"]), ()
-
-    def _count_waiting(self) -> DecayedSums:
-        assert self._sums is not None
-        if self._waiting:
-            items, kinds, moments = (
-                np.concatenate([getattr(steps, column) for steps in self._waiting])
-                for column in ("item_index", "event_index", "timestamp")
-            )
-            self._sums = self._sums.plus(items, weights_of(self._event_weights, kinds), moments)
-            self._waiting = ()
-        return self._sums
+        self._waiting = WaitingSteps(int(facts["n_absorbed"]))
 
 
 class _Order:
