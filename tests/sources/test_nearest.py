@@ -7,10 +7,11 @@ import pytest
 
 from zhiyin.contracts import CandidateSource
 from zhiyin.domain import Barred, Queries
-from zhiyin.sources.nearest import NearestOpinion
+from zhiyin.sources.nearest import THOROUGH, NearestOpinion, index_of, index_state, restored_index
 from zhiyin.sources.semantic import SemanticNeighbours
 from zhiyin.sources.sequence.source import SequenceTransformer
 from zhiyin.stores.vectors.exact import ExactIndex
+from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.testing.source_contract import CandidateSourceContract, through_files
 from zhiyin.testing.worlds import arrival, checkerboard
 
@@ -74,3 +75,26 @@ def test_only_open_items_are_found_and_none_better_is_missed(share: float):
         got = set(found[query].tolist()) - {-1}
         assert got <= expected if 0.05 < share < 1 else got == expected
         assert len(got) >= len(expected) - 1
+
+
+def test_the_best_of_vectors_without_groups_are_found():
+    """Like those of a trained factor model: 64 numbers that vary almost alike, lengths that differ."""
+    random = np.random.default_rng(0)
+    n_items = 6_000
+    spread = np.linspace(1.6, 0.95, 64)
+    vectors = random.standard_normal((n_items, 64)) * spread * 0.6 + random.standard_normal(64) * 0.09
+    vectors = (vectors * random.lognormal(0.0, 0.15, (n_items, 1))).astype(np.float32)
+    asked = np.stack([vectors[random.integers(0, n_items, 6)].mean(axis=0) for _ in range(50)])
+    nothing = np.empty(0, dtype=np.int64)
+    expected = np.argsort(-(asked @ vectors.T), axis=1)[:, :50]
+
+    def recall(index: VectorIndex | None) -> float:
+        assert index is not None
+        opinion = NearestOpinion(index, vectors, asked, np.zeros(50, dtype=np.bool_), nothing)
+        found = opinion.best(50, Barred.nothing(50, n_items))
+        return float(np.mean([len(set(a) & set(b)) / 50 for a, b in zip(found, expected, strict=True)]))
+
+    index = index_of(vectors, above=1, config=THOROUGH)
+    assert recall(index) > 0.95
+    restored = restored_index(index_state(index), vectors, above=1, config=THOROUGH)
+    assert recall(restored) == recall(index)

@@ -44,7 +44,7 @@ class FactorConfig(Config):
     """What the mean squared length of the learned vectors of a batch adds to the loss."""
     history_decay: Probability | Literal["auto"] = "auto"
     """What each step back in the history is multiplied by when asked; ``auto`` is chosen on validation."""
-    index_above: PositiveInt = 100_000
+    index_above: PositiveInt = 1_000_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: FactorTraining = FactorTraining()
     """Settings of the training loop; a batch holds ``tokens_per_batch`` pairs of user and item."""

@@ -14,7 +14,7 @@ from zhiyin.sources.factors.ranking import FactorLearner, Ranking
 from zhiyin.sources.factors.settings import FactorConfig
 from zhiyin.sources.factors.space import FactorSpace
 from zhiyin.sources.factors.taken import Taken
-from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index
+from zhiyin.sources.nearest import THOROUGH, NearestOpinion, index_of, index_state, restored_index
 from zhiyin.stores.vectors.index import VectorIndex
 
 FactorConfigT = TypeVar("FactorConfigT", bound=FactorConfig)
@@ -54,7 +54,9 @@ class FactorSource(CandidateSource[FactorConfigT]):
             TrainingError: when the loss is not a number.
         """
         self._fitted = fit_factors(self.config, training, self.name, self._learner)
-        self._index = index_of(self._fitted.space.item_vectors, above=self.config.index_above)
+        self._index = index_of(
+            self._fitted.space.item_vectors, above=self.config.index_above, config=THOROUGH
+        )
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Return (B, I) float32, inner products; NaN where training says nothing of history or item."""
@@ -90,7 +92,8 @@ class FactorSource(CandidateSource[FactorConfigT]):
         """Take over saved vectors."""
         space = FactorSpace.from_state(state)
         self._fitted = FittedFactors(space, dict(state.facts["training"]))
-        self._index = restored_index(state.arrays, space.item_vectors, above=self.config.index_above)
+        above = self.config.index_above
+        self._index = restored_index(state.arrays, space.item_vectors, above=above, config=THOROUGH)
 
     def _space(self) -> FactorSpace:
         self._require(self._fitted)
