@@ -115,8 +115,9 @@ def scores_unseen(
 ) -> FloatArray:
     """Return scores of examples by weights that have not seen them: each half by the weights of the other.
 
-    Weights of a half may be larger or smaller throughout than those of all examples. Their scores are brought
-    to the mean spread of those, because `Chances` reads all scores on one scale.
+    Weights of a half may be larger or smaller than those of all examples, and `Chances` reads all scores on
+    one scale. So each score by the weights of a half becomes the one that stands as high among all scores by
+    the weights of all.
 
     Args:
         merge: Fitted on all examples; it stays as it is.
@@ -130,7 +131,7 @@ def scores_unseen(
         (B, N) float32.
     """
     whole = merge.apply(candidates, demand).column(SCORE)
-    if not merge.learns:
+    if not merge.learns or not candidates.is_item.any():
         return whole
     is_first = np.random.default_rng(seed).permutation(len(targets)) % 2 == 0
     unseen = np.empty_like(whole)
@@ -142,18 +143,13 @@ def scores_unseen(
         )
         half.fit(part, targets[kept], penalty=penalty, demand=None if demand is None else demand[kept])
         scores = half.apply(candidates, demand).column(SCORE)
-        unseen[~kept] = (scores * (_spread(whole) / max(_spread(scores), 1e-9)))[~kept]
+        unseen[~kept] = np.interp(scores[~kept], _rising(scores), _rising(whole))
     return unseen
 
 
-def _spread(scores: FloatArray) -> float:
-    """Mean deviation within a query."""
-    is_item = ~np.isnan(scores)
-    n_items = np.maximum(is_item.sum(axis=1), 1)
-    finite = np.where(is_item, scores, 0.0)
-    mean = finite.sum(axis=1) / n_items
-    variance = (((finite - mean[:, None]) * is_item) ** 2).sum(axis=1) / n_items
-    return float(np.sqrt(variance).mean())
+def _rising(scores: FloatArray) -> FloatArray:
+    """All scores of (B, N), smallest first, without padding."""
+    return np.sort(scores[~np.isnan(scores)])
 
 
 def _pieces(scores: FloatArray, bends: Sequence[float]) -> Iterator[FloatArray]:
