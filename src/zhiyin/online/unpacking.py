@@ -46,11 +46,9 @@ def remove_left_behind(where: Path) -> int:
     Folders of other users of the machine, links, and what cannot be looked at stay.
     """
     n_removed = 0
-    if fcntl is None:
-        return n_removed
     for folder in where.glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            if not folder.is_symlink() and folder.stat().st_uid == os.getuid() and _is_left_behind(folder):
+            if _is_left_behind(folder):
                 shutil.rmtree(folder)
                 n_removed += 1
     if n_removed:
@@ -59,6 +57,8 @@ def remove_left_behind(where: Path) -> int:
 
 
 def _is_left_behind(folder: Path) -> bool:
+    if fcntl is None or folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        return False
     try:
         lock = (folder / _LOCK).open("r+")
     except FileNotFoundError:
