@@ -13,6 +13,7 @@ from zhiyin.contracts import ComponentState, Steps
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import NO_TIMESTAMP, FloatArray, IndexArray, LongArray
 from zhiyin.domain.arrays import offsets_of
+from zhiyin.sources.clocks import not_ahead
 from zhiyin.sources.decayed_sums import DecayedSums
 from zhiyin.sources.preferences import relative_weights
 from zhiyin.sources.waiting_steps import SECONDS_PER_DAY, WaitingSteps, columns_of
@@ -126,12 +127,13 @@ class Trends:
         self._table: tuple[_Now, int, FloatArray] | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, half_lives: Sequence[float]) -> Self | None:
+    def of(cls, dataset: Dataset, half_lives: Sequence[float], *, clock: float | None = None) -> Self | None:
         """Add up the events of a dataset; None where there is nothing to tell them by.
 
         Args:
-            dataset: Events without a moment are left out.
+            dataset: Events without a moment are left out; one that lies ahead of the clock counts as of now.
             half_lives: Days; none means that trends do not matter.
+            clock: UTC seconds; that of the machine when not given.
         """
         histories = dataset.histories
         known = np.flatnonzero(histories.timestamp != NO_TIMESTAMP)
@@ -139,7 +141,7 @@ class Trends:
             return None
         known = known[np.argsort(histories.timestamp[known], kind="stable")]
         event_weights = relative_weights(dataset)
-        items, timestamp = histories.item_index[known], histories.timestamp[known]
+        items, timestamp = histories.item_index[known], not_ahead(histories.timestamp[known], clock)
         weights = event_weights[histories.event_index[known]]
         zeros = np.zeros(dataset.n_items)
         empty = _Now(tuple(DecayedSums(zeros, days * SECONDS_PER_DAY) for days in half_lives))

@@ -24,6 +24,7 @@ from zhiyin.contracts import (
 )
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import NO_TIMESTAMP, PAD, Barred, Catalogue, FloatArray, IndexArray, Queries
+from zhiyin.sources.clocks import not_ahead
 from zhiyin.sources.decayed_sums import DecayedSums
 from zhiyin.sources.waiting_steps import SECONDS_PER_DAY, WaitingSteps, columns_of
 from zhiyin.training.selection import sample_examples, shared_ndcg
@@ -50,7 +51,8 @@ class Popularity(CandidateSource[PopularityConfig]):
     """Ranks items by the weighted number of their events, the same for everybody.
 
     score = log(1 + Σ over events of weight(kind) · 2^(-age in days / half life)), age counted from the
-    newest event of the training data. Events without a timestamp count as new. An item without events
+    newest event of the training data. Events without a timestamp, or with one that lies
+    ahead of the clock, count as new. An item without events
     scores 0: it is offered last. Events after training are counted the same way as they come.
     """
 
@@ -229,8 +231,9 @@ def _sums(dataset: Dataset, half_life_days: float) -> DecayedSums:
     weights = dataset.event_weights[histories.event_index].astype(np.float64)
     newest = None
     if np.isfinite(half_life_days) and dataset.has_timestamps:
-        newest = int(histories.timestamp.max())
-        weights *= np.exp2(-_age_days(histories.timestamp) / half_life_days)
+        timestamp = not_ahead(histories.timestamp)
+        newest = int(timestamp.max())
+        weights *= np.exp2(-_age_days(timestamp) / half_life_days)
     events = np.bincount(histories.item_index, weights, dataset.n_items).astype(np.float64)
     return DecayedSums(events, half_life_days * SECONDS_PER_DAY, origin=newest, newest=newest)
 
