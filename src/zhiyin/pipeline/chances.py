@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
@@ -25,6 +26,8 @@ _LEAST_SLOPE = 1e-3
 _STRAIGHT = 20.0
 """Examples' worth of the belief that the line has no bends: the last pieces rest on few scores."""
 _ELSEWHERE_LIMIT = 60.0
+_FAR = 1e6
+"""Scores that lie further than this from a bend count as so far."""
 
 _Numbers = npt.NDArray[np.float64]
 
@@ -83,14 +86,20 @@ class Chances:
         Args:
             candidates: (B, N) with ``score`` as the merge wrote it.
         """
-        logits = np.zeros(candidates.item_index.shape, dtype=np.float32)
-        for slope, piece in zip(self.slopes, _pieces(candidates.column(SCORE), self.bends), strict=True):
-            logits += np.float32(slope) * piece
-        highest = np.fmax.reduce(logits, axis=1, initial=np.float32(self.elsewhere))[:, None]
+        logits = np.interp(candidates.column(SCORE), *self._line)
+        highest = np.fmax.reduce(logits, axis=1, initial=self.elsewhere, keepdims=True)
         odds = np.exp(logits - highest)
-        total = np.nansum(odds, axis=1, keepdims=True) + np.exp(np.float32(self.elsewhere) - highest)
-        chances: FloatArray = odds / total
+        total = np.add.reduce(odds, axis=1, where=candidates.is_item, keepdims=True)
+        total += np.exp(self.elsewhere - highest)
+        chances: FloatArray = (odds / total).astype(np.float32)
         return chances
+
+    @cached_property
+    def _line(self) -> tuple[_Numbers, _Numbers]:
+        """Corners of g, from far below the first bend, where it is 0, to far above the last."""
+        scores = np.array([self.bends[0] - _FAR, *self.bends, self.bends[-1] + _FAR])
+        steps = np.diff(scores) * self.slopes
+        return scores, np.concatenate([[-steps[0], 0.0], np.cumsum(steps[1:])])
 
     def state(self) -> ComponentState:
         """Return all numbers."""
