@@ -16,6 +16,7 @@ from zhiyin.sources.factors.lightgcn import LightGcn, LightGcnLearner, Spread
 from zhiyin.sources.factors.ranking import Ranking
 from zhiyin.sources.factors.space import FactorSpace
 from zhiyin.sources.factors.taken import DrawnPairs, EventWorth, Taken
+from zhiyin.testing.listening import Killed, Listening
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.worlds import checkerboard
 from zhiyin.training.losses import NegativeSampler
@@ -257,21 +258,6 @@ def test_a_square_of_the_other_colour_is_never_the_reason():
 def test_a_killed_training_ends_in_the_same_vectors(kind, tmp_path):
     world = checkerboard()
 
-    class Kill(BaseException):
-        pass
-
-    class Listener:
-        def __init__(self, patience):
-            self.left = patience
-
-        def track(self, steps, description, total=None):
-            yield from steps
-
-        def say(self, message):
-            self.left -= 1
-            if self.left == 0:
-                raise Kill
-
     def fit(training):
         source = kind(**QUICK)
         source.fit(training)
@@ -279,8 +265,8 @@ def test_a_killed_training_ends_in_the_same_vectors(kind, tmp_path):
 
     expected = fit(world.training)
     kept = replace(world.training, checkpoints=tmp_path)
-    with pytest.raises(Kill):
-        fit(replace(kept, progress=Listener(4)))
+    with pytest.raises(Killed):
+        fit(replace(kept, progress=Listening(killed_at=4)))
     found = fit(kept)
     for name, array in expected.arrays.items():
         np.testing.assert_array_equal(found.arrays[name], array, err_msg=name)

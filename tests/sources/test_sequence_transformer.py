@@ -18,6 +18,7 @@ from zhiyin.sources.sequence.packing import Packing
 from zhiyin.sources.sequence.source import SequenceTransformer
 from zhiyin.sources.sequence.text import Whitening
 from zhiyin.sources.sequence.windows import ShiftingWindows, cut, length_limit
+from zhiyin.testing.listening import Killed, Listening
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.toy_language import HashedWords, ToyLanguage
 from zhiyin.testing.worlds import chain, checkerboard, topics
@@ -172,21 +173,6 @@ def test_whitened_vectors_vary_alike_in_all_directions():
 def test_a_killed_training_ends_in_the_same_source(tmp_path):
     world = chain()
 
-    class Kill(BaseException):
-        pass
-
-    class Listener:
-        def __init__(self, patience):
-            self.left = patience
-
-        def track(self, steps, description, total=None):
-            yield from steps
-
-        def say(self, message):
-            self.left -= 1
-            if self.left == 0:
-                raise Kill
-
     def fit(training):
         source = SequenceTransformer(**QUICK)
         source.fit(training)
@@ -194,8 +180,8 @@ def test_a_killed_training_ends_in_the_same_source(tmp_path):
 
     expected = fit(world.training)
     kept = replace(world.training, checkpoints=tmp_path)
-    with pytest.raises(Kill):
-        fit(replace(kept, progress=Listener(5)))
+    with pytest.raises(Killed):
+        fit(replace(kept, progress=Listening(killed_at=5)))
     found = fit(kept)
     curves = [
         [

@@ -18,6 +18,7 @@ from zhiyin.sources.two_tower.scoring import user_vectors
 from zhiyin.sources.two_tower.source import TextTwoTower
 from zhiyin.sources.two_tower.tower import Towers, project
 from zhiyin.sources.two_tower.windows import Pieces, Step
+from zhiyin.testing.listening import Killed, Listening
 from zhiyin.testing.source_contract import CandidateSourceContract, through_files
 from zhiyin.testing.toy_language import HashedWords, ToyLanguage
 from zhiyin.testing.worlds import TrainingData, arrival, checkerboard, topics
@@ -179,22 +180,9 @@ def test_another_model_is_refused(adapted, tmp_path):
 
 
 def test_a_killed_training_ends_as_one_that_was_not(reading, tmp_path):
-    class Killed(Exception): ...
-
-    class Killer:
-        def __init__(self):
-            self.said = 0
-
-        def __getattr__(self, name):
-            return getattr(reading.progress, name)
-
-        def say(self, message):
-            self.said += 1
-            if self.said == 26:  # 20 epochs behind the encoder, 6 with adapters
-                raise Killed
-
+    dying = Listening(killed_at=26)  # 20 epochs behind the encoder, 6 with adapters
     with pytest.raises(Killed):
-        TextTwoTower(**ADAPTING).fit(replace(reading, checkpoints=tmp_path, progress=Killer()))
+        TextTwoTower(**ADAPTING).fit(replace(reading, checkpoints=tmp_path, progress=dying))
     resumed = TextTwoTower(**ADAPTING)
     resumed.fit(replace(reading, checkpoints=tmp_path))
     assert resumed.trained.facts["learning_curve"]["epochs"][5]["epoch"] == 6

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from zhiyin.domain.errors import ConfigError, TrainingError
+from zhiyin.testing.listening import Killed, Listening
 from zhiyin.training.batches import LengthBuckets
 from zhiyin.training.checkpoints import Checkpoint, fingerprint
 from zhiyin.training.curve import EpochRecord, LearningCurve
@@ -63,10 +64,6 @@ def of_curve(curve):
     return [(record.epoch, record.train_loss, record.validation) for record in curve.epochs]
 
 
-class Kill(BaseException):
-    pass
-
-
 def killed_after(n_validations):
     """Return a plan whose process dies while it validates for the n-th time."""
     module, calls = Line(), []
@@ -74,7 +71,7 @@ def killed_after(n_validations):
     def quality():
         calls.append(1)
         if len(calls) == n_validations:
-            raise Kill
+            raise Killed
         return -float((module.slope.detach() - 3).abs())
 
     return plan(module, quality)
@@ -86,7 +83,7 @@ def test_a_killed_run_goes_on_to_the_same_curve_and_weights(tmp_path, averaging)
     expected = train(whole)
     dying = killed_after(4)
     dying = replace(dying, settings=whole.settings)
-    with pytest.raises(Kill):
+    with pytest.raises(Killed):
         train(dying, checkpoints=tmp_path)
     again = plan(averaging=averaging)
     found = train(again, checkpoints=tmp_path)
@@ -103,10 +100,10 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_curve(tmp_path, monkey
     def collate(rows):
         n_collated.append(1)
         if len(n_collated) == 21:
-            raise Kill
+            raise Killed
         return plan().collate(rows)
 
-    with pytest.raises(Kill):
+    with pytest.raises(Killed):
         train(replace(dying, collate=collate), checkpoints=tmp_path)
     assert of_curve(train(plan(), checkpoints=tmp_path)) == of_curve(expected)
 
@@ -200,16 +197,9 @@ def test_training_leaves_the_random_numbers_of_others_alone():
 
 
 def test_progress_hears_of_every_epoch():
-    heard = []
-
-    class Listener:
-        def track(self, steps, description, total=None):
-            yield from steps
-
-        def say(self, message):
-            heard.append(message)
-
-    train(plan(max_epochs=2), progress=Listener())
+    listening = Listening()
+    train(plan(max_epochs=2), progress=listening)
+    heard = listening.heard
     assert len(heard) == 2
     assert "epoch 1" in heard[0]
     assert "min left" in heard[0]
