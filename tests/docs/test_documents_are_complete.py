@@ -68,6 +68,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts.updating import Continuing
     from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
+    from zhiyin.language.parameters import MethodConfig
     from zhiyin.language.pretraining.settings import ReadingSettings
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
@@ -85,6 +86,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
         TwoTowerTraining,
         StepSettings,
         ReadingSettings,
+        MethodConfig,
         FactorConfig,
         FactorTraining,
         LightGcnTraining,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Catalogue, Histories, Vocabulary
@@ -204,6 +205,26 @@ def test_texts_taken_together_move_together(encoder_folder, tmp_path):
         others = [noun for noun in range(6) if noun not in (first, second)]
         assert cosines[first, second] > cosines[first, others].max()
     assert facts["contrastive"]["best_validation"] >= facts["contrastive"]["before"]
+
+
+@pytest.mark.parametrize("method", ["top", "lora", "adalora", "ia3"])
+def test_part_of_the_model_learns_and_comes_out_whole(encoder_folder, tmp_path, method):
+    facts = learned(
+        encoder_folder,
+        tmp_path / "out",
+        objectives=("contrastive",),
+        method={"name": method, "top_layers": 1, "rank": 2},
+        training={"max_epochs": 2, "learning_rate": 1e-2},
+    )
+    stage = facts["contrastive"]
+    assert 0 < stage["n_trained"] < facts["n_parameters"] * (0.6 if method == "top" else 0.25)
+    before, after = (
+        load_encoder(folder, precision="float32") for folder in (encoder_folder, tmp_path / "out")
+    )
+    moved = np.abs(before.encode(["cream red"]) - after.encode(["cream red"])).max()
+    assert moved > 1e-6
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert not any("lora" in name or "ia3" in name or "base_layer" in name for name in weights)
 
 
 class Kill(BaseException):

@@ -17,6 +17,7 @@ from zhiyin.domain.errors import ConfigError, MissingExtra
 from zhiyin.language.batching import batches_by_length
 from zhiyin.language.encoder import Precision, SentenceEncoder
 from zhiyin.language.model_files import ModelFolder
+from zhiyin.language.parameters import stack_of_layers
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ class AdaptedEncoder(SentenceEncoder):
         self.name = f"{self.name} adapted"
         self._model.max_seq_length = min(self._model.max_seq_length or shape.max_tokens, shape.max_tokens)
         network = self._model[0].auto_model
-        stack = _stack_of_layers(network, model.name)
+        stack = stack_of_layers(network, model.name)
         self.n_below = max(0, len(stack) - shape.n_layers)
         self.parameters = _with_adapters(network, list(stack[self.n_below :]), shape.rank)
         self.is_half = next(network.parameters()).element_size() == 2
@@ -240,18 +241,6 @@ class _Below:
             return forward(states, *others, **named)
 
         return end_or_run
-
-
-def _stack_of_layers(network: Any, name: str) -> Any:
-    import torch  # noqa: PLC0415 - optional extra
-
-    stacks = [part for part in network.modules() if isinstance(part, torch.nn.ModuleList)]
-    if not stacks:
-        raise ConfigError(
-            f"The model '{name}' has no stack of layers that adapters could be put into.",
-            remedy="Choose a transformer, or set rank to 0 to leave the model as it is.",
-        )
-    return max(stacks, key=len)
 
 
 def _with_adapters(network: Any, layers: list[Any], rank: int) -> dict[str, torch.nn.Parameter]:

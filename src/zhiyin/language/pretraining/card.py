@@ -20,13 +20,13 @@ def model_card(facts: dict[str, Any], config: PretrainingConfig) -> str:
         f"Made by Zhiyin {__version__} from `{facts['base']}` with {facts['n_documents']:,} texts; "
         f"{facts['n_parameters']:,} parameters, {len(facts['new_words']):,} words added to the tokenizer.",
         "",
-        "| objective | figure | before | after | epoch kept | seconds |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| objective | numbers trained | figure | before | after | epoch kept | seconds |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
     for name, stage in facts.items():
         if isinstance(stage, dict):
             lines.append(
-                f"| {name} | {stage['metric']} | {_figure(stage['before'])} | "
+                f"| {name} | {stage['n_trained']:,} | {stage['metric']} | {_figure(stage['before'])} | "
                 f"{_figure(stage['best_validation'])} | {stage['best_epoch']} | {stage['seconds']:.0f} |"
             )
     lines += [

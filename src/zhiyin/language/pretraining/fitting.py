@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from zhiyin.contracts import Progress, Silent
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
+from zhiyin.language.parameters import trained_part
 from zhiyin.language.pretraining.card import model_card
 from zhiyin.language.pretraining.corpus import Corpus
 from zhiyin.language.pretraining.masking import Mask
@@ -85,7 +87,10 @@ def pretrain(
         opened.refuse_unfit(objectives)
         added = _with_new_words(opened, corpus, config, run)
         if config.steps.checkpointing:
-            opened.network.gradient_checkpointing_enable()  # type: ignore[operator]
+            kind = {
+                "use_reentrant": False
+            }  # the other kind needs inputs with gradients: frozen ones have none
+            opened.network.gradient_checkpointing_enable(kind)  # type: ignore[operator]
         facts: dict[str, Any] = {
             "base": base.name,
             "new_words": added,
@@ -95,7 +100,8 @@ def pretrain(
         for place, name in enumerate(objectives):
             objective = _objective(name, opened, corpus, config, run.seed)
             stage = f"{place + 1} {name}" if len(objectives) > 1 else name
-            facts[stage] = _train(objective, f"pretrain-{stage}".replace(" ", "-"), config, run, base)
+            named = f"pretrain-{stage}".replace(" ", "-")
+            facts[stage] = _train(opened, objective, named, config, run)
     if config.steps.checkpointing:
         opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
     opened.network.eval()
@@ -177,7 +183,7 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], length: int | None) -> list
 
 
 def _train(
-    objective: Objective, name: str, config: PretrainingConfig, run: Run, base: ModelFolder
+    opened: OpenedModel, objective: Objective, name: str, config: PretrainingConfig, run: Run
 ) -> dict[str, Any]:
     rows = np.random.default_rng(run.seed).permutation(objective.n_rows)
     n_held = round(config.held_out * len(rows)) if len(rows) > 1 else 0
@@ -187,16 +193,20 @@ def _train(
     settings, fabric = config.training, open_fabric(config.training)
     n_epochs = settings.max_epochs if n_held else settings.epochs_without_validation
     n_steps = -(-len(_dealt(learned, at_once, run.seed, 1)) // config.steps.accumulation) * n_epochs
-    objective.module.to(fabric.device)
+    part = trained_part(opened.network, config.method, n_steps)
+    if config.new_words:
+        opened.network.get_input_embeddings().requires_grad_(requires_grad=True)  # type: ignore[operator]
+    module = objective.module if part.penalty is None else _Penalised(objective.module, part.penalty)
+    module.to(fabric.device)
     known = {
         "config": config.model_dump(exclude={"training": LENGTH_OF_TRAINING}),
-        "base": base.fingerprint,
+        "base": opened.folder.fingerprint,
         "seed": run.seed,
         "rows": objective.n_rows,
     }
     plan = TrainingPlan(
         name=name,
-        module=objective.module,
+        module=module,
         batches=lambda epoch: [Draw(epoch, part) for part in _dealt(learned, at_once, run.seed, epoch)],
         collate=objective.batch,
         quality=(lambda: objective.quality(judged)) if n_held else None,
@@ -206,12 +216,28 @@ def _train(
         metric=objective.metric,
         accumulation=config.steps.accumulation,
         schedule=Schedule(n_steps, config.steps.warmup_share, config.steps.decay),
+        after_step=part.after_step,
         trackers=run.trackers,
     )
     before = _quality_before(objective, judged)
+    n_trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     curve = train(plan, progress=run.progress, checkpoints=run.checkpoints, fabric=fabric)
-    objective.module.cpu()
-    return {"before": before, "seconds": curve.seconds, **curve.facts(), **device_facts(fabric)}
+    part.merge()
+    module.cpu()
+    told = {"n_trained": n_trained, "before": before, "seconds": curve.seconds}
+    return {**told, **curve.facts(), **device_facts(fabric)}
+
+
+class _Penalised(nn.Module):
+    """A loss and what a method of training adds to it."""
+
+    def __init__(self, module: nn.Module, penalty: Callable[[], Tensor]) -> None:
+        super().__init__()
+        self.module, self._penalty = module, penalty
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        loss: Tensor = self.module(batch) + self._penalty()
+        return loss
 
 
 def _quality_before(objective: Objective, judged: list[npt.NDArray[np.int64]]) -> float | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Config, Probability
+from zhiyin.language.parameters import MethodConfig
 from zhiyin.training.settings import StepSettings, TrainingSettings
 
 Objective = Literal["masked", "causal", "contrastive"]
@@ -55,6 +56,8 @@ class PretrainingConfig(Config):
     """Frequent words of the catalogue, broken to pieces by the tokenizer, that become words of their own."""
     held_out: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     """Share of the texts on which the progress is judged; 0 judges nothing and keeps the last weights."""
+    method: MethodConfig = MethodConfig()
+    """How much of the model is trained; what is added to it is worked into its weights at the end."""
     steps: StepSettings = StepSettings()
     """How the learning rate moves, and what a step sums up."""
     training: ReadingSettings = ReadingSettings()
