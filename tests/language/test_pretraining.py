@@ -15,11 +15,11 @@ from zhiyin.domain import Catalogue, Histories, Vocabulary
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.encoder import load_encoder
 from zhiyin.language.model_files import locate_model
-from zhiyin.language.pretraining.corpus import Corpus, corpus_of
 from zhiyin.language.pretraining.fitting import Run, pretrain
 from zhiyin.language.pretraining.masking import NOT_ASKED, Mask
 from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.settings import PretrainingConfig
+from zhiyin.language.pretraining.shop_texts import ShopTexts, shop_texts
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
 
 NOUNS = ("lotion", "cream", "guitar", "violin", "novel", "poem")
@@ -93,7 +93,7 @@ def decoder_folder(tmp_path_factory):
     return folder
 
 
-def corpus():
+def paired_words():
     """Each text says the same noun and its colour again and again, so what is hidden stands beside it."""
     items = [f"{noun} {COLOURS[place % 5]}" for place, noun in enumerate(NOUNS)]
     random = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def corpus():
     for place in range(180):
         words = np.repeat([items[place % 6], "and"], [4, random.integers(1, 4)])
         others.append(" ".join(random.permutation(words)))
-    return Corpus(items, others, np.empty((0, 2), dtype=np.int64))
+    return ShopTexts(items, others, np.empty((0, 2), dtype=np.int64))
 
 
 @given(
@@ -152,10 +152,10 @@ def test_words_that_save_most_pieces_are_added(encoder_folder):
     assert add_words(model, tokenizer, ["lotion"]) == 0
 
 
-def learned(base, out, given_corpus=None, run=None, **settings):
+def learned(base, out, given=None, run=None, **settings):
     training = {**BRIEF, **settings.pop("training", {})}
     config = PretrainingConfig(max_tokens=16, held_out=0.2, training=training, **settings)
-    return pretrain(locate_model(base), given_corpus or corpus(), config, out, run)
+    return pretrain(locate_model(base), given or paired_words(), config, out, run)
 
 
 def test_masked_words_are_learned_from_their_neighbours(encoder_folder, tmp_path):
@@ -194,7 +194,7 @@ def test_texts_taken_together_move_together(encoder_folder, tmp_path):
     facts = learned(
         encoder_folder,
         tmp_path / "out",
-        Corpus(items, [], np.array(pairs)),
+        ShopTexts(items, [], np.array(pairs)),
         objectives=("contrastive",),
         together=1.0,
         training={"max_epochs": 25, "patience": 25, "learning_rate": 2e-3},
@@ -272,7 +272,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(encoder_folder, de
     assert not (tmp_path / "out").exists()
 
 
-def shop(**columns):
+def dataset_of(**columns):
     table = pl.DataFrame({"item_id": ["a", "b", "c"], **columns})
     histories = Histories.of_items([np.array([0, 1, 1, 2]), np.array([2]), np.array([1, 0])])
     review = pl.Series(
@@ -290,9 +290,9 @@ def shop(**columns):
     )
 
 
-def test_the_corpus_holds_items_reviews_and_histories():
-    dataset = shop(title=["red cream", "", "blue poem"], description=["soft", None, "of love"])
-    made = corpus_of(dataset, PretrainingConfig())
+def test_a_shop_is_read_by_its_items_reviews_and_histories():
+    dataset = dataset_of(title=["red cream", "", "blue poem"], description=["soft", None, "of love"])
+    made = shop_texts(dataset, PretrainingConfig())
     assert made.items == ["red cream. soft", "blue poem. of love"]
     assert made.others[:2] == [
         "It smells of roses and lasts the whole day long.",
@@ -300,18 +300,18 @@ def test_the_corpus_holds_items_reviews_and_histories():
     ]
     assert made.others[2:] == ["red cream; blue poem"]
     assert made.pairs.tolist() == [[0, 1]]
-    bare = corpus_of(dataset, PretrainingConfig(reads_reviews=False, reads_histories=False))
+    bare = shop_texts(dataset, PretrainingConfig(reads_reviews=False, reads_histories=False))
     assert bare.others == []
 
 
 def test_a_catalogue_without_words_is_refused():
-    wordless = shop(price=[1.0, 2.0, 3.0])
+    wordless = dataset_of(price=[1.0, 2.0, 3.0])
     with pytest.raises(ConfigError, match="Neither items nor reviews of 'shop' have any words"):
-        corpus_of(wordless, PretrainingConfig(reads_reviews=False))
-    assert len(corpus_of(wordless, PretrainingConfig()).others) == 2
+        shop_texts(wordless, PretrainingConfig(reads_reviews=False))
+    assert len(shop_texts(wordless, PretrainingConfig()).others) == 2
 
 
 def test_items_without_words_cannot_be_compared(encoder_folder, tmp_path):
-    reviews = Corpus([], ["red cream and blue poem"] * 9, np.empty((0, 2), dtype=np.int64))
+    reviews = ShopTexts([], ["red cream and blue poem"] * 9, np.empty((0, 2), dtype=np.int64))
     with pytest.raises(ConfigError, match="only 0 of them have words"):
         learned(encoder_folder, tmp_path / "out", reviews, objectives=("contrastive",))

@@ -51,19 +51,19 @@ def pretrain_on(
         TrainingError: when the loss is not a number.
     """
     try:
-        fitting, corpora = import_module(f"{_PLACE}.fitting"), import_module(f"{_PLACE}.corpus")
+        fitting, texts = import_module(f"{_PLACE}.fitting"), import_module(f"{_PLACE}.shop_texts")
         trackers = import_module("zhiyin.training.trackers")
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "language") from None
     config = PretrainingConfig.parse(nested(settings), where="pretrain")
     fitting.refuse_full_folder(out)
     model = locate_model(base)
-    corpus = corpora.corpus_of(dataset, config)
+    shop = texts.shop_texts(dataset, config)
     folder = out.with_name(f"{out.name}.{CHECKPOINTS}")
     opened = trackers.open_tracker(tracker, out.with_name(f"{out.name}.runs"), f"pretrain-{out.name}")
     run = fitting.Run(seed, progress or Silent(), folder, [] if opened is None else [opened])
     try:
-        facts: dict[str, Any] = fitting.pretrain(model, corpus, config, out, run)
+        facts: dict[str, Any] = fitting.pretrain(model, shop, config, out, run)
     except BaseException:
         if opened is not None:
             opened.finalize("failed")

@@ -1,4 +1,4 @@
-"""From a base model and a corpus to a model that knows the shop's words."""
+"""From a base model and the texts of a shop to a model that knows the shop's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.parameters import trained_part
 from zhiyin.language.pretraining.card import model_card
-from zhiyin.language.pretraining.corpus import Corpus
 from zhiyin.language.pretraining.masking import Mask
 from zhiyin.language.pretraining.models import (
     OpenedModel,
@@ -29,6 +28,7 @@ from zhiyin.language.pretraining.models import (
 from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective, PairObjective
 from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.settings import PretrainingConfig
+from zhiyin.language.pretraining.shop_texts import ShopTexts
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.devices import device_facts, open_fabric
@@ -60,13 +60,13 @@ class Run:
 
 
 def pretrain(
-    base: ModelFolder, corpus: Corpus, config: PretrainingConfig, out: Path, run: Run | None = None
+    base: ModelFolder, shop: ShopTexts, config: PretrainingConfig, out: Path, run: Run | None = None
 ) -> dict[str, Any]:
-    """Pre-train a model on a corpus and write it where every command that takes a model can read it.
+    """Pre-train a model on the texts of a shop and write it where every command that takes a model finds it.
 
     Args:
         base: What to start from; it stays as it is.
-        corpus: What to read.
+        shop: What to read.
         config: How.
         out: Folder of the new model.
         run: Seed, listeners, checkpoints.
@@ -85,7 +85,7 @@ def pretrain(
         opened = open_model(base)
         objectives = config.objectives or opened.default_objectives()
         opened.refuse_unfit(objectives)
-        added = _with_new_words(opened, corpus, config, run)
+        added = _with_new_words(opened, shop, config, run)
         if config.steps.checkpointing:
             kind = {
                 "use_reentrant": False
@@ -94,11 +94,11 @@ def pretrain(
         facts: dict[str, Any] = {
             "base": base.name,
             "new_words": added,
-            "n_documents": len(corpus.documents),
+            "n_documents": len(shop.documents),
             "n_parameters": sum(parameter.numel() for parameter in opened.network.parameters()),
         }
         for place, name in enumerate(objectives):
-            objective = _objective(name, opened, corpus, config, run.seed)
+            objective = _objective(name, opened, shop, config, run.seed)
             stage = f"{place + 1} {name}" if len(objectives) > 1 else name
             named = f"pretrain-{stage}".replace(" ", "-")
             facts[stage] = _train(opened, objective, named, config, run)
@@ -109,21 +109,21 @@ def pretrain(
     return facts
 
 
-def _with_new_words(opened: OpenedModel, corpus: Corpus, config: PretrainingConfig, run: Run) -> list[str]:
+def _with_new_words(opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, run: Run) -> list[str]:
     if not config.new_words:
         return []
-    words = words_to_add(corpus.documents, opened.tokenizer, config.new_words)
+    words = words_to_add(shop.documents, opened.tokenizer, config.new_words)
     add_words(opened.causal if opened.is_decoder else opened.network, opened.tokenizer, words)
     run.progress.say(f"{len(words):,} words of the catalogue were added to the tokenizer")
     return words
 
 
 def _objective(
-    name: str, opened: OpenedModel, corpus: Corpus, config: PretrainingConfig, seed: int
+    name: str, opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, seed: int
 ) -> Objective:
     length = min(config.max_tokens, opened.most_tokens)
     if name == "contrastive":
-        return _pairs(opened, corpus, config, length, seed)
+        return _pairs(opened, shop, config, length, seed)
     tokenizer = opened.tokenizer
     after = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if after is None:
@@ -131,7 +131,7 @@ def _objective(
             f"The tokenizer of '{opened.folder.name}' has no token that ends a text.",
             remedy="Give it a sep_token or an eos_token, or choose another base model.",
         )
-    documents = [ids for ids in _token_ids(tokenizer, corpus.documents, None) if ids]
+    documents = [ids for ids in _token_ids(tokenizer, shop.documents, None) if ids]
     first = None if opened.is_decoder else tokenizer.cls_token_id
     blocks = packed(documents, length, first=first, after=after)
     if opened.is_decoder:
@@ -148,24 +148,24 @@ def _objective(
 
 
 def _pairs(
-    opened: OpenedModel, corpus: Corpus, config: PretrainingConfig, length: int, seed: int
+    opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, length: int, seed: int
 ) -> PairObjective:
     """Every text with itself, and as many pairs taken one after the other as the settings ask for."""
-    n_items, share = len(corpus.items), config.together
+    n_items, share = len(shop.items), config.together
     if n_items < FEWEST_ITEMS:
         raise ConfigError(
             f"'contrastive' compares items, but only {n_items} of them have words.",
             remedy="Choose --objective masked, which reads the reviews too.",
         )
     itself = np.repeat(np.arange(n_items, dtype=np.int64)[:, None], 2, axis=1)
-    different = corpus.pairs[corpus.pairs[:, 0] != corpus.pairs[:, 1]]
+    different = shop.pairs[shop.pairs[:, 0] != shop.pairs[:, 1]]
     random = np.random.default_rng(seed)
     if share >= 1.0 and len(different) >= FEWEST_PAIRS:
         pairs = different
     else:
         n = min(len(different), round(n_items * share / max(1.0 - share, 1e-9)))
         pairs = np.concatenate([itself, random.permutation(different)[:n]])
-    texts = _token_ids(opened.tokenizer, corpus.items, length)
+    texts = _token_ids(opened.tokenizer, shop.items, length)
     return PairObjective(opened.sentences, texts, pairs, config.temperature)
 
 

@@ -22,7 +22,7 @@ _BETWEEN = "; "
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
+class ShopTexts:
     """Texts, and which items' texts belong together.
 
     Attributes:
@@ -41,7 +41,9 @@ class Corpus:
         return list(dict.fromkeys(self.items + self.others))
 
 
-def corpus_of(dataset: Dataset, config: PretrainingConfig, template: TextTemplate | None = None) -> Corpus:
+def shop_texts(
+    dataset: Dataset, config: PretrainingConfig, template: TextTemplate | None = None
+) -> ShopTexts:
     """Gather the texts of a data set.
 
     Raises:
@@ -58,7 +60,7 @@ def corpus_of(dataset: Dataset, config: PretrainingConfig, template: TextTemplat
         )
     if config.reads_histories:
         others += _histories_in_words(dataset, _short_names(dataset, texts), has_words)
-    return Corpus([text for text in texts if text], others, _taken_together(dataset, has_words))
+    return ShopTexts([text for text in texts if text], others, _taken_together(dataset, has_words))
 
 
 def _reviews(dataset: Dataset) -> list[str]:
