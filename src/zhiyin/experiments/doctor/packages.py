@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "kafka": ("events from Kafka", ("confluent-kafka",)),
     "telemetry": ("traces", ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")),
     "tune": ("zhiyin tune", ("optuna",)),
+    "trackers": ("curves for other programs", ("tensorboard", "wandb", "mlflow-skinny")),
 }
 """Extra → what it is for and its packages, the telling one first."""
 _CORE = ("numpy", "polars", "pyarrow", "pydantic", "scipy")
