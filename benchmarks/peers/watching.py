@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS_BETWEEN_LOOKS = 0.05
+SECONDS_BETWEEN_LOOKS = 0.01
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -59,7 +60,18 @@ def watched(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
 
 def _look(pid: int, peak: list[float], ended: threading.Event) -> None:
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
-        peak[0] = max(peak[0], resident_mb(pid))
+        # The kernel remembers the largest size of the process itself, what lay between two looks included.
+        peak[0] = max(peak[0], resident_mb(pid), largest_mb(pid))
+
+
+def largest_mb(pid: int) -> float:
+    """Largest resident memory of a process alone since it began, in MiB; 0 for one that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def resident_mb(pid: int) -> float:
