@@ -160,7 +160,7 @@ class _Run:
     def _end_epoch(self, epoch: int, train_loss: float) -> None:
         settings, curve = self.plan.settings, self.curve
         with self._averaged():
-            quality = self._quality()
+            quality = self.plan.quality_now()
             curve.epochs.append(EpochRecord(epoch, train_loss, quality, self.seconds))
             if curve.n_epochs_since_best == 0:
                 self.best = weights_of(self.plan.module)
@@ -191,13 +191,6 @@ class _Run:
         for tracker in self.plan.trackers:
             tracker.log_metrics(figures, self.step)
             tracker.save()
-
-    def _quality(self) -> float | None:
-        if self.plan.quality is None:
-            return None
-        self.plan.module.eval()
-        with torch.inference_mode():
-            return self.plan.quality()
 
     def _why_stop(self, epoch: int) -> str:
         settings = self.plan.settings

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from zhiyin.training.settings import TrainingSettings
@@ -50,3 +51,11 @@ class TrainingPlan:
     schedule: Callable[[int], float] | None = None
     after_step: Callable[[int], None] | None = None
     trackers: Sequence[Tracker] = ()
+
+    def quality_now(self) -> float | None:
+        """Judge the module as it stands; it stays in the mode for answering. None without a metric."""
+        if self.quality is None:
+            return None
+        self.module.eval()
+        with torch.inference_mode():
+            return self.quality()

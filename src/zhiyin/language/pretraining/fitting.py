@@ -219,7 +219,7 @@ def _train(
         after_step=part.after_step,
         trackers=run.trackers,
     )
-    before = _quality_before(objective, judged)
+    before = plan.quality_now()
     n_trained = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     curve = train(plan, progress=run.progress, checkpoints=run.checkpoints, fabric=fabric)
     part.merge()
@@ -240,17 +240,8 @@ class _Penalised(nn.Module):
         return loss
 
 
-def _quality_before(objective: Objective, judged: list[npt.NDArray[np.int64]]) -> float | None:
-    if not judged:
-        return None
-    objective.module.eval()
-    with torch.inference_mode():
-        return objective.quality(judged)
-
-
 def _rows_at_once(objective: Objective, config: PretrainingConfig) -> int:
-    sides = 2 if isinstance(objective, PairObjective) else 1
-    return max(2, config.training.tokens_per_batch // (config.max_tokens * sides))
+    return max(2, config.training.tokens_per_batch // (config.max_tokens * objective.texts_a_row))
 
 
 def _dealt(rows: npt.NDArray[np.int64], at_once: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:

@@ -33,6 +33,7 @@ class Objective(Protocol):
     metric: str
     module: nn.Module
     n_rows: int
+    texts_a_row: int
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         """Return what the module reads for a draw."""
@@ -53,6 +54,7 @@ class BlockObjective:
 
     metric = "log_likelihood"
     """Mean logarithm of the chance given to the right token."""
+    texts_a_row = 1
 
     def __init__(self, head: nn.Module, blocks: TokenArray, mask: Mask | None, seed: int) -> None:
         self.module: nn.Module = _Loss(head)
@@ -110,6 +112,7 @@ class PairObjective:
 
     metric = "pairs_found"
     """Share of the texts whose partner is the nearest of the batch."""
+    texts_a_row = 2
 
     def __init__(
         self,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.domain import BoolArray, Histories, LongArray
@@ -89,7 +87,7 @@ def continue_sequence(
         learner = learner_of(going_on, items, network, counts)
     learner.to(fabric.device)
     plan = training_plan(going_on, training, name, learner, windows)
-    before = None if plan.quality is None else _quality_of(learner, plan.quality)
+    before = plan.quality_now()
     curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
     best = None if curve.best is None else curve.best.validation
     if before is not None and best is not None and best < before:
@@ -105,13 +103,6 @@ def continue_sequence(
     learner = learner.cpu().eval()
     vectors, arrivals = finished(learner.items, whitening, counts)
     return TrainedSequence(trained.shape, learner.network, vectors, arrivals, facts)
-
-
-def _quality_of(learner: nn.Module, quality: Callable[[], float]) -> float:
-    """Return the validation metric of the weights as they stand before the first step."""
-    learner.eval()
-    with torch.inference_mode():
-        return quality()
 
 
 @torch.no_grad()
