@@ -21,55 +21,19 @@ from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ShopTexts, shop_texts
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
+from zhiyin.testing.tiny_models import save_bert, save_tokenizer
 
 NOUNS = ("lotion", "cream", "guitar", "violin", "novel", "poem")
 COLOURS = ("red", "blue", "green", "white", "black")
 BRIEF = {"devices": "cpu", "precision": "float32", "tokens_per_batch": 128}
 
 
-def tokenizer_of(words, folder):
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: place for place, word in enumerate([*special, *words])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    around = [("[CLS]", 2), ("[SEP]", 3)]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=around
-    )
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
-    wrapped.save_pretrained(folder)
-    return wrapped
-
-
 @pytest.fixture(scope="module")
 def encoder_folder(tmp_path_factory):
     """A plain BERT that has learned nothing; 'lotion' is not among its words, its pieces are."""
-    from transformers import BertConfig, BertModel
-
     folder = tmp_path_factory.mktemp("bert")
     words = [*NOUNS[1:], *COLOURS, "lo", "##tion", "and"]
-    tokenizer = tokenizer_of(words, folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        initializer_range=0.05,
-    )
-    BertModel(config).save_pretrained(folder)
+    save_bert(words, folder, max_position_embeddings=32, initializer_range=0.05)
     return folder
 
 
@@ -78,10 +42,10 @@ def decoder_folder(tmp_path_factory):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("llama")
-    tokenizer = tokenizer_of([*NOUNS, *COLOURS], folder)
+    n_tokens = save_tokenizer([*NOUNS, *COLOURS], folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=n_tokens,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

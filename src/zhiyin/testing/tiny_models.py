@@ -1,0 +1,47 @@
+"""Language models of a few thousand numbers that have learned nothing, for tests without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def save_tokenizer(pieces: Iterable[str], folder: Path) -> int:
+    """Write a tokenizer that knows these pieces of words, ``##`` before what goes on a word.
+
+    Returns:
+        How many tokens it has, the special ones included.
+    """
+    from tokenizers import (  # noqa: PLC0415 - optional extra
+        Tokenizer,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+    )
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - optional extra
+
+    rows = {piece: row for row, piece in enumerate([*_SPECIAL, *pieces])}
+    tokenizer = Tokenizer(models.WordPiece(rows, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    around = [("[CLS]", rows["[CLS]"]), ("[SEP]", rows["[SEP]"])]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    names = {f"{token.strip('[]').lower()}_token": token for token in _SPECIAL}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    return len(rows)
+
+
+def save_bert(pieces: Iterable[str], folder: Path, *, seed: int = 0, **sizes: Any) -> None:
+    """Write a BERT with such a tokenizer; sizes are those of ``BertConfig``."""
+    import torch  # noqa: PLC0415 - optional extra
+    from transformers import BertConfig, BertModel  # noqa: PLC0415 - optional extra
+
+    n_tokens = save_tokenizer(pieces, folder)
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(BertConfig(vocab_size=n_tokens, **(small | sizes))).save_pretrained(folder)
