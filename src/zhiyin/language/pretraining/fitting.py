@@ -15,16 +15,11 @@ from torch import Tensor, nn
 from zhiyin.contracts import Progress, Silent
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
+from zhiyin.language.opened import OpenedModel, open_model, refuse_full_folder, save_model
 from zhiyin.language.parameters import trained_part
 from zhiyin.language.pretraining.card import model_card
 from zhiyin.language.pretraining.masking import Mask
-from zhiyin.language.pretraining.models import (
-    OpenedModel,
-    masked_head,
-    open_model,
-    refuse_full_folder,
-    save_model,
-)
+from zhiyin.language.pretraining.models import default_objectives, masked_head, refuse_unfit
 from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective, PairObjective
 from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.settings import PretrainingConfig
@@ -83,8 +78,8 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
-        objectives = config.objectives or opened.default_objectives()
-        opened.refuse_unfit(objectives)
+        objectives = config.objectives or default_objectives(opened)
+        refuse_unfit(opened, objectives)
         added = _with_new_words(opened, shop, config, run)
         if config.steps.checkpointing:
             kind = {
