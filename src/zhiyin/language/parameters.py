@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Config, Probability
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
+from zhiyin.language.additions.layers import stack_of_layers
+from zhiyin.language.additions.peft_maps import AdaLora, LowRank, add_ia3, add_lora
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Method = Literal["full", "top", "lora", "adalora", "ia3"]
-_ADAPTER = "default"
-_ORTHOGONAL = 0.5
-"""Weight of the penalty that keeps the directions of AdaLoRA apart, as its authors set it."""
+__all__ = ["Method", "MethodConfig", "TrainedPart", "stack_of_layers", "trained_part"]
+
+Method = Literal["full", "top", "frozen", "lora", "adalora", "ia3", "adapter", "prefix", "prompt"]
 
 
 class MethodConfig(Config):
     """How much is trained."""
 
     name: Method = "full"
-    """``full`` trains all weights, ``top`` those of the last layers, ``lora`` low-rank maps beside every
-    linear map (Hu et al., 2021), ``adalora`` the same with ranks given to where they help (Zhang et al.,
-    2023), ``ia3`` one factor for each key, value and inner state (Liu et al., 2022)."""
+    """``full`` trains all weights, ``top`` those of the last layers, ``frozen`` none, so that only what
+    stands on the model learns. The others add numbers and leave the weights as they are: ``lora`` low-rank
+    maps beside every linear map (Hu et al., 2021), ``adalora`` the same with ranks given to where they help
+    (Zhang et al., 2023), ``ia3`` one factor for each key, value and inner state (Liu et al., 2022),
+    ``adapter`` a bottleneck behind every feed-forward block (Houlsby et al., 2019), ``prefix`` keys and
+    values that every attention finds before those of the text (Li & Liang, 2021), ``prompt`` vectors that
+    are read before the text (Lester et al., 2021)."""
     top_layers: PositiveInt = 2
     """Last layers that ``top`` trains."""
     rank: PositiveInt = 8
@@ -35,6 +40,10 @@ class MethodConfig(Config):
     """What the maps of ``lora`` and ``adalora`` are multiplied with."""
     dropout: Probability = 0.0
     """Share of what the maps of ``lora`` and ``adalora`` read that is set to zero while training."""
+    bottleneck: PositiveInt = 64
+    """Numbers in the middle of each ``adapter``."""
+    virtual_tokens: PositiveInt = 20
+    """Tokens that are no words, put before the text by ``prefix`` and ``prompt``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,27 +53,73 @@ class TrainedPart:
     Attributes:
         network: The whole, changed in place.
         after_step: To be told the number of each step, while its gradients are still there; None when
-            nothing listens. What it remembers is not in a checkpoint: a run that is taken up looks anew.
+            nothing listens.
         penalty: To be added to the loss; None when there is none.
-        merge: Works what was learned into the network's own weights and takes the additions out.
+        merge: Works what was learned into the network's own weights and takes the additions out. Where
+            ``can_merge`` is False it leaves them in place.
+        can_merge: Whether the network is a plain one after ``merge``. Bottlenecks, prefixes and prompts
+            compute what no weight of the network computes, so they stay beside it.
+        memory: What ``after_step`` remembers; None when that is nothing.
     """
 
     network: nn.Module
     after_step: Callable[[int], None] | None = None
     penalty: Callable[[], Tensor] | None = None
     merge: Callable[[], None] = lambda: None
+    can_merge: bool = True
+    memory: AdaLora | None = None
 
     @property
     def n_trained(self) -> int:
         """Numbers that are trained."""
-        return sum(part.numel() for part in self.network.parameters() if part.requires_grad)
+        return sum(weight.numel() for weight in self._trained().values())
+
+    def additions(self) -> dict[str, Tensor]:
+        """Return a copy, on the CPU, of all that is trained, by the names in the network.
+
+        Of a whole run it is the one thing to be saved: what was not trained is in the base model. Empty
+        after ``merge`` of what was added.
+        """
+        return {name: weight.detach().cpu().clone() for name, weight in self._trained().items()}
+
+    def take(self, additions: Mapping[str, Tensor]) -> None:
+        """Put what `additions` returned into a network that was prepared from the same base in the same way.
+
+        Raises:
+            ConfigError: when names or shapes are others.
+        """
+        trained = self._trained()
+        shapes = {name: tuple(weight.shape) for name, weight in trained.items()}
+        given = {name: tuple(weight.shape) for name, weight in additions.items()}
+        strange = sorted(name for name in given.keys() | shapes.keys() if given.get(name) != shapes.get(name))
+        if strange:
+            first = strange[0]
+            raise ConfigError(
+                f"What was trained does not fit the network: '{first}' is {given.get(first, 'not there')}, "
+                f"but {shapes.get(first, 'no such weight')} is expected; {len(strange):,} differ in all.",
+                remedy="Prepare the same base model with the method and the sizes it was trained with.",
+            )
+        for name, weight in trained.items():
+            weight.data.copy_(additions[name])
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``after_step`` remembers, for a checkpoint; weights are not in it."""
+        return {} if self.memory is None else self.memory.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        if self.memory is not None and state:
+            self.memory.load_state(state)
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
 
 
 def trained_part(network: nn.Module, method: MethodConfig, n_steps: int) -> TrainedPart:
-    """Prepare a network, in place, for a method.
+    """Prepare a network, in place, for a method. First additions are drawn from torch's random numbers.
 
     Args:
-        network: Of Hugging Face, without a head.
+        network: Of Hugging Face, without a head. It answers as before, states as long as the tokens.
         method: Which.
         n_steps: Of the run to come; ``adalora`` gives out its ranks within it.
 
@@ -78,24 +133,56 @@ def trained_part(network: nn.Module, method: MethodConfig, n_steps: int) -> Trai
         _freeze_below(network, method.top_layers)
         return TrainedPart(network)
     network.requires_grad_(requires_grad=False)
-    return _with_additions(network, method, n_steps)
+    sizes = LowRank(method.rank, method.scale, method.dropout)
+    if method.name == "frozen":
+        return TrainedPart(network)
+    if method.name == "lora":
+        return TrainedPart(network, merge=add_lora(network, sizes))
+    if method.name == "ia3":
+        return TrainedPart(network, merge=add_ia3(network))
+    if method.name == "adalora":
+        ranks = AdaLora(network, sizes, n_steps)
+        return TrainedPart(network, ranks.after_step, ranks.penalty, ranks.merge, memory=ranks)
+    _put_beside(network, method)
+    return TrainedPart(network, can_merge=False)
 
 
-def stack_of_layers(network: nn.Module, name: str) -> Any:
-    """Return the longest list of modules of a network: its layers, from the bottom to the top.
+def _put_beside(network: nn.Module, method: MethodConfig) -> None:
+    """Add what no weight of the network could take in."""
+    from zhiyin.language.additions.bottlenecks import add_bottlenecks  # noqa: PLC0415 - torch is an extra
+    from zhiyin.language.additions.prefixes import add_prefixes  # noqa: PLC0415 - torch is an extra
+    from zhiyin.language.additions.prompts import add_prompt  # noqa: PLC0415 - torch is an extra
 
-    Raises:
-        ConfigError: when it has none.
-    """
+    if method.name == "adapter":
+        add_bottlenecks(network, method.bottleneck)
+    elif method.name == "prefix":
+        add_prefixes(network, method.virtual_tokens)
+    else:
+        add_prompt(network, method.virtual_tokens)
+    _try(network, method.name)
+
+
+def _try(network: nn.Module, name: str) -> None:
+    """Let the network read two short texts, one with padding, before hours are spent on it."""
     import torch  # noqa: PLC0415 - optional extra
 
-    stacks = [part for part in network.modules() if isinstance(part, torch.nn.ModuleList)]
-    if not stacks:
+    device = next(network.parameters()).device
+    mask = torch.tensor([[1, 1], [1, 0]], device=device)
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            states = network(input_ids=torch.zeros_like(mask), attention_mask=mask).last_hidden_state
+    except ConfigError:
+        raise
+    except Exception as error:  # what a network makes of additions it does not know can fail in any layer
         raise ConfigError(
-            f"The model '{name}' has no stack of layers that adapters could be put into.",
-            remedy="Choose a transformer, or set rank to 0 to leave the model as it is.",
-        )
-    return max(stacks, key=len)
+            f"'{name}' does not work with a {type(network).__name__}: {error}",
+            remedy="Choose 'lora', which suits every transformer.",
+        ) from error
+    finally:
+        network.train(was_training)
+    assert states.shape[:2] == mask.shape
 
 
 def _freeze_below(network: nn.Module, n_layers: int) -> None:
@@ -107,92 +194,3 @@ def _freeze_below(network: nn.Module, n_layers: int) -> None:
     for name, part in network.named_children():
         if name in {"norm", "ln_f", "final_layer_norm"}:
             part.requires_grad_(requires_grad=True)
-
-
-def _with_additions(network: nn.Module, method: MethodConfig, n_steps: int) -> TrainedPart:
-    try:
-        import peft  # noqa: PLC0415 - optional extra
-    except ImportError as error:
-        raise MissingExtra(error.name or "peft", "language") from None
-    shared: dict[str, Any] = {
-        "lora_alpha": method.scale * method.rank,
-        "lora_dropout": method.dropout,
-        "target_modules": _linear_names(network),
-    }
-    config: Any
-    if method.name == "lora":
-        config, kind = peft.LoraConfig(r=method.rank, **shared), peft.LoraModel
-    elif method.name == "adalora":
-        # Ranks begin half as large again and are taken away in the middle three quarters of the run.
-        first = max(method.rank + 1, round(1.5 * method.rank))
-        shared["lora_alpha"] = method.scale * first
-        config = peft.AdaLoraConfig(
-            init_r=first,
-            target_r=method.rank,
-            tinit=max(1, n_steps // 8),
-            tfinal=max(1, n_steps // 8),
-            total_step=max(n_steps, 4),
-            **shared,
-        )
-        kind = peft.AdaLoraModel
-    else:
-        inner = _inner_names(network)
-        config = peft.IA3Config(
-            target_modules=[*_key_value_names(network), *inner], feedforward_modules=inner
-        )
-        kind = peft.IA3Model
-    tuner: Any = kind(network, {_ADAPTER: config}, _ADAPTER)
-    part: Any
-    for part in network.modules():
-        # Autocast chooses the numbers of the products; without this all would be computed in float32.
-        if hasattr(part, "cast_input_dtype_enabled"):
-            part.cast_input_dtype_enabled = False
-
-    def merge() -> None:
-        tuner.merge_and_unload()
-
-    if method.name != "adalora":
-        return TrainedPart(network, merge=merge)
-    return TrainedPart(network, tuner.update_and_allocate, lambda: _lack_of_right_angles(network), merge)
-
-
-def _linear_names(network: nn.Module) -> list[str]:
-    import torch  # noqa: PLC0415 - optional extra
-
-    layers = stack_of_layers(network, type(network).__name__)
-    inside = {id(part) for part in layers.modules() if isinstance(part, torch.nn.Linear)}
-    return [name for name, part in network.named_modules() if id(part) in inside]
-
-
-def _key_value_names(network: nn.Module) -> list[str]:
-    ends = ("key", "value", "k_proj", "v_proj", "k_lin", "v_lin", "query_key_value", "c_attn")
-    found = [name for name in _linear_names(network) if name.rpartition(".")[2] in ends]
-    return found or _refuse_ia3(network)
-
-
-def _inner_names(network: nn.Module) -> list[str]:
-    """The maps whose input is the wide inner state of a feed-forward layer."""
-    ends = ("down_proj", "fc2", "lin2", "dense_4h_to_h", "wo")
-    names = _linear_names(network)
-    found = [name for name in names if name.rpartition(".")[2] in ends]
-    found += [name for name in names if name.endswith("output.dense") and "attention" not in name]
-    return found or _refuse_ia3(network)
-
-
-def _refuse_ia3(network: nn.Module) -> list[str]:
-    raise ConfigError(
-        f"'ia3' does not know where keys, values and inner states of a {type(network).__name__} are.",
-        remedy="Choose 'lora', which suits every transformer.",
-    )
-
-
-def _lack_of_right_angles(network: nn.Module) -> Tensor:
-    """Mean squared distance of AdaLoRA's directions from being orthonormal, times its weight."""
-    import torch  # noqa: PLC0415 - optional extra
-
-    distances = []
-    for name, weight in network.named_parameters():
-        if "lora_A" in name or "lora_B" in name:
-            product = weight @ weight.T if "lora_A" in name else weight.T @ weight
-            distances.append(torch.linalg.norm(product - torch.eye(len(product), device=product.device)))
-    return _ORTHOGONAL * torch.stack(distances).mean()
