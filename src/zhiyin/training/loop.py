@@ -245,6 +245,7 @@ class _Run:
             "average": self.average,
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state(self.fabric.device) if on_gpu else None,
+            "memory": self.plan.memory.state() if self.plan.memory is not None else {},
             "curve": self.curve.facts(),
             "step": self.step,
             "batches_done": self.batches_done,
@@ -258,6 +259,8 @@ class _Run:
             return
         load_weights(self.plan.module, snapshot["module"])
         self.optimizer.load_state_dict(snapshot["optimizer"])
+        if self.plan.memory is not None:
+            self.plan.memory.load_state(snapshot.get("memory", {}))
         self.best, self.average = snapshot["best"], self.fabric.to_device(snapshot["average"])
         self.curve = LearningCurve.from_facts(snapshot["curve"])
         self.step, self.batches_done = snapshot["step"], snapshot["batches_done"]

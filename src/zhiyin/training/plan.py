@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from zhiyin.training.settings import TrainingSettings
 from zhiyin.training.trackers import Tracker
+
+
+class Memory(Protocol):
+    """What remembers something beside the weights from step to step."""
+
+    def state(self) -> dict[str, Any]:
+        """Return it, as tensors, numbers, texts and lists of them."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +44,7 @@ class TrainingPlan:
         schedule: Step, counted from 1 → factor of the learning rate; without one it rises over the warm-up
             of the settings and then stays.
         after_step: Told the number of every step when it is taken, such as what gives out a budget of ranks.
+        memory: What ``after_step`` remembers, so that checkpoints hold it.
         trackers: Who writes the curves down, beside the record that is returned.
     """
 
@@ -50,6 +61,7 @@ class TrainingPlan:
     accumulation: int = 1
     schedule: Callable[[int], float] | None = None
     after_step: Callable[[int], None] | None = None
+    memory: Memory | None = None
     trackers: Sequence[Tracker] = ()
 
     def quality_now(self) -> float | None:
