@@ -88,8 +88,8 @@ def by_history_length(evaluation: Evaluation, metric: str, edges: Sequence[int] 
     if metric not in evaluation.values:
         raise _not_of_queries(metric, evaluation.values)
     values = evaluation.values[metric].astype(np.float64)
-    numbers = _group_of(evaluation.history_length, edges)
-    groups = [_group(evaluation, label, values[numbers == g]) for g, label in enumerate(_labels(edges))]
+    numbers = group_of(evaluation.history_length, edges)
+    groups = [_group(evaluation, label, values[numbers == g]) for g, label in enumerate(group_labels(edges))]
     return Breakdown("history_length", metric, tuple(groups))
 
 
@@ -109,8 +109,8 @@ def by_item_popularity(
     Raises:
         RequestError: when the metric is not one of targets.
     """
-    numbers = _group_of(_target_counts(evaluation), edges)
-    parts = [(label, numbers == g) for g, label in enumerate(_labels(edges))]
+    numbers = group_of(_target_counts(evaluation), edges)
+    parts = [(label, numbers == g) for g, label in enumerate(group_labels(edges))]
     return Breakdown("item_popularity", metric, _groups_of_targets(evaluation, metric, parts))
 
 
@@ -190,11 +190,13 @@ def _hits(evaluation: Evaluation) -> BoolArray:
     return hits
 
 
-def _group_of(numbers: LongArray, edges: Sequence[int]) -> npt.NDArray[np.intp]:
+def group_of(numbers: LongArray, edges: Sequence[int]) -> npt.NDArray[np.intp]:
+    """Return which group each number is in, -1 below the first; ``edges`` rise, and groups begin there."""
     return np.searchsorted(np.asarray(edges), numbers, side="right") - 1
 
 
-def _labels(edges: Sequence[int]) -> list[str]:
+def group_labels(edges: Sequence[int]) -> list[str]:
+    """Name the groups that begin at ``edges``, such as ``0``, ``1–3``, ``4+``."""
     labels = []
     for first, after in pairwise(edges):
         labels.append(f"{first}" if after == first + 1 else f"{first}–{after - 1}")
