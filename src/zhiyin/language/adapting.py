@@ -118,7 +118,7 @@ class AdaptedEncoder(SentenceEncoder):
         for batch in batches_by_length(opened.lengths[rows]):
             some = rows[batch]
             with self._below.given(self._padded_states(opened, some)):
-                parts.append(self._read([opened.tokens[row] for row in some], opened.lengths[some]))
+                parts.append(self._read([opened.tokens[row] for row in some]))
             places.append(batch)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))
         return torch.cat(parts)[order.to(parts[0].device)]
@@ -145,11 +145,11 @@ class AdaptedEncoder(SentenceEncoder):
             for name, weight in self.parameters.items():
                 weight.copy_(torch.from_numpy(np.array(arrays[name])))
 
-    def _read(self, tokens: list[list[int]], lengths: LongArray) -> torch.Tensor:
+    def _read(self, tokens: list[list[int]]) -> torch.Tensor:
         import torch  # noqa: PLC0415 - optional extra
 
         with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self.is_half):
-            return super()._read(tokens, lengths)
+            return super()._read(tokens)
 
     def _states(self, tokens: list[list[int]], lengths: LongArray, width: int) -> torch.Tensor:
         import torch  # noqa: PLC0415 - optional extra
@@ -160,7 +160,7 @@ class AdaptedEncoder(SentenceEncoder):
         batches = batches_by_length(lengths)
         for batch in self._progress.track(batches, f"reading {len(tokens):,} texts", len(batches)):
             with torch.inference_mode(), self._below.only() as found:
-                self._read([tokens[row] for row in batch], lengths[batch])
+                self._read([tokens[row] for row in batch])
             is_token = self._is_token(lengths[batch])
             places = torch.from_numpy(flat_positions(starts[batch], lengths[batch]))
             states[places] = found[0].cpu()[torch.from_numpy(is_token)].to(dtype)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from zhiyin.domain import LongArray
 
@@ -39,3 +42,22 @@ def batches_by_length(lengths: LongArray, tokens_per_batch: int = TOKENS_PER_BAT
         batches.append(order[start:stop])
         start = stop
     return batches
+
+
+def padded_tokens(
+    tokens: Sequence[Sequence[int]], padding: int, *, on_left: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return (n, longest) int64 token ids, and 1 where there is a token, 0 where padding.
+
+    Args:
+        tokens: n texts, each at least one token.
+        padding: Token that fills up.
+        on_left: Whether it stands before the text.
+    """
+    lengths = np.array([len(row) for row in tokens], dtype=np.int64)
+    longest = int(lengths.max())
+    column = np.arange(longest)
+    is_token = column >= longest - lengths[:, None] if on_left else column < lengths[:, None]
+    token_ids = np.full(is_token.shape, padding, dtype=np.int64)
+    token_ids[is_token] = np.concatenate([np.asarray(row, dtype=np.int64) for row in tokens])
+    return token_ids, is_token.astype(np.int64)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from zhiyin.contracts import Progress, Silent, TextEncoder
 from zhiyin.domain import FloatArray, LongArray
 from zhiyin.domain.errors import ConfigError, MissingExtra
-from zhiyin.language.batching import batches_by_length
+from zhiyin.language.batching import batches_by_length, padded_tokens
 from zhiyin.language.model_files import DEFAULT, ModelFolder, locate_model
 
 if TYPE_CHECKING:
@@ -109,16 +108,16 @@ class SentenceEncoder:
         import torch  # noqa: PLC0415 - optional extra
 
         with torch.inference_mode(), _threads_worth_waking(len(tokens) * int(lengths.max())):
-            found: FloatArray = self._read(tokens, lengths).cpu().numpy()
+            found: FloatArray = self._read(tokens).cpu().numpy()
         return found
 
-    def _read(self, tokens: list[list[int]], lengths: LongArray) -> torch.Tensor:
+    def _read(self, tokens: list[list[int]]) -> torch.Tensor:
         """Run the model's modules over (n) token lists; (n, D) float32, each row of length 1."""
         import torch  # noqa: PLC0415 - optional extra
 
         tokenizer = self._model.tokenizer
         on_left = tokenizer.padding_side == "left"
-        token_ids, is_token = _padded(tokens, lengths, tokenizer.pad_token_id or 0, on_left=on_left)
+        token_ids, is_token = padded_tokens(tokens, tokenizer.pad_token_id or 0, on_left=on_left)
         device = self._model.device
         features: dict[str, Any] = {
             "input_ids": torch.from_numpy(token_ids).to(device),
@@ -148,18 +147,6 @@ def _threads_worth_waking(n_tokens: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
-
-
-def _padded(
-    tokens: list[list[int]], lengths: LongArray, padding: int, *, on_left: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return (n, longest) int64 token ids, and 1 where there is a token, 0 where padding."""
-    longest = int(lengths.max())
-    column = np.arange(longest)
-    is_token = column >= longest - lengths[:, None] if on_left else column < lengths[:, None]
-    token_ids = np.full(is_token.shape, padding, dtype=np.int64)
-    token_ids[is_token] = np.concatenate([np.asarray(row, dtype=np.int64) for row in tokens])
-    return token_ids, is_token.astype(np.int64)
 
 
 def _in_float32(feature: Any) -> Any:

@@ -6,6 +6,8 @@ would have had in the catalogue.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 from pydantic import PositiveInt
 
@@ -67,6 +69,15 @@ def item_texts(catalogue: Catalogue, template: TextTemplate | None = None) -> li
     texts = table.select(parts).select(_cut(whole, template.max_characters).fill_null("").alias("text"))
     result: list[str] = texts["text"].to_list()
     return result
+
+
+def short_names(catalogue: Catalogue, texts: Sequence[str]) -> list[str]:
+    """Return what each item is called among others: its title, else its whole text (I,)."""
+    table = catalogue.table
+    if "title" not in table.columns:
+        return list(texts)
+    titles = table["title"].cast(pl.String).fill_null("").to_list()
+    return [title or text for title, text in zip(titles, texts, strict=True)]
 
 
 def _text_columns(schema: pl.Schema, template: TextTemplate) -> list[str]:

@@ -70,11 +70,13 @@ def pretrain(
         What JSON can hold: learning curves, words added, sizes, device.
 
     Raises:
-        ConfigError: when an objective does not fit the model, or the folder holds something else.
+        ConfigError: when an objective does not fit the model, what the method adds cannot be worked into it,
+            or the folder holds something else.
         TrainingError: when the loss is not a number.
     """
     run = run or Run()
     refuse_full_folder(out)
+    _refuse_unfit_method(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
@@ -102,6 +104,22 @@ def pretrain(
     opened.network.eval()
     save_model(opened, out, model_card(facts, config))
     return facts
+
+
+def _refuse_unfit_method(config: PretrainingConfig) -> None:
+    name = config.method.name
+    if not config.method.can_merge:
+        raise ConfigError(
+            f"What '{name}' learns cannot be worked into the weights of a model, and pre-training writes a "
+            "plain model.",
+            possible="'full', 'top', 'lora', 'adalora' and 'ia3' leave a plain model.",
+            remedy="Set method.name to one of them.",
+        )
+    if name == "frozen" and not config.new_words:
+        raise ConfigError(
+            "'frozen' leaves pre-training nothing to learn.",
+            remedy="Set method.name to another, or new_words to how many words shall be learned.",
+        )
 
 
 def _with_new_words(opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, run: Run) -> list[str]:
@@ -212,6 +230,7 @@ def _train(
         accumulation=config.steps.accumulation,
         schedule=Schedule(n_steps, config.steps.warmup_share, config.steps.decay),
         after_step=part.after_step,
+        memory=part,
         trackers=run.trackers,
     )
     before = plan.quality_now()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zhiyin.language.batching import padded_tokens
 from zhiyin.language.pretraining.masking import NOT_ASKED, Mask
 from zhiyin.language.pretraining.packing import TokenArray
 
@@ -130,11 +131,8 @@ class PairObjective:
         """Return the tokens of both sides, the one under the other, and which text each is."""
         rows = self._pairs[draw.rows].T.reshape(-1)
         tokens = [self._texts[row] for row in rows.tolist()]
-        longest = max(len(part) for part in tokens)
-        ids = np.full((len(rows), longest), self._padding, dtype=np.int64)
-        is_token = np.arange(longest) < np.array([len(part) for part in tokens])[:, None]
-        ids[is_token] = np.concatenate([np.asarray(part, dtype=np.int64) for part in tokens])
-        arrays = {"input_ids": ids, "attention_mask": is_token.astype(np.int64), "text": rows}
+        ids, is_token = padded_tokens(tokens, self._padding)
+        arrays = {"input_ids": ids, "attention_mask": is_token, "text": rows}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
     def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.domain import LongArray
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.pretraining.settings import PretrainingConfig
-from zhiyin.language.texts import TextTemplate, item_texts
+from zhiyin.language.texts import TextTemplate, item_texts, short_names
 
 CHARACTERS_OF_A_SENTENCE = 40
 """A column whose median value is at least so long holds sentences."""
@@ -59,7 +58,7 @@ def shop_texts(
             remedy="Name the columns with words title, description, categories or brand in dataset.toml.",
         )
     if config.reads_histories:
-        others += _histories_in_words(dataset, _short_names(dataset, texts), has_words)
+        others += _histories_in_words(dataset, short_names(dataset.catalogue, texts), has_words)
     return ShopTexts([text for text in texts if text], others, _taken_together(dataset, has_words))
 
 
@@ -73,14 +72,6 @@ def _reviews(dataset: Dataset) -> list[str]:
         if len(values) and np.median(lengths) >= CHARACTERS_OF_A_SENTENCE:
             found += values.to_list()
     return found
-
-
-def _short_names(dataset: Dataset, texts: Sequence[str]) -> list[str]:
-    table = dataset.catalogue.table
-    if "title" not in table.columns:
-        return list(texts)
-    titles = table["title"].cast(pl.String).fill_null("").to_list()
-    return [title or text for title, text in zip(titles, texts, strict=True)]
 
 
 def _histories_in_words(dataset: Dataset, names: list[str], has_words: npt.NDArray[np.bool_]) -> list[str]:
