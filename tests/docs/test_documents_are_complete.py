@@ -73,7 +73,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
     from zhiyin.sources.two_tower.settings import TwoTowerTraining
-    from zhiyin.training.settings import StepSettings, TrainingSettings
+    from zhiyin.training.settings import AdversaryConfig, StepSettings, TrainingSettings
 
     def below(kind: type[Config]) -> set[type[Config]]:
         return {kind, *(deeper for child in kind.__subclasses__() for deeper in below(child))}
@@ -87,6 +87,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
         StepSettings,
         ReadingSettings,
         MethodConfig,
+        AdversaryConfig,
         FactorConfig,
         FactorTraining,
         LightGcnTraining,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from torch import Tensor
 from zhiyin.domain import Progress, Silent
 from zhiyin.domain.errors import TrainingError
 from zhiyin.domain.progress import tell_quality
+from zhiyin.training.adversarial import Adversary
 from zhiyin.training.checkpoints import Checkpoint, Snapshot
-from zhiyin.training.curve import EpochRecord, LearningCurve
+from zhiyin.training.curve import AverageRecord, EpochRecord, LearningCurve
 from zhiyin.training.devices import open_fabric
+from zhiyin.training.ensembles import KeptEpochs
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.weights import Weights, decay_groups, load_weights, weights_of
 
@@ -45,7 +47,7 @@ def train(
         fabric: Devices and precision; from the settings of the plan when None.
 
     Returns:
-        The learning curve.
+        The learning curve; with more than one epoch kept, their weights stand in it.
 
     Raises:
         TrainingError: when the loss is not a number.
@@ -72,7 +74,7 @@ class _Run:
         self.module, self.optimizer = fabric.setup(plan.module, optimizer)
         self.curve = LearningCurve(metric=plan.metric if plan.quality else "none")
         self.average: Weights | None = weights_of(plan.module) if settings.averaging else None
-        self.best: Weights = weights_of(plan.module)
+        self.kept = KeptEpochs(plan.n_kept)
         self.step = 0
         self.batches_done = 0
         self.loss_sum = 0.0
@@ -89,7 +91,9 @@ class _Run:
             epoch = len(self.curve.epochs) + 1
             train_loss = self._one_epoch(epoch)
             self._end_epoch(epoch, train_loss)
-        load_weights(self.plan.module, self.best)
+        load_weights(self.plan.module, self.kept.epochs[0].weights)
+        if self.plan.n_kept > 1:
+            self._try_average()
         self.plan.module.eval()
         return self.curve
 
@@ -118,12 +122,34 @@ class _Run:
 
     def _one_batch(self, description: Any, *, is_step: bool) -> Tensor:
         batch = self.fabric.to_device(self.plan.collate(description))
-        with self.fabric.no_backward_sync(self.module, enabled=not is_step and self.fabric.world_size > 1):
-            loss: Tensor = self.module(batch)
-            self.fabric.backward(loss / self.plan.accumulation)
+        if self.plan.adversary is None:
+            loss = self._add_gradients(batch, is_last=is_step)
+        else:
+            loss = self._add_attacked_gradients(batch, self.plan.adversary, is_last=is_step)
         if is_step:
             self._take_step()
+        return loss
+
+    def _add_gradients(self, batch: Any, *, is_last: bool, into: Sequence[Tensor] | None = None) -> Tensor:
+        """Add the gradients of a batch, to all weights or into some tensors alone; return the loss.
+
+        Gradients are exchanged between processes with the last batch of a step, all at once.
+        """
+        with self.fabric.no_backward_sync(self.module, enabled=not is_last and self.fabric.world_size > 1):
+            loss: Tensor = self.module(batch)
+            self.fabric.backward(loss / self.plan.accumulation, inputs=into)
         return loss.detach()
+
+    def _add_attacked_gradients(self, batch: Any, adversary: Adversary, *, is_last: bool) -> Tensor:
+        """Add the gradients of a batch and of the same one attacked; return the loss of the batch itself."""
+        with adversary.attack() as attack:
+            loss = self._add_gradients(batch, is_last=False)
+            for _ in range(attack.n_steps - 1):
+                attack.move()
+                self._add_gradients(batch, is_last=False, into=attack.nudges)
+            attack.move()
+            self._add_gradients(batch, is_last=is_last)
+        return loss
 
     def _take_step(self) -> None:
         self.step += 1
@@ -162,8 +188,8 @@ class _Run:
         with self._averaged():
             quality = self.plan.quality_now()
             curve.epochs.append(EpochRecord(epoch, train_loss, quality, self.seconds))
-            if curve.n_epochs_since_best == 0:
-                self.best = weights_of(self.plan.module)
+            is_best = curve.n_epochs_since_best == 0
+            self.kept.offer(epoch, quality, self.plan.module, is_best=is_best)
         curve.stopped_by = self._why_stop(epoch)
         self.checkpoint_now(0.0)
         best = curve.best
@@ -180,6 +206,22 @@ class _Run:
         self.progress.say(f"{self.plan.name}: epoch {epoch}, loss {train_loss:.4f}{metric}; {end}")
         tell_quality(self.progress, self.plan.name, epoch, quality)
         self._track(curve.epochs[-1])
+
+    def _try_average(self) -> None:
+        """Judge the average of the kept epochs once, and leave it in the module unless it is worse."""
+        plan, best = self.plan, self.kept.epochs[0]
+        self.curve.kept = self.kept
+        load_weights(plan.module, self.kept.average())
+        quality = plan.quality_now()
+        is_used = quality is not None and best.validation is not None and quality >= best.validation
+        if not is_used:
+            load_weights(plan.module, best.weights)
+        epochs = tuple(kept.epoch for kept in self.kept.epochs)
+        self.curve.average = AverageRecord(epochs, quality, is_used)
+        told = "not judged" if quality is None else f"{quality:.4f}"
+        listed = ", ".join(map(str, epochs))
+        taken = "used" if is_used else "not used"
+        self.progress.say(f"{plan.name}: average of epochs {listed}: {told}, {taken}")
 
     def _track(self, record: EpochRecord) -> None:
         if not self.fabric.is_global_zero:
@@ -241,7 +283,9 @@ class _Run:
         return {
             "module": weights_of(self.plan.module),
             "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
+            # The tensors are the same as those of the first that is kept, and are written once.
+            "best": self.kept.epochs[0].weights if self.kept.epochs else {},
+            "kept": self.kept.state(),
             "average": self.average,
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state(self.fabric.device) if on_gpu else None,
@@ -261,8 +305,15 @@ class _Run:
         self.optimizer.load_state_dict(snapshot["optimizer"])
         if self.plan.memory is not None:
             self.plan.memory.load_state(snapshot.get("memory", {}))
-        self.best, self.average = snapshot["best"], self.fabric.to_device(snapshot["average"])
+        self.average = self.fabric.to_device(snapshot["average"])
         self.curve = LearningCurve.from_facts(snapshot["curve"])
+        best = self.curve.best
+        alone = (
+            [{"epoch": best.epoch, "validation": best.validation, "weights": snapshot["best"]}]
+            if best
+            else []
+        )
+        self.kept.restore(snapshot.get("kept", alone))  # older checkpoints hold the best alone
         self.step, self.batches_done = snapshot["step"], snapshot["batches_done"]
         self.loss_sum, self.seconds_before = snapshot["loss_sum"], snapshot["seconds"]
         # Whoever gives a finished run more patience, epochs or minutes takes it up where it ended.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from zhiyin.training.adversarial import Adversary
 from zhiyin.training.settings import TrainingSettings
 from zhiyin.training.trackers import Tracker
 
@@ -45,6 +46,10 @@ class TrainingPlan:
             of the settings and then stays.
         after_step: Told the number of every step when it is taken, such as what gives out a budget of ranks.
         memory: What ``after_step`` remembers, so that checkpoints hold it.
+        adversary: Who nudges vectors to make the loss larger; gradients of each batch and of the nudged
+            batch are added, the loss that is told is of the batch itself. None for nobody.
+        n_kept: Best epochs whose weights are kept. With more than one, their average is judged at the end
+            and taken when it is not worse, and all of them stand in the curve that is returned.
         trackers: Who writes the curves down, beside the record that is returned.
     """
 
@@ -63,6 +68,8 @@ class TrainingPlan:
     after_step: Callable[[int], None] | None = None
     memory: Memory | None = None
     trackers: Sequence[Tracker] = ()
+    adversary: Adversary | None = None
+    n_kept: int = 1
 
     def quality_now(self) -> float | None:
         """Judge the module as it stands; it stays in the mode for answering. None without a metric."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Config, Probability
 from zhiyin.training.schedule import Decay
@@ -50,3 +50,17 @@ class StepSettings(Config):
     """Batches whose gradients are averaged before a step is taken."""
     checkpointing: bool = False
     """Compute inner states again instead of keeping them: less memory, a third more time."""
+
+
+class AdversaryConfig(Config):
+    """Small changes to the vectors of words or items, chosen to hurt, that a model learns to bear."""
+
+    name: Literal["none", "fgm", "pgd"] = "none"
+    """``fgm`` takes one step along the gradient (Miyato et al., 2017) and reads each batch twice; ``pgd``
+    takes several small ones (Madry et al., 2018) and reads it once more a step; ``none`` attacks nothing."""
+    radius: PositiveFloat = 0.02
+    """How far the vectors of an example are moved at most, as a share of their own length."""
+    step_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Length of a step of ``pgd``, as a share of the radius."""
+    n_steps: PositiveInt = 3
+    """Steps of ``pgd``."""
