@@ -223,6 +223,58 @@ def test_a_killed_run_ends_where_it_would_have_ended(encoder_folder, tmp_path):
     np.testing.assert_array_equal(first.encode(["cream red"]), second.encode(["cream red"]))
 
 
+def test_a_killed_run_remembers_which_ranks_helped(encoder_folder, tmp_path):
+    """Ranks are taken away by what all steps so far have shown; weights alone would not tell."""
+    settings = {
+        "objectives": ("contrastive",),
+        "method": {"name": "adalora", "rank": 2},
+        "training": {"max_epochs": 24, "patience": 24, "learning_rate": 1e-2},
+    }
+    whole = learned(encoder_folder, tmp_path / "whole", **settings)
+
+    class Killing:
+        n = 0
+
+        def log_metrics(self, metrics, step):
+            self.n += 1
+            if self.n == 11:  # of 24, after the first ranks went and before the last
+                raise Kill
+
+        def save(self):
+            pass
+
+    run = Run(checkpoints=tmp_path / "checkpoints")
+    with pytest.raises(Kill):
+        learned(encoder_folder, tmp_path / "again", run=replace(run, trackers=[Killing()]), **settings)
+    again = learned(encoder_folder, tmp_path / "again", run=run, **settings)
+    curves = [[record["train_loss"] for record in facts["contrastive"]["epochs"]] for facts in (whole, again)]
+    assert len(curves[0]) == 24
+    assert curves[0] == curves[1]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "again")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("method", ["adapter", "prefix", "prompt"])
+def test_a_method_that_leaves_no_plain_model_is_refused(encoder_folder, tmp_path, method):
+    with pytest.raises(ConfigError, match=f"'{method}' learns cannot be worked into the weights"):
+        learned(encoder_folder, tmp_path / "out", method={"name": method})
+
+
+def test_frozen_weights_may_still_get_new_words(encoder_folder, tmp_path):
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        learned(encoder_folder, tmp_path / "out", method={"name": "frozen"})
+    facts = learned(
+        encoder_folder,
+        tmp_path / "out",
+        objectives=("contrastive",),
+        method={"name": "frozen"},
+        new_words=1,
+        training={"max_epochs": 1},
+    )
+    assert facts["new_words"] == ["lotion"]
+    assert facts["contrastive"]["n_trained"] % 32 == 0
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_read(encoder_folder, decoder_folder, tmp_path):
     with pytest.raises(ConfigError, match="'causal' does not fit"):
         learned(encoder_folder, tmp_path / "out", objectives=("causal",))

@@ -45,6 +45,11 @@ class MethodConfig(Config):
     virtual_tokens: PositiveInt = 20
     """Tokens that are no words, put before the text by ``prefix`` and ``prompt``."""
 
+    @property
+    def can_merge(self) -> bool:
+        """Whether what is learned can be worked into the network's own weights."""
+        return self.name not in {"adapter", "prefix", "prompt"}
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedPart:
@@ -144,7 +149,7 @@ def trained_part(network: nn.Module, method: MethodConfig, n_steps: int) -> Trai
         ranks = AdaLora(network, sizes, n_steps)
         return TrainedPart(network, ranks.after_step, ranks.penalty, ranks.merge, memory=ranks)
     _put_beside(network, method)
-    return TrainedPart(network, can_merge=False)
+    return TrainedPart(network, can_merge=method.can_merge)
 
 
 def _put_beside(network: nn.Module, method: MethodConfig) -> None:
