@@ -1,5 +1,10 @@
 """Adversaries on models so small that the right nudge is known."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -255,6 +260,42 @@ def test_gradients_are_clipped_after_both_were_added():
     base = plan(module, Adversary(AdversaryConfig(name="fgm", radius=0.5), module.words), gradient_clip=0.01)
     train(replace(base, after_step=measure))
     assert max(longest) == pytest.approx(0.01, rel=1e-3)
+
+
+def weights_after(n_processes):
+    """Train on as many batches a step, whoever reads them; return all weights."""
+    module = Reader()
+    base = plan(module, Adversary(AdversaryConfig(name="pgd", radius=0.2), module.words), averaging=0.0)
+    rows = np.array_split(np.arange(ROWS), 8)
+    train(replace(base, batches=lambda _: rows, accumulation=4 // n_processes))
+    return [part.detach().flatten().tolist() for part in module.parameters()]
+
+
+def test_two_processes_step_as_one_that_accumulates():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    script = "import json, test_adversarial as t; print('weights', json.dumps(t.weights_after(2)))"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=os.environ
+            | told
+            | {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "two", "OMP_NUM_THREADS": "1"},
+            cwd=os.path.dirname(__file__),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    expected = weights_after(1)
+    for process in processes:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        found = json.loads(output.split("weights ")[1])
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 def of_curve(curve):

@@ -129,7 +129,7 @@ class Attack:
 
 def _lengths(values: Tensor) -> Tensor:
     """Length of each example, (B, 1, …) float32."""
-    lengths = torch.linalg.vector_norm(values.float().flatten(start_dim=1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(values.float().flatten(start_dim=1), dim=1)
     return lengths.view(-1, *[1] * (values.ndim - 1))
 
 
