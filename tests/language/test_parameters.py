@@ -314,6 +314,13 @@ def test_a_network_of_another_kind_is_refused_with_what_would_do(name):
         prepared(strange, name)
 
 
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_is_added_is_added_once(name):
+    network = prepared("bert", name).network
+    with pytest.raises(ConfigError, match="has additions already"):
+        prepared(network, name)
+
+
 def test_an_encoder_whose_attention_takes_no_keys_is_refused():
     from transformers import DistilBertConfig, DistilBertModel
 

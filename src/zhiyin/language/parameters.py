@@ -158,6 +158,13 @@ def _put_beside(network: nn.Module, method: MethodConfig) -> None:
     from zhiyin.language.additions.prefixes import add_prefixes  # noqa: PLC0415 - torch is an extra
     from zhiyin.language.additions.prompts import add_prompt  # noqa: PLC0415 - torch is an extra
 
+    if any(
+        name.rpartition(".")[2] in {"bottleneck", "prefix", "prompt"} for name, _ in network.named_modules()
+    ):
+        raise ConfigError(
+            f"This {type(network).__name__} has additions already, which cannot be worked into its weights.",
+            remedy="Begin with the base model, and take over what was trained.",
+        )
     if method.name == "adapter":
         add_bottlenecks(network, method.bottleneck)
     elif method.name == "prefix":

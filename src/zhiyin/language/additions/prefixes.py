@@ -113,7 +113,9 @@ def _signature(forward: Callable[..., Any]) -> inspect.Signature:
 
 
 def _hides_later(attention: Any, arguments: dict[str, Any]) -> bool:
-    """Whether the attention would hide later tokens by itself, which goes wrong once keys precede them."""
+    """Whether the attention hides later tokens by itself, and would go wrong once keys precede them."""
+    if "flash" in str(getattr(attention.config, "_attn_implementation", "")):
+        return False  # it counts from the last key, so what precedes is seen by all
     asked = arguments.get("kwargs", {}).get("is_causal")
     return bool(getattr(attention, "is_causal", True) if asked is None else asked)
 
