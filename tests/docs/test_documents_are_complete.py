@@ -68,6 +68,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.contracts.updating import Continuing
     from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
+    from zhiyin.language.augmenting import AugmentingConfig
     from zhiyin.language.parameters import MethodConfig
     from zhiyin.language.pretraining.settings import ReadingSettings
     from zhiyin.serving.alerts.rules import WebhookSettings
@@ -88,6 +89,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
         ReadingSettings,
         MethodConfig,
         AdversaryConfig,
+        AugmentingConfig,
         FactorConfig,
         FactorTraining,
         LightGcnTraining,
