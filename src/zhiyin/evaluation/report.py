@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.breakdown import Breakdown, SourceShare
+from zhiyin.evaluation.frame import template
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
@@ -68,9 +68,9 @@ def render_report(data: ReportData, *, lang: str = "en") -> str:
         page.behind(),
     )
     return fill(
-        _template("report.html"),
+        template("report.html"),
         lang=page.words["lang"],
-        style=Html(_template("report.css")),
+        style=Html(template("report.css")),
         title=f"{data.recipe} {page.words['on']} {data.dataset}",
         report=page.words["report"],
         facts=" · ".join(page.facts()),
@@ -307,10 +307,6 @@ class _Page:
             return Html("")
         note = self.words.get(f"{note or name}_note", "")
         return fill(SECTION, id=name, title=self.words[name], note=note, body=body)
-
-
-def _template(name: str) -> str:
-    return resources.files("zhiyin.evaluation").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _grid(cards: Sequence[Html]) -> Html:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
+from zhiyin.evaluation.frame import section, table, template
 from zhiyin.evaluation.live.band_chart import STYLE, band_chart
 from zhiyin.evaluation.live.figures import day, p_value, percent, signed, with_p
 from zhiyin.evaluation.live.report_text import arm_cells, change_of, notes
 from zhiyin.evaluation.live.verdict import Comparison, RailState, TrialReport
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import figure
-
-_SECTION = '<section><h2>$title</h2><p class="note">$note</p>$body</section>'
-_TABLE = '<div class="scroll"><table><thead><tr>$heads</tr></thead><tbody>$rows</tbody></table></div>'
 
 
 def write_page(report: TrialReport, path: str | Path) -> Path:
@@ -33,9 +29,9 @@ def render_page(report: TrialReport) -> str:
     )
     sections = (verdict, _over_time(report), _metrics(report), _guard_rails(report), _arms(report))
     return fill(
-        _template("report.html"),
+        template("report.html"),
         lang="en",
-        style=Html(_template("report.css") + STYLE),
+        style=Html(template("report.css") + STYLE),
         title=report.name,
         report="experiment",
         facts=f"{report.kind} · {day(report.start)} to {day(report.until)} · {report.decision.value}",
@@ -67,7 +63,7 @@ def _over_time(report: TrialReport) -> Html:
     ]
     if not charts:
         return Html("")
-    return _section(
+    return section(
         "The difference over time",
         "The band holds the true difference at all moments at once; it is decided when it leaves the line.",
         fill('<div class="grid">$charts</div>', charts=Html("".join(charts))),
@@ -88,7 +84,7 @@ def _metrics(report: TrialReport) -> Html:
         for one in (*report.comparisons, *report.others)
     ]
     heads = ("metric", "arm", "value", "control", "change", "interval", "p")
-    return _section("Metrics", notes(report)[0], _table(heads, rows))
+    return section("Metrics", notes(report)[0], table(heads, rows))
 
 
 def _guard_rails(report: TrialReport) -> Html:
@@ -110,33 +106,15 @@ def _guard_rails(report: TrialReport) -> Html:
     ]
     heads = ("guard-rail", "arm", "value", "control", "accepted", "may be worse by", "state")
     note = "Held: worse by more than is accepted is ruled out. Broken: it is certain. Open: nobody can say."
-    return _section("Guard-rails", note, _table(heads, rows))
+    return section("Guard-rails", note, table(heads, rows))
 
 
 def _arms(report: TrialReport) -> Html:
     rows = [arm_cells(arm) for arm in report.arms]
     heads = ("arm", "share", "users", "slates", "items shown")
-    return _section("Arms", " ".join(notes(report)[1:]), _table(heads, rows))
+    return section("Arms", " ".join(notes(report)[1:]), table(heads, rows))
 
 
 def _range(one: Comparison) -> str:
     change = change_of(one)
     return f"{signed(change.low)} to {signed(change.high)}"
-
-
-def _section(title: str, note: str, body: Html) -> Html:
-    return fill(_SECTION, title=title, note=note, body=body)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
-    head = fill_each("<th>$name</th>", [{"name": name} for name in heads])
-    body = [
-        fill('<th scope="row">$first</th>', first=first)
-        + fill_each("<td>$cell</td>", [{"cell": cell} for cell in rest])
-        for first, *rest in rows
-    ]
-    return fill(_TABLE, heads=head, rows=fill_each("<tr>$row</tr>", [{"row": Html(row)} for row in body]))
-
-
-def _template(name: str) -> str:
-    return resources.files("zhiyin.evaluation").joinpath("templates", name).read_text(encoding="utf-8")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import resources
 from itertools import accumulate
 
+from zhiyin.evaluation.frame import template
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
@@ -32,9 +32,9 @@ def tuning_page(tuned: Tuned, *, command: str = "") -> str:
         command: Command line that goes on with the search; empty when there is none.
     """
     return fill(
-        _template("report.html"),
+        template("report.html"),
         lang="en",
-        style=Html(_template("report.css")),
+        style=Html(template("report.css")),
         title=f"{tuned.recipe} on {tuned.dataset}",
         report="search for settings",
         facts=f"{len(tuned.attempts)} trials · judged by {tuned.n_judging:,} validation users, "
@@ -130,7 +130,3 @@ def _row(attempt: Attempt, paths: Sequence[str], is_best: bool) -> Html:
 
 def _section(title: str, note: str, body: Html) -> Html:
     return fill(_SECTION, title=title, note=note, body=body)
-
-
-def _template(name: str) -> str:
-    return resources.files("zhiyin.evaluation").joinpath("templates", name).read_text(encoding="utf-8")
