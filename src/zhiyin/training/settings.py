@@ -58,7 +58,7 @@ class AdversaryConfig(Config):
     name: Literal["none", "fgm", "pgd"] = "none"
     """``fgm`` takes one step along the gradient (Miyato et al., 2017) and reads each batch twice; ``pgd``
     takes several small ones (Madry et al., 2018) and reads it once more a step; ``none`` attacks nothing."""
-    radius: PositiveFloat = 0.02
+    radius: PositiveFloat = 0.05
     """How far the vectors of an example are moved at most, as a share of their own length."""
     step_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Length of a step of ``pgd``, as a share of the radius."""
