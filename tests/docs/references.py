@@ -30,6 +30,7 @@ from zhiyin.online.trials.definition import Arm, Trial
 from zhiyin.pipeline.registry import SOURCES, source_class
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
 from zhiyin.policy.new_items import NewItemsConfig
+from zhiyin.ranking.settings import RankerConfig
 from zhiyin.serving.alerts.rules import AlertSettings, Rule
 from zhiyin.serving.problems import TITLES
 from zhiyin.serving.settings import ServingSettings
@@ -48,6 +49,7 @@ def configs() -> dict[str, type[Config]]:
         **of_sources,
         "text template": TextTemplate,
         "pretrain": PretrainingConfig,
+        "ranker": RankerConfig,
         "evaluation": EvaluationSettings,
         "loop": LoopConfig,
         "experiment": Trial,

@@ -71,6 +71,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.language.augmenting import AugmentingConfig
     from zhiyin.language.parameters import MethodConfig
     from zhiyin.language.pretraining.settings import ReadingSettings
+    from zhiyin.ranking.settings import RankerTraining
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
     from zhiyin.sources.two_tower.settings import TwoTowerTraining
@@ -93,6 +94,7 @@ def test_every_settings_class_is_in_the_reference() -> None:
         FactorConfig,
         FactorTraining,
         LightGcnTraining,
+        RankerTraining,
         MeasuringSettings,
         WebhookSettings,
         Continuing,

@@ -55,7 +55,9 @@ class LabelledExamples:
         timestamp: (N,) int64, UTC seconds, or `NO_TIMESTAMP`.
         context: Further columns, each N long.
         events: Of all users; row ``u`` is user index ``u``.
-        n_known: (N,) int64, how many of the user's events came before the row.
+        n_known: (N,) int64, how many of the user's events are known, counted from the oldest: those before
+            the row, except where rows are drawn at random.
+        n_earlier: (N,) int64, how many of the known events came before the row; None where all of them did.
     """
 
     tasks: tuple[str, ...]
@@ -66,6 +68,7 @@ class LabelledExamples:
     context: pl.DataFrame
     events: Histories
     n_known: LongArray
+    n_earlier: LongArray | None = None
 
     def __len__(self) -> int:
         return len(self.item_index)
@@ -80,6 +83,7 @@ class LabelledExamples:
             timestamp=self.timestamp[rows],
             context=self.context[rows.astype(np.int64)],
             n_known=self.n_known[rows],
+            n_earlier=None if self.n_earlier is None else self.n_earlier[rows],
         )
 
     def histories(self, newest: int | None = None) -> Histories:

@@ -1,0 +1,1 @@
+"""What a user will do with an item that is shown: clicks, purchases, ratings, all at once."""

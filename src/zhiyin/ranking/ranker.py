@@ -1,0 +1,84 @@
+"""The ranker itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zhiyin.contracts import Component, ComponentState
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import FloatArray
+from zhiyin.domain.errors import NotFitted, ShapeMismatch
+from zhiyin.ranking.fitting import RankerData, fit_ranker
+from zhiyin.ranking.settings import RankerConfig
+from zhiyin.ranking.trained import TrainedRanker
+
+
+class MultiTaskRanker(Component[RankerConfig]):
+    """Foretells clicks, purchases and ratings of a user and an item at a moment, all tasks at once.
+
+    It reads who the user is and what they did before, which item it is and what its text says, and the
+    context of the row. Users without a vector of their own are served by what they did, items without one by
+    their text. Tasks whose labels are all 0 or 1 are answered with a chance, others with a number.
+    """
+
+    name = "multi_task_ranker"
+    config_class = RankerConfig
+
+    def __init__(self, config: RankerConfig | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        self.trained: TrainedRanker | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the answers, in their order."""
+        return self._ready().reader.labels.tasks
+
+    @property
+    def n_items(self) -> int:
+        """Items it has text vectors of, or has met where it learned without texts."""
+        return len(self._ready().reader.own_item) - 1
+
+    def fit(self, data: RankerData) -> None:
+        """Train on labelled rows; see `fit_ranker` for what may be wrong with them."""
+        self.trained = fit_ranker(self.config, data, self.name)
+
+    def predict(self, examples: LabelledExamples) -> FloatArray:
+        """Return (N, T) float32: a chance for yes and no, else a number between the ends of the labels.
+
+        Each row is answered by what it knew; labels are not looked at.
+
+        Raises:
+            DataError: when a column of the context is missing.
+            NotFitted: when it was not trained.
+            ShapeMismatch: when the rows have other tasks.
+        """
+        trained = self._ready()
+        if examples.tasks != self.tasks:
+            raise ShapeMismatch(
+                f"The ranker foretells {', '.join(self.tasks)}; the rows have {', '.join(examples.tasks)}."
+            )
+        return trained.answer(trained.reader.rows(examples))
+
+    def add_items(self, vectors: FloatArray) -> None:
+        """Take in items that arrived at the end of the catalogue.
+
+        Args:
+            vectors: (n, D) float32 text vectors of the same encoder, zeros where there are no words.
+
+        Raises:
+            ShapeMismatch: when they come from another encoder.
+        """
+        self.trained = self._ready().with_items(vectors)
+
+    def state(self) -> ComponentState:
+        """Return everything that was learned as arrays and facts."""
+        return self._ready().state()
+
+    def restore(self, state: ComponentState) -> None:
+        """Take over what was saved."""
+        self.trained = TrainedRanker.from_state(state)
+
+    def _ready(self) -> TrainedRanker:
+        if self.trained is None:
+            raise NotFitted("The ranker has not been trained.", remedy="Call fit() or restore() first.")
+        return self.trained

@@ -1,0 +1,179 @@
+"""What training a ranker leaves behind: how it answers, and how it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from zhiyin.contracts import ComponentState
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import FloatArray, LongArray
+from zhiyin.domain.errors import ShapeMismatch
+from zhiyin.language.whitening import Whitening
+from zhiyin.ranking.batches import Events, Rows
+from zhiyin.ranking.context import ContextReader
+from zhiyin.ranking.labels import LabelScale
+from zhiyin.ranking.network import RankerNetwork, Shape
+from zhiyin.ranking.runs import Runs
+from zhiyin.ranking.signals import Signals
+
+ROWS_AT_ONCE = 16_384
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Makes rows ready for the network; fitted to the rows to learn from.
+
+    Attributes:
+        newest: Events that are read for a row.
+        own_user: (users,) int64, row in the table of own vectors; 0 for users without one.
+        own_item: (I + 1,) int64, the same for items; the last stands for items that are not known.
+        texts: (I + 1, P) float32.
+        whitening: How text vectors become rows of ``texts``; None where no texts are read.
+        context: Columns that are read.
+        signals: Numbers that are not learned.
+        labels: What labels are like.
+    """
+
+    newest: int
+    own_user: LongArray
+    own_item: LongArray
+    texts: FloatArray
+    whitening: Whitening | None
+    context: ContextReader
+    signals: Signals
+    labels: LabelScale
+
+    def rows(self, examples: LabelledExamples) -> Rows:
+        """Make rows ready."""
+        runs = Runs.of(examples, self.newest)
+        n_more = len(examples.events) - len(self.own_user)
+        events, n_items = examples.events, len(self.own_item) - 1
+        item = events.item_index.astype(np.int64)
+        return Rows.of(
+            examples,
+            runs,
+            events=Events(
+                np.minimum(item, n_items), self.signals.kinds_of(events), self.signals.values_of(events)
+            ),
+            words=self.context.read(examples.context),
+            signals=self.signals.of_rows(examples, runs),
+            labels=self.labels.learned(examples.labels),
+            own_user=np.append(self.own_user, np.zeros(max(n_more, 0), dtype=np.int64)),
+            own_item=self.own_item,
+            texts=self.texts,
+        )
+
+    def read(self, vectors: FloatArray) -> FloatArray:
+        """Return text vectors (n, D) as the network reads them: (n, P) float32, about 1 everywhere."""
+        return read_texts(self.whitening, vectors)
+
+    def with_items(self, vectors: FloatArray) -> Reader:
+        """Return the same with more items, which have a text and nothing else."""
+        texts = np.concatenate([self.texts[:-1], self.read(vectors), self.texts[-1:]])
+        own_item = np.append(self.own_item, np.zeros(len(vectors), dtype=np.int64))
+        signals = self.signals.with_items(len(vectors))
+        return replace(self, texts=texts, own_item=own_item, signals=signals)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRanker:
+    """A ranker ready to answer.
+
+    Attributes:
+        reader: Makes rows ready.
+        network: In evaluation mode, on the CPU.
+        facts: What JSON can hold: learning curve, device, weights of the tasks.
+    """
+
+    reader: Reader
+    network: RankerNetwork
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self, rows: Rows) -> FloatArray:
+        """Return (N, T) float32 chances and numbers."""
+        return self.reader.labels.told(raw_answers(self.network, rows))
+
+    def with_items(self, vectors: FloatArray) -> TrainedRanker:
+        """Return the same with (n, D) more items."""
+        return replace(self, reader=self.reader.with_items(vectors))
+
+    def state(self) -> ComponentState:
+        """Return everything as arrays and facts."""
+        reader = self.reader
+        signals, labels = reader.signals.state(), reader.labels.state()
+        arrays: Arrays = {"own_user": reader.own_user, "own_item": reader.own_item, "texts": reader.texts}
+        arrays |= _under("signals", signals.arrays) | _under("labels", labels.arrays)
+        if reader.whitening is not None:
+            arrays |= _under("whitening", reader.whitening.state().arrays)
+        weights = self.network.state_dict()
+        arrays |= _under("network", {name: value.cpu().numpy() for name, value in weights.items()})
+        facts = {
+            "shape": asdict(self.network.shape),
+            "newest": reader.newest,
+            "context": reader.context.facts(),
+            "signals": dict(signals.facts),
+            "labels": dict(labels.facts),
+            "training": self.facts,
+        }
+        return ComponentState(arrays, facts)
+
+    @classmethod
+    def from_state(cls, state: ComponentState) -> TrainedRanker:
+        """Read what `state` returned."""
+        arrays, facts = state.arrays, state.facts
+        whitening = _of("whitening", arrays)
+        reader = Reader(
+            facts["newest"],
+            arrays["own_user"].astype(np.int64),
+            arrays["own_item"].astype(np.int64),
+            arrays["texts"].astype(np.float32),
+            Whitening.restore(whitening) if whitening else None,
+            ContextReader.from_facts(facts["context"]),
+            Signals.restore(ComponentState(_of("signals", arrays), facts["signals"])),
+            LabelScale.restore(ComponentState(_of("labels", arrays), facts["labels"])),
+        )
+        network = RankerNetwork(Shape(**facts["shape"]))
+        weights = {name: torch.tensor(array) for name, array in _of("network", arrays).items()}
+        network.load_state_dict(weights)
+        return cls(reader, network.eval(), dict(facts["training"]))
+
+
+def raw_answers(network: RankerNetwork, rows: Rows) -> FloatArray:
+    """Return the network's (N, T) float32 answers in the order of the examples."""
+    device = network.product.device
+    answers = np.zeros((len(rows), network.shape.n_tasks), dtype=np.float32)
+    with torch.inference_mode():
+        for pieces in rows.dealt(ROWS_AT_ONCE):
+            told, _ = network(rows.batch(pieces).to(device))
+            answers[rows.rows_of(pieces)] = told.cpu().numpy()
+    return answers
+
+
+def read_texts(whitening: Whitening | None, vectors: FloatArray) -> FloatArray:
+    """Return text vectors as the network reads them.
+
+    Raises:
+        ShapeMismatch: when they come from another encoder than those learned from.
+    """
+    if whitening is None:
+        return np.zeros((len(vectors), 1), dtype=np.float32)
+    if vectors.ndim != 2:
+        raise ShapeMismatch(f"Text vectors are one row an item; these have the shape {vectors.shape}.")
+    read: FloatArray = whitening.apply(vectors) * np.float32(whitening.projection.shape[1] ** 0.5)
+    return read
+
+
+def _under(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    return {f"{name}.{key}": array for key, array in arrays.items()}
+
+
+def _of(name: str, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
+    start = f"{name}."
+    return {key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)}
