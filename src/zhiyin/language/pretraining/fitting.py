@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from zhiyin.contracts import Progress, Silent
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.opened import OpenedModel, open_model, refuse_full_folder, save_model
@@ -25,33 +23,16 @@ from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ShopTexts
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
+from zhiyin.language.running import Run
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.devices import device_facts, open_fabric
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.schedule import Schedule
-from zhiyin.training.trackers import Tracker
 
 LENGTH_OF_TRAINING = {"max_minutes", "devices"}
 FEWEST_PAIRS = 8
 FEWEST_ITEMS = 2
-
-
-@dataclass(frozen=True)
-class Run:
-    """What surrounds a pre-training.
-
-    Attributes:
-        seed: Of every draw.
-        progress: Who listens.
-        checkpoints: Folder in which a killed run is taken up; None keeps nothing.
-        trackers: Who writes the curves down.
-    """
-
-    seed: int = 0
-    progress: Progress = field(default_factory=Silent)
-    checkpoints: Path | None = None
-    trackers: Sequence[Tracker] = ()
 
 
 def pretrain(

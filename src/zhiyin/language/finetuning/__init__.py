@@ -1,0 +1,1 @@
+"""Fine-tuning: a language model learns to foretell what people do with items."""

@@ -1,0 +1,277 @@
+"""From a base model and the rows of a log to a model that foretells them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import FloatArray
+from zhiyin.domain.errors import DataError
+from zhiyin.language.finetuning.drawing import Drawer
+from zhiyin.language.finetuning.losses import Losses, Scale
+from zhiyin.language.finetuning.model import FinetunedModel, composer_of, prepared_model, wording_for
+from zhiyin.language.finetuning.network import Reader
+from zhiyin.language.finetuning.rows import TaskRows
+from zhiyin.language.finetuning.settings import FinetuningConfig
+from zhiyin.language.finetuning.skill import reciprocal_rank, skill_of
+from zhiyin.language.finetuning.streams import (
+    Dealer,
+    LabelledStream,
+    NextStream,
+    NextTask,
+    Stream,
+    mean_vectors,
+)
+from zhiyin.language.finetuning.wording import Background, Wording
+from zhiyin.language.model_files import ModelFolder
+from zhiyin.language.opened import OpenedModel, open_model
+from zhiyin.language.running import Run
+from zhiyin.training.adversarial import adversary_of
+from zhiyin.training.checkpoints import fingerprint
+from zhiyin.training.devices import device_facts, open_fabric
+from zhiyin.training.loop import train
+from zhiyin.training.plan import TrainingPlan
+from zhiyin.training.schedule import Schedule
+
+SKILL = "skill"
+LENGTH_OF_TRAINING = {"max_minutes", "devices"}
+ITEMS_JUDGED = 50
+"""Items among which the next one is looked for when training is judged; 49 of them are drawn."""
+_MOST_NEXT_JUDGED = 400
+"""Rows of ``next`` that are judged after an epoch: each asks for fifty predictions."""
+_ORDERS = {"pairwise", "listwise"}
+
+
+def finetune(
+    base: ModelFolder,
+    background: Background,
+    rows: TaskRows,
+    config: FinetuningConfig,
+    run: Run | None = None,
+) -> tuple[FinetunedModel, dict[str, Any]]:
+    """Fine-tune a base model.
+
+    Args:
+        base: What to start from; it stays as it is.
+        background: Items, users, what counts as liked.
+        rows: To learn from and to be chosen by; the test is not looked at.
+        config: How.
+        run: Seed, listeners, checkpoints.
+
+    Returns:
+        The model with its best weights, and what JSON can hold: learning curve, sizes, device.
+
+    Raises:
+        ConfigError: when method and base do not fit, or the tokenizer lacks a token.
+        DataError: when no item has words.
+        TrainingError: when the loss is not a number.
+    """
+    run = run or Run()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        opened = open_model(base)
+        wording = wording_for(opened, background, config)
+        _refuse_without_words(wording)
+        drawer = _drawer(opened, wording, rows)
+        dealer = Dealer(_streams(wording, config, rows, drawer), config.training.tokens_per_batch, run.seed)
+        n_batches = len(dealer.epoch(1))
+        n_steps = -(-n_batches // config.steps.accumulation) * config.training.max_epochs
+        model = prepared_model(opened, wording, config, rows.tasks, scales=_scales(rows), n_steps=n_steps)
+        if config.steps.checkpointing:
+            opened.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        judge = _Judge(model, rows, drawer, run.seed)
+        plan = _plan(
+            model, rows, dealer, judge, Schedule(n_steps, config.steps.warmup_share, config.steps.decay), run
+        )
+        facts = _trained(plan, run)
+        if config.steps.checkpointing:
+            opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
+    return model, {"base": base.name, "n_parameters": model.n_parameters, **facts}
+
+
+class Learner(nn.Module):
+    """A reader with its loss.
+
+    Args:
+        reader: What foretells.
+        losses: What it costs to be wrong.
+        agreement: Weight of R-Drop.
+    """
+
+    def __init__(self, reader: Reader, losses: Losses, agreement: float) -> None:
+        super().__init__()
+        self.reader, self.losses, self._agreement = reader, losses, agreement
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of a batch, () float32."""
+        predicted, labels, group = self.reader(batch), batch["labels"], batch["group"]
+        loss: Tensor = self.losses(predicted, labels, group)
+        if not (self._agreement and self.training):
+            return loss
+        again = self.reader(batch)
+        loss = (loss + self.losses(again, labels, group)) / 2
+        return loss + self._agreement * self.losses.disagreement(predicted, again, labels, group)
+
+
+class _Penalised(nn.Module):
+    def __init__(self, learner: Learner, penalty: Any) -> None:
+        super().__init__()
+        self.learner, self._penalty = learner, penalty
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        loss: Tensor = self.learner(batch) + self._penalty()
+        return loss
+
+
+def _plan(
+    model: FinetunedModel, rows: TaskRows, dealer: Dealer, judge: _Judge, schedule: Schedule, run: Run
+) -> TrainingPlan:
+    config, restraint, part = model.config, model.config.restraint, model.part
+    losses = Losses(model.tasks, model.scales, learns_balance=config.balance == "uncertainty")
+    learner = Learner(model.reader, losses, restraint.agreement)
+    lookup = model.opened.network.get_input_embeddings()  # type: ignore[operator]
+    return TrainingPlan(
+        name="finetune",
+        module=learner if part.penalty is None else _Penalised(learner, part.penalty),
+        batches=dealer.epoch,
+        collate=dealer.batch,
+        quality=judge.skill,
+        settings=config.training,
+        seed=run.seed,
+        fingerprint=_fingerprint(model, rows, run.seed),
+        metric=SKILL,
+        accumulation=config.steps.accumulation,
+        schedule=schedule,
+        after_step=part.after_step,
+        memory=None if part.memory is None else part,
+        trackers=run.trackers,
+        adversary=adversary_of(restraint.adversary, lookup),
+        n_kept=restraint.checkpoints,
+    )
+
+
+def _trained(plan: TrainingPlan, run: Run) -> dict[str, Any]:
+    fabric = open_fabric(plan.settings)
+    plan.module.to(fabric.device)
+    before = plan.quality_now()
+    n_trained = sum(weight.numel() for weight in plan.module.parameters() if weight.requires_grad)
+    curve = train(plan, progress=run.progress, checkpoints=run.checkpoints, fabric=fabric)
+    told = {
+        "n_trained": n_trained,
+        "before": before,
+        "seconds": curve.seconds,
+        "n_steps": len(plan.batches(1)) * len(curve.epochs),
+    }
+    return {**told, **curve.facts(), **device_facts(fabric)}
+
+
+class _Judge:
+    """The mean skill over all tasks on the validation rows."""
+
+    def __init__(self, model: FinetunedModel, rows: TaskRows, drawer: Drawer | None, seed: int) -> None:
+        self._model, self._rows, self._drawer, self._seed = model, rows, drawer, seed
+
+    def skill(self) -> float:
+        """Return the mean; tasks about which nothing can be told are left out."""
+        skills = [*self._of_labels(), *self._of_next()]
+        known = [skill for skill in skills if not np.isnan(skill)]
+        return float(np.mean(known)) if known else 0.0
+
+    def _of_labels(self) -> list[float]:
+        if self._rows.labelled is None:
+            return []
+        examples = self._rows.labelled.validation
+        predicted = self._model.predict(examples)
+        skills = []
+        for column, task in enumerate(self._rows.tasks.values()):
+            labels = examples.labels[:, column]
+            known = ~np.isnan(labels)
+            if task.kind != "next":
+                user = examples.user_index[known]
+                skills.append(skill_of(task, predicted[known, column], labels[known], user))
+        return skills
+
+    def _of_next(self) -> list[float]:
+        if self._rows.following is None or self._drawer is None:
+            return []
+        examples = self._rows.following.validation
+        some = examples.take(np.arange(min(len(examples), _MOST_NEXT_JUDGED)))
+        scores = next_scores(self._model, some, self._drawer, self._seed)
+        columns = [place for place, task in enumerate(self._rows.tasks.values()) if task.kind == "next"]
+        return [reciprocal_rank(scores[:, :, column]) for column in columns]
+
+
+def next_scores(model: FinetunedModel, examples: LabelledExamples, drawer: Drawer, seed: int) -> FloatArray:
+    """Return (N, 50, T) predictions for the item that came, first, and for 49 drawn ones."""
+    random = np.random.default_rng(seed)
+    drawn = drawer.judging(len(examples), ITEMS_JUDGED - 1, random)
+    return model.among(examples, np.concatenate([examples.item_index[:, None], drawn], axis=1))
+
+
+def _drawer(opened: OpenedModel, wording: Wording, rows: TaskRows) -> Drawer | None:
+    if rows.following is None:
+        return None
+    table = opened.network.get_input_embeddings().weight  # type: ignore[operator]
+    counts = np.bincount(rows.following.train.item_index, minlength=len(wording.documents))
+    return Drawer(counts.astype(np.int64), mean_vectors(table, wording.documents))
+
+
+def _streams(
+    wording: Wording, config: FinetuningConfig, rows: TaskRows, drawer: Drawer | None
+) -> list[Stream]:
+    composer, tasks = composer_of(config, wording), list(rows.tasks.values())
+    streams: list[Stream] = []
+    if rows.labelled is not None:
+        in_slates = any(task.kind in _ORDERS for task in tasks)
+        train = rows.labelled.train
+        streams.append(LabelledStream(train, composer, wording.lengths(train), in_slates=in_slates))
+    for column, task in enumerate(tasks):
+        if task.kind == "next" and rows.following is not None and drawer is not None:
+            train, which = rows.following.train, NextTask(column, len(tasks), task.negatives)
+            streams.append(NextStream(train, composer, wording.lengths(train), drawer, which))
+    return streams
+
+
+def _parts(rows: TaskRows) -> dict[str, Any]:
+    parts = {"labelled": rows.labelled, "following": rows.following}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _scales(rows: TaskRows) -> dict[str, Scale]:
+    if rows.labelled is None:
+        return {}
+    scales = {}
+    for column, (name, task) in enumerate(rows.tasks.items()):
+        if task.kind == "rating":
+            labels = rows.labelled.train.labels[:, column].astype(np.float64)
+            scales[name] = Scale(float(np.nanmean(labels)), float(np.nanstd(labels)))
+    return scales
+
+
+def _fingerprint(model: FinetunedModel, rows: TaskRows, seed: int) -> str:
+    known = {
+        "config": model.config.model_dump(exclude={"training": LENGTH_OF_TRAINING}),
+        "base": model.opened.folder.fingerprint,
+        "tasks": {name: task.model_dump() for name, task in rows.tasks.items()},
+        "seed": seed,
+    }
+    arrays = {}
+    for name, part in _parts(rows).items():
+        arrays[f"{name} items"] = part.train.item_index
+        arrays[f"{name} known"] = part.train.n_known
+        arrays[f"{name} labels"] = part.train.labels
+    return fingerprint(known, arrays)
+
+
+def _refuse_without_words(wording: Wording) -> None:
+    if not any(wording.documents):
+        raise DataError(
+            "No item has any words, so there is nothing for a language model to read.",
+            remedy="Bring a table of items with a column of words, such as title or description, or name "
+            "it so in dataset.toml.",
+        )

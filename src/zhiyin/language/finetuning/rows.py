@@ -1,0 +1,178 @@
+"""Which rows a task learns from, is chosen by, and is reported on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.labelled import (
+    LabelledExamples,
+    LabelledSplit,
+    LabelRule,
+    labelled_examples,
+    next_items,
+    split_by_column,
+    split_by_time,
+)
+from zhiyin.domain.errors import DataError
+from zhiyin.language.finetuning.settings import FinetuningConfig, HoldingConfig, TaskConfig
+
+_HALF = 0.5
+FOLLOWING = ("",)
+"""Tasks of rows whose item came next, before they are spread over the tasks' own names."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRows:
+    """The rows of all tasks, every label matrix with one column a task.
+
+    Attributes:
+        tasks: Name → settings, in the order of the columns.
+        labelled: Rows with labels; None where only the next item is foretold.
+        following: Rows whose item came next; None where nobody asks.
+    """
+
+    tasks: Mapping[str, TaskConfig]
+    labelled: LabelledSplit | None
+    following: LabelledSplit | None
+
+    def column(self, name: str) -> int:
+        """Return the place of a task among the labels."""
+        return list(self.tasks).index(name)
+
+
+def rows_of(dataset: Dataset, config: FinetuningConfig, *, seed: int = 0) -> TaskRows:
+    """Gather the rows of all tasks and divide them.
+
+    Raises:
+        DataError: when a column is missing, a label says nothing, or too little is held back.
+    """
+    tasks = _told_tasks(dataset, config.tasks or _usual_tasks(dataset))
+    rules = {
+        name: LabelRule(task.column, task.yes_from, task.yes_words)
+        for name, task in tasks.items()
+        if task.kind != "next"
+    }
+    labelled = following = None
+    if rules:
+        labelled = _divided(labelled_examples(dataset, rules), config.holding, seed)
+        _refuse_one_answer(labelled.train, tasks)
+    if len(rules) < len(tasks):
+        following = _next_rows(dataset, config.holding, labelled, seed)
+    return TaskRows(
+        tasks,
+        None if labelled is None else _spread(_limited(labelled, config.holding, seed), tasks),
+        None if following is None else _spread(_limited(following, config.holding, seed), tasks),
+    )
+
+
+def _usual_tasks(dataset: Dataset) -> dict[str, TaskConfig]:
+    """Take clicks where values tell liked from disliked, else the next item."""
+    values = dataset.histories.value
+    if dataset.positive_value is not None and (values < dataset.positive_value).any():
+        return {"click": TaskConfig(kind="yes_no")}
+    return {"next": TaskConfig(kind="next")}
+
+
+def _told_tasks(dataset: Dataset, tasks: Mapping[str, TaskConfig]) -> dict[str, TaskConfig]:
+    return {name: _told(dataset, name, task) for name, task in tasks.items()}
+
+
+def _told(dataset: Dataset, name: str, task: TaskConfig) -> TaskConfig:
+    """Say what means yes where the settings leave it open."""
+    if task.kind != "yes_no" or task.yes_words or task.yes_from is not None:
+        return task
+    if task.column != "value":
+        return task.model_copy(update={"yes_from": _HALF})
+    if dataset.positive_value is not None:
+        return task.model_copy(update={"yes_from": dataset.positive_value})
+    values = dataset.histories.value[~np.isnan(dataset.histories.value)]
+    if len(values) and not np.isin(values, (0.0, 1.0)).all():
+        raise DataError(
+            f"Task '{name}' does not say from which value on the answer is yes.",
+            possible=f"Values lie between {values.min():g} and {values.max():g}.",
+            remedy=f"Set tasks.{name}.yes_from, or 'positive' in dataset.toml.",
+        )
+    return task.model_copy(update={"yes_from": _HALF})
+
+
+def _divided(examples: LabelledExamples, holding: HoldingConfig, seed: int) -> LabelledSplit:
+    if holding.column:
+        split = split_by_column(examples, holding.column, seed=seed)
+    else:
+        split = split_by_time(examples, validation=holding.validation, test=holding.test)
+    if not len(split.validation) or not len(split.test):
+        raise DataError(
+            "No user has three rows with labels, so that none can be held back.",
+            remedy="Bring a longer log, or a column that says train, validation and test (holding.column).",
+        )
+    return split
+
+
+def _next_rows(
+    dataset: Dataset, holding: HoldingConfig, labelled: LabelledSplit | None, seed: int
+) -> LabelledSplit:
+    examples = replace(next_items(dataset), tasks=FOLLOWING)
+    if not len(examples):
+        raise DataError(
+            f"Nobody in '{dataset.name}' met two different items, so that there is no next one to foretell."
+        )
+    if labelled is None or holding.column:
+        return _divided(examples, holding.model_copy(update={"column": ""}), seed)
+    # What one task holds back must not be the other's lesson: a user's rows are cut at the same events.
+    bounds = [_first_held(part, dataset.n_users) for part in (labelled.validation, labelled.test)]
+    number = examples.n_known
+    is_test = number >= bounds[1][examples.user_index]
+    is_validation = ~is_test & (number >= bounds[0][examples.user_index])
+    parts = (~is_test & ~is_validation, is_validation, is_test)
+    return LabelledSplit(*(examples.take(np.flatnonzero(part)) for part in parts))
+
+
+def _first_held(examples: LabelledExamples, n_users: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    first = np.full(n_users, np.iinfo(np.int64).max)
+    np.minimum.at(first, examples.user_index, examples.n_known)
+    return first
+
+
+def _refuse_one_answer(train: LabelledExamples, tasks: Mapping[str, TaskConfig]) -> None:
+    for column, name in enumerate(train.tasks):
+        labels = train.labels[:, column]
+        known = labels[~np.isnan(labels)]
+        if not len(known) or known.min() == known.max():
+            told = f"all {len(known):,} labels are {known[0]:g}" if len(known) else "there is not one label"
+            raise DataError(
+                f"Task '{name}' cannot be learned: {told} in '{tasks[name].column}'.",
+                remedy="Foretell the next item instead, whose wrong answers are drawn (kind next), or bring "
+                "rows with other labels, such as what was shown and not clicked.",
+            )
+
+
+def _limited(split: LabelledSplit, holding: HoldingConfig, seed: int) -> LabelledSplit:
+    limits = (holding.most_train, holding.most_judged, holding.most_reported)
+    parts = (split.train, split.validation, split.test)
+    return LabelledSplit(*(_drawn(part, most, seed) for part, most in zip(parts, limits, strict=True)))
+
+
+def _drawn(examples: LabelledExamples, most: int, seed: int) -> LabelledExamples:
+    if not most or len(examples) <= most:
+        return examples
+    drawn = np.random.default_rng(seed).permutation(len(examples))[:most]
+    return examples.take(np.sort(drawn))
+
+
+def _spread(split: LabelledSplit, tasks: Mapping[str, TaskConfig]) -> LabelledSplit:
+    """Give every label matrix a column for each task, in their order."""
+
+    def of(examples: LabelledExamples) -> LabelledExamples:
+        labels = np.full((len(examples), len(tasks)), np.nan, dtype=np.float32)
+        for column, (name, task) in enumerate(tasks.items()):
+            if name in examples.tasks:
+                labels[:, column] = examples.labels[:, examples.tasks.index(name)]
+            elif task.kind == "next" and examples.tasks == FOLLOWING:
+                labels[:, column] = 1.0
+        return replace(examples, tasks=tuple(tasks), labels=labels)
+
+    return LabelledSplit(of(split.train), of(split.validation), of(split.test))

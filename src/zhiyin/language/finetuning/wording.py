@@ -1,0 +1,241 @@
+"""Histories, moments and items as token ids, composed from parts that were tokenised once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import NO_TIMESTAMP, Catalogue, LongArray
+from zhiyin.domain.errors import ConfigError, DataError
+from zhiyin.language.finetuning.settings import WordingConfig
+from zhiyin.language.texts import item_texts, short_names
+
+Tokens = list[int]
+_MOMENTS = {
+    "hour": ("%H", "o'clock"),
+    "weekday": ("%A", ""),
+    "month": ("%B", ""),
+}
+"""What is read from the timestamp: how it is written, and a word after it."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a tokenizer puts around and between the parts.
+
+    Attributes:
+        first: Before everything.
+        between: Between what is known and the item.
+        last: After everything.
+        padding: Fills up a batch.
+    """
+
+    first: Tokens
+    between: Tokens
+    last: Tokens
+    padding: int
+
+    @classmethod
+    def of(cls, tokenizer: Any, *, is_decoder: bool) -> Frame:
+        """Read it from a tokenizer of Hugging Face.
+
+        Raises:
+            ConfigError: when it has no token that ends a text.
+        """
+        end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+        if end is None:
+            raise ConfigError(
+                "The tokenizer has no token that ends a text.",
+                remedy="Give it a sep_token or an eos_token, or choose another base model.",
+            )
+        start = tokenizer.bos_token_id if is_decoder else tokenizer.cls_token_id
+        between = _ids(tokenizer, ["\n"])[0] if is_decoder else [end]
+        padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+        return cls([] if start is None else [start], between, [end], padding)
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What is known apart from the rows.
+
+    Attributes:
+        catalogue: I items.
+        people: Columns that describe users, row ``u`` for user index ``u``; empty when there are none.
+        positive_value: From which value on something was liked; None where values do not say.
+    """
+
+    catalogue: Catalogue
+    people: pl.DataFrame = field(default_factory=pl.DataFrame)
+    positive_value: float | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Background:
+        """Take it from a dataset."""
+        people = pl.DataFrame()
+        if dataset.user_table is not None:
+            users = pl.DataFrame({"user_id": dataset.users.ids})
+            people = users.join(dataset.user_table, on="user_id", how="left", maintain_order="left")
+            people = people.drop("user_id")
+        return cls(dataset.catalogue, people, dataset.positive_value)
+
+
+class Wording:
+    """Turns rows into token ids.
+
+    Args:
+        tokenizer: Of Hugging Face.
+        background: Items, users, and from which value on something was liked.
+        config: What is put into words.
+        most_tokens: That the model can read.
+        is_decoder: Whether it reads from left to right.
+
+    Attributes:
+        frame: What stands around and between the parts.
+        names: Token ids of each item as it stands in a history.
+        documents: Token ids of each item as it is judged.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        background: Background,
+        config: WordingConfig,
+        *,
+        most_tokens: int,
+        is_decoder: bool,
+    ) -> None:
+        self.config = config
+        self.most_tokens = min(config.max_tokens, most_tokens)
+        self.frame = Frame.of(tokenizer, is_decoder=is_decoder)
+        self.names: list[Tokens] = []
+        self.documents: list[Tokens] = []
+        self._tokenizer, self._positive = tokenizer, background.positive_value
+        self._people = background.people
+        self._liked, self._disliked, self._next, self._stop = _ids(
+            tokenizer, [f"{config.liked}:", f"{config.disliked}:", ";", "."]
+        )
+        self.add_items(background.catalogue)
+
+    def add_items(self, catalogue: Catalogue) -> None:
+        """Take in the items that come after those already known."""
+        texts = item_texts(catalogue)
+        self.documents += _ids(self._tokenizer, texts, self.config.item_tokens)
+        self.names += _ids(self._tokenizer, short_names(catalogue, texts), self.config.name_tokens)
+
+    def rows(self, examples: LabelledExamples) -> list[Tokens]:
+        """Return what a cross-encoder reads of each row: what is known of the user, then the item."""
+        frame, documents = self.frame, self.documents
+        taken = len(frame.first) + len(frame.between) + len(frame.last)
+        items = [documents[item] for item in examples.item_index.tolist()]
+        rooms = [self.most_tokens - taken - len(item) for item in items]
+        known = self._known(examples, rooms)
+        return [
+            [*frame.first, *some, *frame.between, *item, *frame.last]
+            for some, item in zip(known, items, strict=True)
+        ]
+
+    def users(self, examples: LabelledExamples) -> list[Tokens]:
+        """Return what the tower of the users reads of each row."""
+        frame = self.frame
+        room = self.most_tokens - len(frame.first) - len(frame.last)
+        known = self._known(examples, [room] * len(examples))
+        return [[*frame.first, *some, *frame.last] for some in known]
+
+    def items(self, item_index: npt.NDArray[np.integer]) -> list[Tokens]:
+        """Return what the tower of the items reads of each item (N,)."""
+        frame = self.frame
+        return [[*frame.first, *self.documents[item], *frame.last] for item in item_index.tolist()]
+
+    def lengths(self, examples: LabelledExamples) -> LongArray:
+        """Estimate the tokens of each row (N,) int64 without composing it."""
+        name_lengths = np.array([len(name) + 1 for name in self.names], dtype=np.int64)
+        histories = examples.histories(self.config.history_items)
+        ends = np.concatenate([[0], np.cumsum(name_lengths[histories.item_index])])
+        known = ends[histories.offsets[1:]] - ends[histories.offsets[:-1]]
+        documents = np.array([len(document) for document in self.documents], dtype=np.int64)
+        whole: LongArray = np.minimum(known + documents[examples.item_index] + 8, self.most_tokens)
+        return whole
+
+    def _known(self, examples: LabelledExamples, rooms: Sequence[int]) -> list[Tokens]:
+        states = self._states(examples)
+        histories = examples.histories(self.config.history_items)
+        items = histories.item_index.tolist()
+        is_liked = [True] * len(items)
+        if self._positive is not None:
+            is_liked = (~(histories.value < self._positive)).tolist()
+        bounds = histories.offsets.tolist()
+        return [
+            self._told(items[start:stop], is_liked[start:stop], state, room)
+            for start, stop, state, room in zip(bounds[:-1], bounds[1:], states, rooms, strict=True)
+        ]
+
+    def _told(self, items: list[int], is_liked: list[bool], state: Tokens, room: int) -> Tokens:
+        """Put one history into words, the newest first, as far as there is room."""
+        sides: tuple[Tokens, Tokens] = ([], [])
+        left = room - len(state) - len(self._liked) - len(self._disliked) - 2 * len(self._stop)
+        for item, liked in zip(reversed(items), reversed(is_liked), strict=True):
+            name = self.names[item]
+            left -= len(name) + len(self._next)
+            if left < 0:
+                break
+            sides[not liked].extend(name + self._next)
+        told: Tokens = []
+        for word, side in zip((self._liked, self._disliked), sides, strict=True):
+            if side:
+                told += word + side[: -len(self._next)] + self._stop
+        return (told + state)[: max(room, 0)]
+
+    def _states(self, examples: LabelledExamples) -> list[Tokens]:
+        texts = self._state_texts(examples)
+        if texts is None:
+            return [[]] * len(examples)
+        distinct = texts.unique(maintain_order=True)
+        ids = _ids(self._tokenizer, distinct.to_list(), self.config.item_tokens)
+        place = {text: row for row, text in enumerate(distinct.to_list())}
+        return [ids[place[text]] for text in texts.to_list()]
+
+    def _state_texts(self, examples: LabelledExamples) -> pl.Series | None:
+        parts = [_named(name, self._column(examples, name)) for name in self.config.state]
+        if not parts:
+            return None
+        return (
+            pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator=", ", ignore_nulls=True)).to_series()
+        )
+
+    def _column(self, examples: LabelledExamples, name: str) -> pl.Series:
+        if name in examples.context.columns:
+            return examples.context[name]
+        if name in self._people.columns:
+            return self._people[name].gather(examples.user_index.astype(np.int64))
+        if name in _MOMENTS and (examples.timestamp != NO_TIMESTAMP).any():
+            form, after = _MOMENTS[name]
+            moments = pl.Series(name, examples.timestamp).replace(NO_TIMESTAMP, None).cast(pl.Int64)
+            written = pl.from_epoch(moments, "s").dt.strftime(form)
+            return (written + f" {after}" if after else written).alias(name)
+        known = {*examples.context.columns, *self._people.columns, *_MOMENTS}
+        raise DataError(
+            f"There is no column '{name}' that could describe the moment or the user.",
+            possible=f"Columns: {', '.join(sorted(known))} (hour, weekday and month need timestamps).",
+        )
+
+
+def _named(name: str, column: pl.Series) -> pl.Series:
+    words = name.replace("_", " ")
+    return (f"{words}: " + column.cast(pl.String)).alias(name)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str], length: int | None = None) -> list[Tokens]:
+    if not texts:
+        return []
+    given: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+    if length is not None:
+        given |= {"truncation": True, "max_length": length}
+    found: list[Tokens] = tokenizer(list(texts), return_token_type_ids=False, **given)["input_ids"]
+    return found
