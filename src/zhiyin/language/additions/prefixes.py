@@ -15,6 +15,8 @@ from zhiyin.language.additions.layers import attentions, key_shape
 from zhiyin.language.additions.positions import counts_places, place_tokens
 
 NAME = "prefix"
+GAIN = 10.0
+"""What trained keys and values are multiplied with."""
 _SPREAD = 0.02
 """Standard deviation of the first keys and values: near zero, so that at first they only dilute."""
 
@@ -22,7 +24,9 @@ _SPREAD = 0.02
 class Prefix(nn.Module):
     """Keys and values of one layer, which belong to no token (Li & Liang, "Prefix-Tuning", 2021).
 
-    They are trained as they are, without the network that the authors put before them.
+    The authors put a network before them while they train, because they move too slowly otherwise. Here they
+    are kept at a tenth of their size instead: AdamW moves every number about as far as the learning rate, so
+    what suits low-rank maps and a head suits these, too.
 
     Args:
         n: Virtual tokens, P.
@@ -33,8 +37,8 @@ class Prefix(nn.Module):
     def __init__(self, n: int, n_heads: int, width: int) -> None:
         super().__init__()
         self.n = n
-        self.keys = nn.Parameter(_SPREAD * torch.randn(n_heads, n, width))
-        self.values = nn.Parameter(_SPREAD * torch.randn(n_heads, n, width))
+        self.keys = nn.Parameter(_SPREAD / GAIN * torch.randn(n_heads, n, width))
+        self.values = nn.Parameter(_SPREAD / GAIN * torch.randn(n_heads, n, width))
 
 
 class _Before:
@@ -55,7 +59,7 @@ class _Before:
         if self._earlier is not None:
             keys, values = self._earlier.update(keys, values, layer, *others, **named)
         first = [
-            part.to(keys.dtype).expand(len(keys), -1, -1, -1)
+            (GAIN * part).to(keys.dtype).expand(len(keys), -1, -1, -1)
             for part in (self._prefix.keys, self._prefix.values)
         ]
         return torch.cat([first[0], keys], dim=2), torch.cat([first[1], values], dim=2)

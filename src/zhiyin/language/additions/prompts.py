@@ -13,12 +13,15 @@ from zhiyin.language.additions.layers import stack_of_layers
 from zhiyin.language.additions.positions import by_name, counts_places, places
 
 NAME = "prompt"
+GAIN = 10.0
+"""What trained vectors are multiplied with."""
 
 
 class Prompt(nn.Module):
     """Vectors in the place of words (Lester et al., "The Power of Scale", 2021).
 
-    They begin as words drawn from the vocabulary, which the authors found better than noise.
+    They begin as words drawn from the vocabulary, which the authors found better than noise, and are kept at
+    a tenth of their size: with the learning rate of low-rank maps they would hardly move otherwise.
 
     Args:
         n: Virtual tokens, P.
@@ -28,7 +31,7 @@ class Prompt(nn.Module):
     def __init__(self, n: int, words: nn.Embedding) -> None:
         super().__init__()
         drawn = torch.randint(words.num_embeddings, (n,)).to(words.weight.device)
-        self.vectors = nn.Parameter(words(drawn).detach().float().clone())
+        self.vectors = nn.Parameter(words(drawn).detach().float() / GAIN)
 
 
 def add_prompt(network: nn.Module, n: int) -> None:
@@ -62,7 +65,7 @@ def _with_prompt(
     tokens, vectors = read.get("input_ids"), read.get("inputs_embeds")
     if vectors is None:
         vectors = network.get_input_embeddings()(tokens)
-    prompt: Tensor = network.prompt.vectors.to(vectors.dtype).expand(len(vectors), -1, -1)
+    prompt: Tensor = (GAIN * network.prompt.vectors).to(vectors.dtype).expand(len(vectors), -1, -1)
     n = prompt.shape[1]
     earlier = read.get("past_key_values")
     n_earlier = 0 if earlier is None else int(earlier.get_seq_length())
