@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.table import Table
@@ -19,19 +21,40 @@ from zhiyin.cli.learning import (
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
+from zhiyin.evaluation.labels.figures import LabelKind
+from zhiyin.evaluation.labels.reading import read_report
+from zhiyin.evaluation.labels.run_report import FinetuningReport
+from zhiyin.evaluation.labels.sentences import Tone
+from zhiyin.evaluation.labels.words import figure_name
+from zhiyin.evaluation.plots import figure
+from zhiyin.experiments.finetuning import CARD, REPORT, TASKS, FinetuningOrder, finetune_on
 from zhiyin.experiments.pretraining import pretrain_on
+from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import DEFAULT
+from zhiyin.language.parameters import Method
 from zhiyin.language.pretraining.settings import PretrainingConfig
 
+_SHOWN = {
+    LabelKind.CHANCE: ("roc_auc", "log_loss", "accuracy", "f1_yes", "f1_no", "calibration_error"),
+    LabelKind.VALUE: ("rmse", "mae", "correlation"),
+    LabelKind.RANKING: ("ndcg_at_10", "mrr", "hit_rate_at_10"),
+}
+_TONES = {Tone.GOOD: "✓", Tone.WORRY: "!", Tone.PLAIN: "·"}
 _TRACKERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
+
+
+Base = Annotated[str, typer.Option(help="What to start from: a folder, a Hugging Face id, or 'default'.")]
+TrackerName = Annotated[
+    str, typer.Option(help=f"Where curves are written, beside --out: {', '.join(_TRACKERS)}.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+ModelOut = Annotated[Path, typer.Option(help="Folder of the new model.")]
 
 
 def pretrain(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the new model.")],
-    base: Annotated[
-        str, typer.Option(help="What to start from: a folder, a Hugging Face id, or 'default'.")
-    ] = DEFAULT,
+    out: ModelOut,
+    base: Base = DEFAULT,
     objective: Annotated[
         list[str] | None,
         typer.Option(help="'masked', 'causal' or 'contrastive'; several are learned one after the other."),
@@ -44,21 +67,12 @@ def pretrain(
             help="Change a setting: " + ", ".join(PretrainingConfig.model_fields) + ".",
         ),
     ] = None,
-    tracker: Annotated[
-        str, typer.Option(help=f"Where curves are written, beside --out: {', '.join(_TRACKERS)}.")
-    ] = "none",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    tracker: TrackerName = "none",
+    json_file: JsonFile = None,
     seed: Seed = 0,
 ) -> None:
     """Teach a language model the words of a catalogue, its reviews and what people took together."""
-    if tracker not in _TRACKERS:
-        raise RequestError(
-            f"There is no tracker '{tracker}'.", remedy=f"Choose one of: {', '.join(_TRACKERS)}."
-        )
-    if json_file is not None:
-        refuse_without_folder(json_file)
-    if not out.parent.is_dir():
-        raise RequestError(f"{out} cannot be written: there is no folder {out.parent}.")
+    _refuse_unwritable(out, json_file, tracker)
     given: dict[str, Any] = dict(parsed_settings(settings or []))
     if objective:
         given["objectives"] = tuple(objective)
@@ -72,6 +86,93 @@ def pretrain(
     OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set encoder={out}", highlight=False)
     if json_file is not None:
         write_json(json_file, facts)
+
+
+def finetune(
+    data: Data,
+    out: ModelOut,
+    base: Base = DEFAULT,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"What to foretell: {', '.join(TASKS)}, or one that --set describes; several share it."
+        ),
+    ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            help="'cross' reads history and item together, 'towers' apart, so that vectors can be stored."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help=f"How much is trained: {', '.join(get_args(Method))}.")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write the whole network too, ready to be an encoder.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a setting: " + ", ".join(FinetuningConfig.model_fields) + ".",
+        ),
+    ] = None,
+    tracker: TrackerName = "none",
+    json_file: JsonFile = None,
+    seed: Seed = 0,
+) -> None:
+    """Teach a language model to foretell clicks, purchases, ratings or the next item from texts."""
+    _refuse_unwritable(out, json_file, tracker)
+    given: dict[str, Any] = dict(parsed_settings(settings or []))
+    named = {"reader": reader, "method.name": method}
+    given |= {path: value for path, value in named.items() if value is not None}
+    progress = TerminalProgress(ERR)
+    dataset = read_with_notes(data, progress)
+    order = FinetuningOrder(
+        out=out,
+        base=base,
+        tasks=tuple(task or ()),
+        settings=given,
+        merge=merge,
+        seed=seed,
+        tracker=tracker,
+        command=shlex.join(["zhiyin", *sys.argv[1:]]),
+    )
+    report, record = finetune_on(dataset, order, progress)
+    _print_report(report)
+    OUT.print(f"\nModel: {out}   report: {out / REPORT}   card: {out / CARD}", highlight=False)
+    if merge:
+        OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set encoder={out}", highlight=False)
+    if json_file is not None:
+        write_json(json_file, record)
+
+
+def _refuse_unwritable(out: Path, json_file: Path | None, tracker: str) -> None:
+    if tracker not in _TRACKERS:
+        raise RequestError(
+            f"There is no tracker '{tracker}'.", remedy=f"Choose one of: {', '.join(_TRACKERS)}."
+        )
+    if json_file is not None:
+        refuse_without_folder(json_file)
+    if not out.parent.is_dir():
+        raise RequestError(f"{out} cannot be written: there is no folder {out.parent}.")
+
+
+def _print_report(report: FinetuningReport) -> None:
+    """Print the figures a reader looks for first, then what the report says in plain words."""
+    for told in report.tasks:
+        table = Table(told.figures.task, "rows")
+        shown = [name for name in _SHOWN[told.figures.kind] if name in told.figures.figures]
+        for name in shown:
+            table.add_column(figure_name(name), justify="right")
+        for part in (told.figures.whole, *told.figures.by_history):
+            table.add_row(
+                part.label, f"{part.n_rows:,}", *(figure(part.figures[name].value) for name in shown)
+            )
+        OUT.print(table)
+    for sentence in read_report(report):
+        OUT.print(f"{_TONES[sentence.tone]} {sentence.text}", highlight=False, markup=False)
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from zhiyin.cli.demo import demo
 from zhiyin.cli.doctor import doctor
 from zhiyin.cli.inspecting import check, recipes
 from zhiyin.cli.keys import audit, keys
-from zhiyin.cli.language import pretrain
+from zhiyin.cli.language import finetune, pretrain
 from zhiyin.cli.learning import evaluate, train
 from zhiyin.cli.loop import loop, publish, rollback
 from zhiyin.cli.serving import recommend, serve
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, check, train, evaluate, tune, compare, pretrain, recommend, serve):
+for command in (demo, check, train, evaluate, tune, compare, pretrain, finetune, recommend, serve):
     app.command()(command)
 for command_of_service in (publish, rollback, loop, recipes, doctor):
     app.command()(command_of_service)

@@ -89,6 +89,7 @@ def finetune(
             model, rows, dealer, judge, Schedule(n_steps, config.steps.warmup_share, config.steps.decay), run
         )
         facts = _trained(plan, run)
+        facts["n_tokens"] = sum(int(stream.lengths.sum()) for stream in dealer.streams) * len(facts["epochs"])
         if config.steps.checkpointing:
             opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
     return model, {"base": base.name, "n_parameters": model.n_parameters, **facts}
@@ -165,7 +166,6 @@ def _trained(plan: TrainingPlan, run: Run) -> dict[str, Any]:
         "n_trained": n_trained,
         "before": before,
         "seconds": curve.seconds,
-        "n_steps": len(plan.batches(1)) * len(curve.epochs),
     }
     return {**told, **curve.facts(), **device_facts(fabric)}
 
