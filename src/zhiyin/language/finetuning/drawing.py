@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from zhiyin.domain import FloatArray, IndexArray, LongArray
 
@@ -25,7 +24,8 @@ class Drawer:
 
     def __init__(self, counts: LongArray, vectors: FloatArray) -> None:
         chances = counts.astype(np.float64) ** _FLATTENED
-        self._ends = np.cumsum(chances / chances.sum())
+        ends = np.cumsum(chances)
+        self._ends = ends / ends[-1]
         self._met = np.flatnonzero(counts)
         self._vectors = vectors
 
@@ -47,5 +47,5 @@ class Drawer:
         return self._met[drawn].astype(np.int32)
 
     def _popular(self, shape: tuple[int, int], random: Random) -> IndexArray:
-        places: npt.NDArray[np.int64] = np.searchsorted(self._ends, random.random(shape), side="right")
-        return np.minimum(places, len(self._ends) - 1).astype(np.int32)
+        # The last end is exactly 1, and what is drawn is below.
+        return np.searchsorted(self._ends, random.random(shape), side="right").astype(np.int32)

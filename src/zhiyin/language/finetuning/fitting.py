@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zhiyin.data.labelled import LabelledExamples
+from zhiyin.data.labelled import LabelledExamples, LabelledSplit
 from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import DataError
 from zhiyin.language.finetuning.drawing import Drawer
 from zhiyin.language.finetuning.losses import Losses, Scale
-from zhiyin.language.finetuning.model import FinetunedModel, composer_of, prepared_model, wording_for
+from zhiyin.language.finetuning.model import (
+    FinetunedModel,
+    composer_of,
+    prepared_model,
+    varied_wording,
+    wording_for,
+)
 from zhiyin.language.finetuning.network import Reader
-from zhiyin.language.finetuning.rows import TaskRows
+from zhiyin.language.finetuning.rows import ORDERS, TaskRows
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.finetuning.skill import reciprocal_rank, skill_of
 from zhiyin.language.finetuning.streams import (
@@ -27,6 +34,7 @@ from zhiyin.language.finetuning.streams import (
     Stream,
     mean_vectors,
 )
+from zhiyin.language.finetuning.varying import VariedWording
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.opened import OpenedModel, open_model
@@ -44,7 +52,6 @@ ITEMS_JUDGED = 50
 """Items among which the next one is looked for when training is judged; 49 of them are drawn."""
 _MOST_NEXT_JUDGED = 400
 """Rows of ``next`` that are judged after an epoch: each asks for fifty predictions."""
-_ORDERS = {"pairwise", "listwise"}
 
 
 def finetune(
@@ -71,17 +78,21 @@ def finetune(
         DataError: when no item has words.
         TrainingError: when the loss is not a number.
     """
-    run = run or Run()
+    run, config = run or Run(), config.with_usual_rate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
         wording = wording_for(opened, background, config)
         _refuse_without_words(wording)
+        for part in _parts(rows).values():
+            wording.refuse_unknown_state(part.train)
         drawer = _drawer(opened, wording, rows)
-        dealer = Dealer(_streams(wording, config, rows, drawer), config.training.tokens_per_batch, run.seed)
+        words = varied_wording(opened, background, config, wording)
+        dealer = Dealer(_streams(words, config, rows, drawer), config.training.tokens_per_batch, run.seed)
         n_batches = len(dealer.epoch(1))
         n_steps = -(-n_batches // config.steps.accumulation) * config.training.max_epochs
         model = prepared_model(opened, wording, config, rows.tasks, scales=_scales(rows), n_steps=n_steps)
+        _begin_at_the_mean(model.reader, rows)
         if config.steps.checkpointing:
             opened.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         judge = _Judge(model, rows, drawer, run.seed)
@@ -141,7 +152,7 @@ def _plan(
         module=learner if part.penalty is None else _Penalised(learner, part.penalty),
         batches=dealer.epoch,
         collate=dealer.batch,
-        quality=judge.skill,
+        quality=judge.skill if judge.can_tell else None,
         settings=config.training,
         seed=run.seed,
         fingerprint=_fingerprint(model, rows, run.seed),
@@ -176,17 +187,25 @@ class _Judge:
     def __init__(self, model: FinetunedModel, rows: TaskRows, drawer: Drawer | None, seed: int) -> None:
         self._model, self._rows, self._drawer, self._seed = model, rows, drawer, seed
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether any task has validation rows that tell good predictions from bad ones."""
+        if self._rows.following is not None:
+            return True
+        assert self._rows.labelled is not None
+        labels = self._rows.labelled.validation.labels
+        return not np.isnan(self._of_labels(np.zeros_like(labels))).all()
+
     def skill(self) -> float:
         """Return the mean; tasks about which nothing can be told are left out."""
-        skills = [*self._of_labels(), *self._of_next()]
-        known = [skill for skill in skills if not np.isnan(skill)]
-        return float(np.mean(known)) if known else 0.0
+        labelled = self._rows.labelled
+        skills = [] if labelled is None else self._of_labels(self._model.predict(labelled.validation))
+        return float(np.nanmean([*skills, *self._of_next()]))
 
-    def _of_labels(self) -> list[float]:
+    def _of_labels(self, predicted: FloatArray) -> list[float]:
         if self._rows.labelled is None:
             return []
         examples = self._rows.labelled.validation
-        predicted = self._model.predict(examples)
         skills = []
         for column, task in enumerate(self._rows.tasks.values()):
             labels = examples.labels[:, column]
@@ -200,17 +219,25 @@ class _Judge:
         if self._rows.following is None or self._drawer is None:
             return []
         examples = self._rows.following.validation
-        some = examples.take(np.arange(min(len(examples), _MOST_NEXT_JUDGED)))
+        # Rows stand user by user; of each as many are taken as of another.
+        n_judged = min(len(examples), _MOST_NEXT_JUDGED)
+        some = examples.take(np.arange(n_judged) * len(examples) // n_judged)
         scores = next_scores(self._model, some, self._drawer, self._seed)
         columns = [place for place, task in enumerate(self._rows.tasks.values()) if task.kind == "next"]
         return [reciprocal_rank(scores[:, :, column]) for column in columns]
 
 
 def next_scores(model: FinetunedModel, examples: LabelledExamples, drawer: Drawer, seed: int) -> FloatArray:
-    """Return (N, 50, T) predictions for the item that came, first, and for 49 drawn ones."""
+    """Return (N, 50, T) predictions for the item that came, first, and for 49 drawn ones.
+
+    A drawn item that is the one that came gets -∞: it is no rival of itself.
+    """
     random = np.random.default_rng(seed)
+    came = examples.item_index[:, None]
     drawn = drawer.judging(len(examples), ITEMS_JUDGED - 1, random)
-    return model.among(examples, np.concatenate([examples.item_index[:, None], drawn], axis=1))
+    scores = model.among(examples, np.concatenate([came, drawn], axis=1))
+    scores[:, 1:][drawn == came] = -np.inf
+    return scores
 
 
 def _drawer(opened: OpenedModel, wording: Wording, rows: TaskRows) -> Drawer | None:
@@ -222,12 +249,12 @@ def _drawer(opened: OpenedModel, wording: Wording, rows: TaskRows) -> Drawer | N
 
 
 def _streams(
-    wording: Wording, config: FinetuningConfig, rows: TaskRows, drawer: Drawer | None
+    words: VariedWording, config: FinetuningConfig, rows: TaskRows, drawer: Drawer | None
 ) -> list[Stream]:
-    composer, tasks = composer_of(config, wording), list(rows.tasks.values())
+    composer, tasks, wording = composer_of(config, words), list(rows.tasks.values()), words.wordings[0]
     streams: list[Stream] = []
     if rows.labelled is not None:
-        in_slates = any(task.kind in _ORDERS for task in tasks)
+        in_slates = any(task.kind in ORDERS for task in tasks)
         train = rows.labelled.train
         streams.append(LabelledStream(train, composer, wording.lengths(train), in_slates=in_slates))
     for column, task in enumerate(tasks):
@@ -237,7 +264,7 @@ def _streams(
     return streams
 
 
-def _parts(rows: TaskRows) -> dict[str, Any]:
+def _parts(rows: TaskRows) -> dict[str, LabelledSplit]:
     parts = {"labelled": rows.labelled, "following": rows.following}
     return {name: part for name, part in parts.items() if part is not None}
 
@@ -249,8 +276,23 @@ def _scales(rows: TaskRows) -> dict[str, Scale]:
     for column, (name, task) in enumerate(rows.tasks.items()):
         if task.kind == "rating":
             labels = rows.labelled.train.labels[:, column].astype(np.float64)
-            scales[name] = Scale(float(np.nanmean(labels)), float(np.nanstd(labels)))
+            known = labels[~np.isnan(labels)]
+            # A few rows, as in a trial with sixteen, may say the same or nothing.
+            if len(known):
+                scales[name] = Scale(float(known.mean()), float(known.std()) or 1.0)
     return scales
+
+
+def _begin_at_the_mean(reader: Reader, rows: TaskRows) -> None:
+    """Let the first prediction of a yes be how often it is one, so that no step is spent on learning that."""
+    if rows.labelled is None:
+        return
+    for column, task in enumerate(rows.tasks.values()):
+        if task.kind == "yes_no":
+            labels = rows.labelled.train.labels[:, column]
+            # Half a row is added to each side: a few drawn rows may all say the same, or nothing.
+            n_yes, n_no = float((labels == 1).sum()) + 0.5, float((labels == 0).sum()) + 0.5
+            reader.bias.data[column] = float(np.log(n_yes / n_no))
 
 
 def _fingerprint(model: FinetunedModel, rows: TaskRows, seed: int) -> str:
@@ -260,8 +302,10 @@ def _fingerprint(model: FinetunedModel, rows: TaskRows, seed: int) -> str:
         "tasks": {name: task.model_dump() for name, task in rows.tasks.items()},
         "seed": seed,
     }
-    arrays = {}
+    documents = model.wording.documents
+    arrays: dict[str, Any] = {"words": np.fromiter(chain.from_iterable(documents), dtype=np.int32)}
     for name, part in _parts(rows).items():
+        arrays[f"{name} users"] = part.train.user_index
         arrays[f"{name} items"] = part.train.item_index
         arrays[f"{name} known"] = part.train.n_known
         arrays[f"{name} labels"] = part.train.labels

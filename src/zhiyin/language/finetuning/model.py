@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,14 +14,18 @@ from torch import Tensor, nn
 from zhiyin.contracts import Progress, Silent
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray, IndexArray
+from zhiyin.language.augmenting import open_rewriter
 from zhiyin.language.batching import batches_by_length
 from zhiyin.language.finetuning.losses import Scale, chances
 from zhiyin.language.finetuning.network import CrossReader, Reader, TowerReader
 from zhiyin.language.finetuning.settings import FinetuningConfig, TaskConfig
 from zhiyin.language.finetuning.streams import Composer, CrossComposer, TowerComposer, moved
+from zhiyin.language.finetuning.varying import VERSIONS, VariedWording
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.opened import OpenedModel
 from zhiyin.language.parameters import TrainedPart, trained_part
+from zhiyin.language.texts import item_texts
+from zhiyin.language.token_dropout import TokenDropout
 from zhiyin.training.devices import accelerator_of, uses_bfloat16
 
 _ROWS_AT_ONCE = 20_000
@@ -136,20 +140,50 @@ class FinetunedModel:
         return {name: weight for name, weight in self.reader.named_parameters() if id(weight) not in inside}
 
 
-def wording_for(opened: OpenedModel, background: Background, config: FinetuningConfig) -> Wording:
-    """Tokenise a catalogue for a base."""
+def wording_for(
+    opened: OpenedModel,
+    background: Background,
+    config: FinetuningConfig,
+    texts: Sequence[str] | None = None,
+) -> Wording:
+    """Tokenise a catalogue for a base; ``texts`` are those of its items, where others than usual are read."""
+    taken = config.method.virtual_tokens if config.method.name == "prompt" else 0
     return Wording(
         opened.tokenizer,
         background,
         config.wording,
-        most_tokens=opened.most_tokens,
+        most_tokens=opened.most_tokens - taken,
         is_decoder=opened.is_decoder,
+        texts=texts,
     )
 
 
-def composer_of(config: FinetuningConfig, wording: Wording) -> Composer:
+def varied_wording(
+    opened: OpenedModel, background: Background, config: FinetuningConfig, wording: Wording
+) -> VariedWording:
+    """Return the wording with what the settings say is varied in it while training.
+
+    Raises:
+        ConfigError: when a rewriter or a file of synonyms is not there.
+    """
+    augmenting = config.restraint.augmenting
+    wordings = [wording]
+    rewriter = open_rewriter(augmenting, drops_words=False)
+    if rewriter is not None:
+        texts = item_texts(background.catalogue)
+        others = (rewriter(texts, version) for version in range(VERSIONS))
+        wordings += [wording_for(opened, background, config, other) for other in others]
+    dropout = None
+    if augmenting.word_dropout:
+        dropout = TokenDropout.of(
+            opened.tokenizer, augmenting.word_dropout, fixed=sorted(wording.fixed_tokens)
+        )
+    return VariedWording(tuple(wordings), dropout)
+
+
+def composer_of(config: FinetuningConfig, tokens: Wording | VariedWording) -> Composer:
     """Return what puts rows into tensors for the reader of the settings."""
-    return CrossComposer(wording) if config.reader == "cross" else TowerComposer(wording)
+    return CrossComposer(tokens) if config.reader == "cross" else TowerComposer(tokens)
 
 
 def prepared_model(

@@ -27,12 +27,20 @@ class CrossReader(nn.Module):
         super().__init__()
         self.network = network
         self.heads = nn.Linear(_width(network), n_tasks)
+        nn.init.zeros_(self.heads.weight)
         nn.init.zeros_(self.heads.bias)
         self._is_decoder = is_decoder
 
+    @property
+    def bias(self) -> nn.Parameter:
+        """(T,) what is foretold of a row about which nothing is known."""
+        return self.heads.bias
+
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, T) float32 from ``input_ids`` and ``attention_mask``, both (B, L) int64."""
-        predicted: Tensor = self.heads(_pooled(self.network, batch, "", is_decoder=self._is_decoder))
+        pooled = _pooled(self.network, batch, "", is_decoder=self._is_decoder)
+        with _exactly(pooled):
+            predicted: Tensor = self.heads(pooled)
         return predicted
 
 
@@ -63,6 +71,11 @@ class TowerReader(nn.Module):
             nn.init.zeros_(part.weight)
         nn.init.zeros_(self.user_side.bias)
 
+    @property
+    def bias(self) -> nn.Parameter:
+        """(T,) what is foretold of a row about which nothing is known."""
+        return self.user_side.bias
+
     def vectors(self, batch: Batch, side: str) -> Tensor:
         """Return (n, D) float32 of length 1 for the ``user`` or ``item`` texts of a batch."""
         if self.sentences is None:
@@ -78,9 +91,10 @@ class TowerReader(nn.Module):
 
     def joined(self, users: Tensor, items: Tensor) -> Tensor:
         """Return (n, T) predictions for pairs of vectors (n, D)."""
-        cosine = (users * items).sum(dim=-1, keepdim=True)
-        alone = self.user_side(users) + self.item_side(items)
-        joined: Tensor = cosine * self.slope + alone * self.sides
+        with _exactly(users):
+            cosine = (users * items).sum(dim=-1, keepdim=True)
+            alone = self.user_side(users) + self.item_side(items)
+            joined: Tensor = cosine * self.slope + alone * self.sides
         return joined
 
     def forward(self, batch: Batch) -> Tensor:
@@ -90,6 +104,11 @@ class TowerReader(nn.Module):
 
 
 Reader = CrossReader | TowerReader
+
+
+def _exactly(states: Tensor) -> torch.autocast:
+    """Multiply in float32: two or three digits would tie the scores of items that differ."""
+    return torch.autocast(states.device.type, enabled=False)
 
 
 def _pooled(network: nn.Module, batch: Batch, prefix: str, *, is_decoder: bool) -> Tensor:

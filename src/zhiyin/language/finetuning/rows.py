@@ -21,6 +21,8 @@ from zhiyin.domain.errors import DataError
 from zhiyin.language.finetuning.settings import FinetuningConfig, HoldingConfig, TaskConfig
 
 _HALF = 0.5
+ORDERS = frozenset({"pairwise", "listwise"})
+"""Kinds of tasks that compare the rows of one user."""
 FOLLOWING = ("",)
 """Tasks of rows whose item came next, before they are spread over the tasks' own names."""
 
@@ -60,13 +62,15 @@ def rows_of(dataset: Dataset, config: FinetuningConfig, *, seed: int = 0) -> Tas
     if rules:
         labelled = _divided(labelled_examples(dataset, rules), config.holding, seed)
         _refuse_one_answer(labelled.train, tasks)
+        _refuse_nothing_to_order(labelled.train, tasks)
     if len(rules) < len(tasks):
         following = _next_rows(dataset, config.holding, labelled, seed)
-    return TaskRows(
-        tasks,
-        None if labelled is None else _spread(_limited(labelled, config.holding, seed), tasks),
-        None if following is None else _spread(_limited(following, config.holding, seed), tasks),
-    )
+    by_user = any(task.kind in ORDERS for task in tasks.values())
+    limited = [
+        None if split is None else _spread(_limited(split, config.holding, seed, by_user=of_users), tasks)
+        for split, of_users in ((labelled, by_user), (following, False))
+    ]
+    return TaskRows(tasks, *limited)
 
 
 def _usual_tasks(dataset: Dataset) -> dict[str, TaskConfig]:
@@ -120,15 +124,22 @@ def _next_rows(
         raise DataError(
             f"Nobody in '{dataset.name}' met two different items, so that there is no next one to foretell."
         )
-    if labelled is None or holding.column:
-        return _divided(examples, holding.model_copy(update={"column": ""}), seed)
+    if labelled is None or holding.column in examples.context.columns:
+        return _divided(examples, holding, seed)
     # What one task holds back must not be the other's lesson: a user's rows are cut at the same events.
     bounds = [_first_held(part, dataset.n_users) for part in (labelled.validation, labelled.test)]
     number = examples.n_known
     is_test = number >= bounds[1][examples.user_index]
     is_validation = ~is_test & (number >= bounds[0][examples.user_index])
     parts = (~is_test & ~is_validation, is_validation, is_test)
-    return LabelledSplit(*(examples.take(np.flatnonzero(part)) for part in parts))
+    split = LabelledSplit(*(examples.take(np.flatnonzero(part)) for part in parts))
+    empty = [name for name in ("train", "validation", "test") if not len(getattr(split, name))]
+    if empty:
+        raise DataError(
+            f"No row of the task next is left for {' and '.join(empty)}: rows are cut where the labels are.",
+            remedy="Train next alone, or hold back other shares (holding.validation, holding.test).",
+        )
+    return split
 
 
 def _first_held(examples: LabelledExamples, n_users: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -150,17 +161,38 @@ def _refuse_one_answer(train: LabelledExamples, tasks: Mapping[str, TaskConfig])
             )
 
 
-def _limited(split: LabelledSplit, holding: HoldingConfig, seed: int) -> LabelledSplit:
+def _refuse_nothing_to_order(train: LabelledExamples, tasks: Mapping[str, TaskConfig]) -> None:
+    for column, name in enumerate(train.tasks):
+        if tasks[name].kind not in ORDERS:
+            continue
+        known = np.flatnonzero(~np.isnan(train.labels[:, column]))
+        order = known[np.argsort(train.user_index[known], kind="stable")]
+        user, label = train.user_index[order], train.labels[order, column]
+        # Where any two labels of a user differ, some two neighbours do.
+        if not ((user[1:] == user[:-1]) & (label[1:] != label[:-1])).any():
+            raise DataError(
+                f"Task '{name}' cannot be learned: no user has two rows with different labels.",
+                remedy="Foretell the label itself (kind yes_no or rating), which compares rows of all users.",
+            )
+
+
+def _limited(split: LabelledSplit, holding: HoldingConfig, seed: int, *, by_user: bool) -> LabelledSplit:
     limits = (holding.most_train, holding.most_judged, holding.most_reported)
     parts = (split.train, split.validation, split.test)
-    return LabelledSplit(*(_drawn(part, most, seed) for part, most in zip(parts, limits, strict=True)))
+    drawn = (_drawn(part, most, seed, by_user=by_user) for part, most in zip(parts, limits, strict=True))
+    return LabelledSplit(*drawn)
 
 
-def _drawn(examples: LabelledExamples, most: int, seed: int) -> LabelledExamples:
+def _drawn(examples: LabelledExamples, most: int, seed: int, *, by_user: bool) -> LabelledExamples:
+    """Draw rows; where rows are to be ordered user by user, so that those of one can still be compared."""
     if not most or len(examples) <= most:
         return examples
-    drawn = np.random.default_rng(seed).permutation(len(examples))[:most]
-    return examples.take(np.sort(drawn))
+    random = np.random.default_rng(seed)
+    drawn = random.permutation(len(examples))
+    if by_user:
+        place = random.permutation(int(examples.user_index.max()) + 1)[examples.user_index]
+        drawn = np.argsort(place, kind="stable")
+    return examples.take(np.sort(drawn[:most]))
 
 
 def _spread(split: LabelledSplit, tasks: Mapping[str, TaskConfig]) -> LabelledSplit:

@@ -140,7 +140,7 @@ def _record(model: FinetunedModel) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "base": model.opened.folder.name,
-        "base_folder": str(model.opened.folder.folder),
+        "base_folder": str(model.opened.folder.folder.absolute()),
         "base_fingerprint": model.opened.folder.fingerprint,
         "config": model.config.model_dump(mode="json"),
         "tasks": {name: task.model_dump(mode="json") for name, task in model.tasks.items()},
@@ -149,6 +149,10 @@ def _record(model: FinetunedModel) -> dict[str, Any]:
 
 
 def _base_of(record: Mapping[str, Any], folder: Path) -> ModelFolder:
+    # A folder named from another working directory is still where it was.
+    there = ModelFolder(record["base"], Path(record["base_folder"]))
+    if there.folder.is_dir() and there.fingerprint == record["base_fingerprint"]:
+        return there
     base = locate_model(record["base"])
     if base.fingerprint != record["base_fingerprint"]:
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import AnyOf, Between, Config, Probability, SearchRange
+from zhiyin.language.augmenting import AugmentingConfig
 from zhiyin.language.parameters import MethodConfig
 from zhiyin.training.settings import AdversaryConfig, StepSettings, TrainingSettings
 
@@ -85,6 +86,8 @@ class RestraintConfig(Config):
     """Attacks on the vectors of the words."""
     checkpoints: PositiveInt = 1
     """Best epochs whose weights are averaged at the end, where that validates no worse than the best one."""
+    augmenting: AugmentingConfig = AugmentingConfig()
+    """Changes to the texts: words left out, synonyms, other words for whole texts."""
 
 
 class TuningSettings(TrainingSettings):
@@ -96,14 +99,29 @@ class TuningSettings(TrainingSettings):
     """Passes without better validation after which training stops."""
     epochs_without_validation: PositiveInt = 2
     """Passes over the rows when none are held out."""
-    learning_rate: PositiveFloat = 5e-5
-    """Step size of AdamW after the warm-up; methods with few numbers like ten times more."""
+    learning_rate: PositiveFloat = 1e-4
+    """Step size of AdamW after the warm-up. Unless it is set, methods that train few numbers take more: ten
+    times this for low-rank maps, fifty times for factors, bottlenecks, prefixes, prompts and heads alone."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay of matrices; vectors and scalars are never decayed."""
     tokens_per_batch: PositiveInt = 3072
     """Tokens of a batch."""
     averaging: Probability = 0.0
     """Decay of the running average of weights that is validated and kept; 0 keeps the weights themselves."""
+
+
+_RATES = {
+    "full": 1e-4,
+    "top": 2e-4,
+    "lora": 1e-3,
+    "adalora": 1e-3,
+    "ia3": 5e-3,
+    "adapter": 5e-3,
+    "prefix": 5e-3,
+    "prompt": 5e-3,
+    "frozen": 5e-3,
+}
+"""Learning rates that suit each method; tried on films of movielens-1m, see docs/experiments.md."""
 
 
 class FinetuningConfig(Config):
@@ -127,7 +145,7 @@ class FinetuningConfig(Config):
     """Switches against over-fitting."""
     steps: StepSettings = StepSettings()
     """How the learning rate moves, and what a step sums up."""
-    training: TuningSettings = TuningSettings(learning_rate=5e-4)
+    training: TuningSettings = TuningSettings()
     """Settings of the training loop."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
@@ -138,3 +156,10 @@ class FinetuningConfig(Config):
         "training.weight_decay": Between(0.0, 0.1),
         "balance": AnyOf(("weights", "uncertainty")),
     }
+
+    def with_usual_rate(self) -> FinetuningConfig:
+        """Return the settings with the learning rate that suits the method, unless one was set."""
+        if "learning_rate" in self.training.model_fields_set:
+            return self
+        training = self.training.model_copy(update={"learning_rate": _RATES[self.method.name]})
+        return self.model_copy(update={"training": training})

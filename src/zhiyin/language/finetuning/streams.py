@@ -16,12 +16,14 @@ from zhiyin.domain import FloatArray, IndexArray, LongArray
 from zhiyin.domain.arrays import flat_positions, offsets_of
 from zhiyin.language.batching import padded_tokens
 from zhiyin.language.finetuning.drawing import Drawer
+from zhiyin.language.finetuning.varying import VariedWording, varied
 from zhiyin.language.finetuning.wording import Tokens, Wording
 from zhiyin.training.batches import LengthBuckets
 
 SLATE = 8
 """Neighbouring rows of a user that stay in one batch where rows are to be ordered."""
 Rows = npt.NDArray[np.int64]
+Random = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,20 @@ class Draw:
 class Composer(Protocol):
     """Puts pairs of users and items into tensors."""
 
-    def batch(self, users: LabelledExamples, user_of_row: Rows, item_of_row: IndexArray) -> dict[str, Tensor]:
+    def batch(
+        self,
+        users: LabelledExamples,
+        user_of_row: Rows,
+        item_of_row: IndexArray,
+        random: Random | None = None,
+    ) -> dict[str, Tensor]:
         """Return what the reader takes for R rows.
 
         Args:
             users: The moments at which users are read; their items do not matter.
             user_of_row: (R,) int64, which moment.
             item_of_row: (R,) int32, which item.
+            random: Of what is varied in the words; they are read as they are when None.
         """
 
 
@@ -51,7 +60,7 @@ class Stream(Protocol):
 
     lengths: LongArray
 
-    def batch(self, units: Rows, random: np.random.Generator) -> dict[str, Tensor]:
+    def batch(self, units: Rows, random: Random) -> dict[str, Tensor]:
         """Return inputs, ``labels`` (R, T) and ``group`` (R,)."""
 
 
@@ -62,13 +71,21 @@ class CrossComposer:
         wording: Turns rows into tokens.
     """
 
-    def __init__(self, wording: Wording) -> None:
-        self._wording = wording
+    def __init__(self, wording: Wording | VariedWording) -> None:
+        self._varied = varied(wording)
 
-    def batch(self, users: LabelledExamples, user_of_row: Rows, item_of_row: IndexArray) -> dict[str, Tensor]:
+    def batch(
+        self,
+        users: LabelledExamples,
+        user_of_row: Rows,
+        item_of_row: IndexArray,
+        random: Random | None = None,
+    ) -> dict[str, Tensor]:
         """See `Composer.batch`."""
+        wording = self._varied.one(random)
         rows = replace(users.take(user_of_row), item_index=item_of_row)
-        return _tensors(self._wording.rows(rows), self._wording.frame.padding, "")
+        tokens = self._varied.vary(wording.rows(rows), random)
+        return _tensors(tokens, wording.frame.padding, "")
 
 
 class TowerComposer:
@@ -78,16 +95,23 @@ class TowerComposer:
         wording: Turns users and items into tokens.
     """
 
-    def __init__(self, wording: Wording) -> None:
-        self._wording = wording
+    def __init__(self, wording: Wording | VariedWording) -> None:
+        self._varied = varied(wording)
 
-    def batch(self, users: LabelledExamples, user_of_row: Rows, item_of_row: IndexArray) -> dict[str, Tensor]:
+    def batch(
+        self,
+        users: LabelledExamples,
+        user_of_row: Rows,
+        item_of_row: IndexArray,
+        random: Random | None = None,
+    ) -> dict[str, Tensor]:
         """See `Composer.batch`."""
-        padding = self._wording.frame.padding
+        wording, vary = self._varied.one(random), self._varied.vary
+        padding = wording.frame.padding
         items, place = np.unique(item_of_row, return_inverse=True)
         return {
-            **_tensors(self._wording.users(users), padding, "user_"),
-            **_tensors(self._wording.items(items), padding, "item_"),
+            **_tensors(vary(wording.users(users), random), padding, "user_"),
+            **_tensors(vary(wording.items(items), random), padding, "item_"),
             "user_of_row": torch.from_numpy(np.asarray(user_of_row, dtype=np.int64)),
             "item_of_row": torch.from_numpy(place.astype(np.int64)),
         }
@@ -111,12 +135,11 @@ class LabelledStream:
         self._starts = offsets_of(self._sizes)
         self.lengths: LongArray = np.add.reduceat(lengths[self._order], self._starts[:-1])
 
-    def batch(self, units: Rows, random: np.random.Generator) -> dict[str, Tensor]:
-        """See `Stream.batch`; nothing is drawn."""
-        del random
+    def batch(self, units: Rows, random: Random) -> dict[str, Tensor]:
+        """See `Stream.batch`."""
         rows = self._order[flat_positions(self._starts[units], self._sizes[units])]
         some = self._examples.take(rows)
-        batch = self._composer.batch(some, np.arange(len(rows)), some.item_index)
+        batch = self._composer.batch(some, np.arange(len(rows)), some.item_index, random)
         return {**batch, "labels": torch.from_numpy(some.labels), "group": _group(some.user_index)}
 
 
@@ -143,7 +166,7 @@ class NextStream:
         self._in_batch = isinstance(composer, TowerComposer)
         self.lengths = lengths + 1 if self._in_batch else lengths * (1 + task.n_drawn)
 
-    def batch(self, units: Rows, random: np.random.Generator) -> dict[str, Tensor]:
+    def batch(self, units: Rows, random: Random) -> dict[str, Tensor]:
         """See `Stream.batch`."""
         some = self._examples.take(units)
         targets, n = some.item_index, len(some)
@@ -160,7 +183,7 @@ class NextStream:
         is_told = is_target | (items != targets[:, None])
         labels[:, self._task.column] = np.where(is_told, is_target, np.nan).reshape(-1)
         user_of_row = np.repeat(np.arange(n), items.shape[1])
-        batch = self._composer.batch(some, user_of_row, np.ascontiguousarray(items).reshape(-1))
+        batch = self._composer.batch(some, user_of_row, np.ascontiguousarray(items).reshape(-1), random)
         return {**batch, "labels": torch.from_numpy(labels), "group": torch.from_numpy(user_of_row)}
 
 

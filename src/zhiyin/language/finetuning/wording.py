@@ -56,7 +56,8 @@ class Frame:
                 remedy="Give it a sep_token or an eos_token, or choose another base model.",
             )
         start = tokenizer.bos_token_id if is_decoder else tokenizer.cls_token_id
-        between = _ids(tokenizer, ["\n"])[0] if is_decoder else [end]
+        # A tokenizer that drops line ends would leave nothing between the two.
+        between = (_ids(tokenizer, ["\n"])[0] if is_decoder else []) or [end]
         padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
         return cls([] if start is None else [start], between, [end], padding)
 
@@ -95,6 +96,7 @@ class Wording:
         config: What is put into words.
         most_tokens: That the model can read.
         is_decoder: Whether it reads from left to right.
+        texts: I texts of the items; those of `item_texts` when None.
 
     Attributes:
         frame: What stands around and between the parts.
@@ -110,31 +112,43 @@ class Wording:
         *,
         most_tokens: int,
         is_decoder: bool,
+        texts: Sequence[str] | None = None,
     ) -> None:
         self.config = config
         self.most_tokens = min(config.max_tokens, most_tokens)
         self.frame = Frame.of(tokenizer, is_decoder=is_decoder)
+        self._taken = len(self.frame.first) + len(self.frame.between) + len(self.frame.last)
         self.names: list[Tokens] = []
         self.documents: list[Tokens] = []
+        self._name_lengths, self._document_lengths = np.empty((2, 0), dtype=np.int64)
         self._tokenizer, self._positive = tokenizer, background.positive_value
         self._people = background.people
         self._liked, self._disliked, self._next, self._stop = _ids(
             tokenizer, [f"{config.liked}:", f"{config.disliked}:", ";", "."]
         )
-        self.add_items(background.catalogue)
+        self.add_items(background.catalogue, texts)
 
-    def add_items(self, catalogue: Catalogue) -> None:
+    def add_items(self, catalogue: Catalogue, texts: Sequence[str] | None = None) -> None:
         """Take in the items that come after those already known."""
-        texts = item_texts(catalogue)
-        self.documents += _ids(self._tokenizer, texts, self.config.item_tokens)
-        self.names += _ids(self._tokenizer, short_names(catalogue, texts), self.config.name_tokens)
+        texts = item_texts(catalogue) if texts is None else texts
+        most = min(self.config.item_tokens, self.most_tokens - self._taken)
+        documents = _ids(self._tokenizer, texts, most)
+        names = _ids(self._tokenizer, short_names(catalogue, texts), self.config.name_tokens)
+        self.documents += documents
+        self.names += names
+        self._document_lengths = np.concatenate([self._document_lengths, _lengths(documents)])
+        self._name_lengths = np.concatenate([self._name_lengths, _lengths(names)])
+
+    @property
+    def fixed_tokens(self) -> set[int]:
+        """Tokens that say what the words around them are: no word of a text."""
+        return {*self._liked, *self._disliked, *self._next, *self._stop, *self.frame.between}
 
     def rows(self, examples: LabelledExamples) -> list[Tokens]:
         """Return what a cross-encoder reads of each row: what is known of the user, then the item."""
         frame, documents = self.frame, self.documents
-        taken = len(frame.first) + len(frame.between) + len(frame.last)
         items = [documents[item] for item in examples.item_index.tolist()]
-        rooms = [self.most_tokens - taken - len(item) for item in items]
+        rooms = [self.most_tokens - self._taken - len(item) for item in items]
         known = self._known(examples, rooms)
         return [
             [*frame.first, *some, *frame.between, *item, *frame.last]
@@ -155,13 +169,29 @@ class Wording:
 
     def lengths(self, examples: LabelledExamples) -> LongArray:
         """Estimate the tokens of each row (N,) int64 without composing it."""
-        name_lengths = np.array([len(name) + 1 for name in self.names], dtype=np.int64)
         histories = examples.histories(self.config.history_items)
-        ends = np.concatenate([[0], np.cumsum(name_lengths[histories.item_index])])
+        # A name without tokens is not told.
+        told = self._name_lengths + len(self._next) * (self._name_lengths > 0)
+        ends = np.concatenate([[0], np.cumsum(told[histories.item_index])])
         known = ends[histories.offsets[1:]] - ends[histories.offsets[:-1]]
-        documents = np.array([len(document) for document in self.documents], dtype=np.int64)
-        whole: LongArray = np.minimum(known + documents[examples.item_index] + 8, self.most_tokens)
-        return whole
+        known += (known > 0) * (len(self._liked) + len(self._stop) - len(self._next))
+        whole = known + self._document_lengths[examples.item_index] + self._taken
+        if self.config.state:
+            whole += _lengths(self._states(examples))
+        shortest: LongArray = np.minimum(whole, self.most_tokens)
+        return shortest
+
+    def refuse_unknown_state(self, examples: LabelledExamples) -> None:
+        """Refuse columns of the state that these rows lack, before anything is trained.
+
+        Raises:
+            DataError: when a column is missing, or a moment is asked for and no row has a timestamp.
+        """
+        for name in self.config.state:
+            column = self._column(examples, name)
+            is_moment = name not in examples.context.columns and name not in self._people.columns
+            if is_moment and len(column) and column.null_count() == len(column):
+                raise self._unknown(examples, name)
 
     def _known(self, examples: LabelledExamples, rooms: Sequence[int]) -> list[Tokens]:
         states = self._states(examples)
@@ -182,6 +212,8 @@ class Wording:
         left = room - len(state) - len(self._liked) - len(self._disliked) - 2 * len(self._stop)
         for item, liked in zip(reversed(items), reversed(is_liked), strict=True):
             name = self.names[item]
+            if not name:
+                continue
             left -= len(name) + len(self._next)
             if left < 0:
                 break
@@ -189,7 +221,7 @@ class Wording:
         told: Tokens = []
         for word, side in zip((self._liked, self._disliked), sides, strict=True):
             if side:
-                told += word + side[: -len(self._next)] + self._stop
+                told += word + side[: len(side) - len(self._next)] + self._stop
         return (told + state)[: max(room, 0)]
 
     def _states(self, examples: LabelledExamples) -> list[Tokens]:
@@ -214,13 +246,16 @@ class Wording:
             return examples.context[name]
         if name in self._people.columns:
             return self._people[name].gather(examples.user_index.astype(np.int64))
-        if name in _MOMENTS and (examples.timestamp != NO_TIMESTAMP).any():
+        if name in _MOMENTS:
             form, after = _MOMENTS[name]
             moments = pl.Series(name, examples.timestamp).replace(NO_TIMESTAMP, None).cast(pl.Int64)
             written = pl.from_epoch(moments, "s").dt.strftime(form)
             return (written + f" {after}" if after else written).alias(name)
+        raise self._unknown(examples, name)
+
+    def _unknown(self, examples: LabelledExamples, name: str) -> DataError:
         known = {*examples.context.columns, *self._people.columns, *_MOMENTS}
-        raise DataError(
+        return DataError(
             f"There is no column '{name}' that could describe the moment or the user.",
             possible=f"Columns: {', '.join(sorted(known))} (hour, weekday and month need timestamps).",
         )
@@ -229,6 +264,10 @@ class Wording:
 def _named(name: str, column: pl.Series) -> pl.Series:
     words = name.replace("_", " ")
     return (f"{words}: " + column.cast(pl.String)).alias(name)
+
+
+def _lengths(tokens: Sequence[Tokens]) -> LongArray:
+    return np.array([len(one) for one in tokens], dtype=np.int64)
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], length: int | None = None) -> list[Tokens]:
