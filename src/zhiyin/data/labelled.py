@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from zhiyin.data.dataset import Dataset
+from zhiyin.data.order import carried_forward
 from zhiyin.data.splits import first_meetings
 from zhiyin.domain import NO_TIMESTAMP, FloatArray, Histories, IndexArray, LongArray
 from zhiyin.domain.arrays import flat_positions, offsets_of
@@ -274,10 +275,12 @@ def _n_before(events: Histories, users: npt.NDArray[np.integer], seconds: LongAr
     """Count each user's events that are older than a moment; none where moments are not known."""
     if not events.n_events or (seconds == NO_TIMESTAMP).all():
         return np.zeros(len(users), dtype=np.int64)
+    # An event without a time stands behind the one before it; only so do moments rise within a user.
+    moment_of_event = carried_forward(events.row_of_event.astype(np.int32), events.timestamp)
     # Ranks of moments are small numbers, so that user and moment fit into one integer.
-    moments = np.unique(np.concatenate([events.timestamp, seconds]))
+    moments = np.unique(np.concatenate([moment_of_event, seconds]))
     width = len(moments) + 1
-    event_key = events.row_of_event * width + np.searchsorted(moments, events.timestamp)
+    event_key = events.row_of_event * width + np.searchsorted(moments, moment_of_event)
     key = users.astype(np.int64) * width + np.searchsorted(moments, seconds)
     n_before: LongArray = np.searchsorted(event_key, key, side="left") - events.offsets[:-1][users]
     return n_before

@@ -45,3 +45,29 @@ def save_bert(pieces: Iterable[str], folder: Path, *, seed: int = 0, **sizes: An
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         BertModel(BertConfig(vocab_size=n_tokens, **(small | sizes))).save_pretrained(folder)
+
+
+def save_llama(pieces: Iterable[str], folder: Path, *, seed: int = 0, **sizes: Any) -> None:
+    """Write a Llama with such a tokenizer; sizes are those of ``LlamaConfig``."""
+    import torch  # noqa: PLC0415 - optional extra
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - optional extra
+
+    n_tokens = save_tokenizer(pieces, folder)
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    small |= {"intermediate_size": 64, "max_position_embeddings": 256}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        LlamaForCausalLM(LlamaConfig(vocab_size=n_tokens, **(small | sizes))).save_pretrained(folder)
+
+
+def save_gpt2(pieces: Iterable[str], folder: Path, *, seed: int = 0, **sizes: Any) -> None:
+    """Write a GPT-2 with such a tokenizer; sizes are those of ``GPT2Config``."""
+    import torch  # noqa: PLC0415 - optional extra
+    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415 - optional extra
+
+    n_tokens = save_tokenizer(pieces, folder)
+    small = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 64, "n_positions": 256}
+    small |= {"bos_token_id": 2, "eos_token_id": 3}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        GPT2LMHeadModel(GPT2Config(vocab_size=n_tokens, **(small | sizes))).save_pretrained(folder)

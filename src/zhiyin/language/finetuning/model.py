@@ -20,6 +20,7 @@ from zhiyin.language.finetuning.losses import Scale, chances
 from zhiyin.language.finetuning.network import CrossReader, Reader, TowerReader
 from zhiyin.language.finetuning.settings import FinetuningConfig, TaskConfig
 from zhiyin.language.finetuning.streams import Composer, CrossComposer, TowerComposer, moved
+from zhiyin.language.finetuning.tower_vectors import TowerVectors
 from zhiyin.language.finetuning.varying import VERSIONS, VariedWording
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.opened import OpenedModel
@@ -88,6 +89,9 @@ class FinetunedModel:
         Returns:
             (N, T) float32: chances for ``yes_no``, ratings for ``rating``, scores for the others.
         """
+        if isinstance(self.reader, TowerReader):
+            own = examples.item_index[:, None]
+            return self._of_towers(self.reader, examples, own, progress or Silent())[:, 0]
         found = np.empty((len(examples), len(self.tasks)), dtype=np.float32)
         starts = range(0, len(examples), _ROWS_AT_ONCE)
         for start in starts:
@@ -128,10 +132,35 @@ class FinetunedModel:
         Returns:
             (N, C, T) float32, as `predict`.
         """
+        if isinstance(self.reader, TowerReader):
+            return self._of_towers(self.reader, examples, items, Silent())
         n_rows, n_items = items.shape
         repeated = examples.take(np.repeat(np.arange(n_rows), n_items))
         found = self.predict(replace(repeated, item_index=items.reshape(-1)))
         return found.reshape(n_rows, n_items, len(self.tasks))
+
+    def _of_towers(
+        self, reader: TowerReader, examples: LabelledExamples, items: IndexArray, progress: Progress
+    ) -> FloatArray:
+        reader.eval()
+        device = next(reader.parameters()).device
+        towers = TowerVectors(
+            reader, self.wording, self.config.training.tokens_per_batch, lambda: _quick(self.config, device)
+        )
+        found = np.empty((*items.shape, len(self.tasks)), dtype=np.float32)
+        if not len(examples):
+            return found
+        distinct, place = np.unique(items, return_inverse=True)
+        of_items, place = towers.of_items(distinct, progress), place.reshape(items.shape)
+        n_at_once = max(1, _ROWS_AT_ONCE // items.shape[1])
+        for start in range(0, len(examples), n_at_once):
+            rows = np.arange(start, min(start + n_at_once, len(examples)))
+            users = towers.of_users(examples.take(rows), progress)
+            with torch.inference_mode():
+                against = of_items[torch.from_numpy(place[rows]).to(device)]
+                raw = reader.joined(users[:, None].expand_as(against).flatten(0, 1), against.flatten(0, 1))
+            found[rows] = self._told(raw.cpu()).reshape(*place[rows].shape, -1)
+        return found
 
     def _heads(self) -> dict[str, nn.Parameter]:
         inside = {id(weight) for weight in self.opened.network.parameters()}

@@ -176,12 +176,15 @@ class NextStream:
         if self._in_batch:
             items = np.broadcast_to(np.unique(items), (n, len(np.unique(items))))
             is_target = items == targets[:, None]
+            # What came for the same user at another moment was not turned down.
+            is_same = some.user_index[:, None] == some.user_index
+            is_other = (is_same.astype(np.float32) @ is_target.astype(np.float32) > 0) & ~is_target
         else:
             is_target = np.broadcast_to(np.arange(items.shape[1]) == 0, items.shape)
+            is_other = (items == targets[:, None]) & ~is_target
         labels = np.full((items.size, self._task.n_columns), np.nan, dtype=np.float32)
-        # A drawn item that is the target itself is neither right nor wrong.
-        is_told = is_target | (items != targets[:, None])
-        labels[:, self._task.column] = np.where(is_told, is_target, np.nan).reshape(-1)
+        # An item that came too, such as a drawn one that is the target itself, is neither right nor wrong.
+        labels[:, self._task.column] = np.where(is_other, np.nan, is_target).reshape(-1)
         user_of_row = np.repeat(np.arange(n), items.shape[1])
         batch = self._composer.batch(some, user_of_row, np.ascontiguousarray(items).reshape(-1), random)
         return {**batch, "labels": torch.from_numpy(labels), "group": torch.from_numpy(user_of_row)}

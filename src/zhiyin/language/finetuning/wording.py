@@ -167,19 +167,33 @@ class Wording:
         frame = self.frame
         return [[*frame.first, *self.documents[item], *frame.last] for item in item_index.tolist()]
 
+    def item_lengths(self, item_index: npt.NDArray[np.integer]) -> LongArray:
+        """Return the tokens of each of `items` (N,) int64."""
+        lengths: LongArray = self._document_lengths[item_index] + len(self.frame.first + self.frame.last)
+        return lengths
+
+    def user_lengths(self, examples: LabelledExamples) -> LongArray:
+        """Estimate the tokens of each of `users` (N,) int64 without composing it."""
+        known = self._known_lengths(examples) + len(self.frame.first) + len(self.frame.last)
+        shortest: LongArray = np.minimum(known, self.most_tokens)
+        return shortest
+
     def lengths(self, examples: LabelledExamples) -> LongArray:
-        """Estimate the tokens of each row (N,) int64 without composing it."""
+        """Estimate the tokens of each of `rows` (N,) int64 without composing it."""
+        whole = self._known_lengths(examples) + self._document_lengths[examples.item_index] + self._taken
+        shortest: LongArray = np.minimum(whole, self.most_tokens)
+        return shortest
+
+    def _known_lengths(self, examples: LabelledExamples) -> LongArray:
         histories = examples.histories(self.config.history_items)
         # A name without tokens is not told.
         told = self._name_lengths + len(self._next) * (self._name_lengths > 0)
         ends = np.concatenate([[0], np.cumsum(told[histories.item_index])])
         known = ends[histories.offsets[1:]] - ends[histories.offsets[:-1]]
         known += (known > 0) * (len(self._liked) + len(self._stop) - len(self._next))
-        whole = known + self._document_lengths[examples.item_index] + self._taken
         if self.config.state:
-            whole += _lengths(self._states(examples))
-        shortest: LongArray = np.minimum(whole, self.most_tokens)
-        return shortest
+            known += _lengths(self._states(examples))
+        return known
 
     def refuse_unknown_state(self, examples: LabelledExamples) -> None:
         """Refuse columns of the state that these rows lack, before anything is trained.
@@ -225,7 +239,7 @@ class Wording:
         return (told + state)[: max(room, 0)]
 
     def _states(self, examples: LabelledExamples) -> list[Tokens]:
-        texts = self._state_texts(examples)
+        texts = self.state_texts(examples)
         if texts is None:
             return [[]] * len(examples)
         distinct = texts.unique(maintain_order=True)
@@ -233,7 +247,8 @@ class Wording:
         place = {text: row for row, text in enumerate(distinct.to_list())}
         return [ids[place[text]] for text in texts.to_list()]
 
-    def _state_texts(self, examples: LabelledExamples) -> pl.Series | None:
+    def state_texts(self, examples: LabelledExamples) -> pl.Series | None:
+        """Return (N,) texts of moment and person, null where nothing is known; None where nobody asks."""
         parts = [_named(name, self._column(examples, name)) for name in self.config.state]
         if not parts:
             return None
