@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,6 +140,24 @@ class Wording:
         self._document_lengths = np.concatenate([self._document_lengths, _lengths(documents)])
         self._name_lengths = np.concatenate([self._name_lengths, _lengths(names)])
 
+    def with_items(self, new: Catalogue) -> Wording:
+        """Return a wording with further items; this one stays as it is, since somebody may be reading it."""
+        longer = copy(self)
+        longer.names, longer.documents = list(self.names), list(self.documents)
+        longer.add_items(new)
+        return longer
+
+    def with_changes(self, item_index: npt.NDArray[np.integer], items: Catalogue) -> Wording:
+        """Return a wording in which some items (M,) are described anew."""
+        longer, n_items = self.with_items(items), len(self.documents)
+        place = np.arange(n_items)
+        place[item_index] = n_items + np.arange(len(items))
+        longer.names = [longer.names[item] for item in place.tolist()]
+        longer.documents = [longer.documents[item] for item in place.tolist()]
+        longer._name_lengths = longer._name_lengths[place]
+        longer._document_lengths = longer._document_lengths[place]
+        return longer
+
     @property
     def fixed_tokens(self) -> set[int]:
         """Tokens that say what the words around them are: no word of a text."""
@@ -169,7 +188,8 @@ class Wording:
 
     def item_lengths(self, item_index: npt.NDArray[np.integer]) -> LongArray:
         """Return the tokens of each of `items` (N,) int64."""
-        lengths: LongArray = self._document_lengths[item_index] + len(self.frame.first + self.frame.last)
+        around = len(self.frame.first) + len(self.frame.last)
+        lengths: LongArray = np.add(self._document_lengths[item_index], around)
         return lengths
 
     def user_lengths(self, examples: LabelledExamples) -> LongArray:
