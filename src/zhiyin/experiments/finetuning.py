@@ -175,7 +175,11 @@ def _report(
         tokens_per_second=facts["n_tokens"] / facts["seconds"] if facts["seconds"] else None,
     )
     epochs = tuple(
-        FinetuningEpoch(epoch["epoch"], epoch["train_loss"], {facts["metric"]: epoch["validation"]})
+        FinetuningEpoch(
+            epoch["epoch"],
+            epoch["train_loss"],
+            {} if epoch["validation"] is None else {facts["metric"]: epoch["validation"]},
+        )
         for epoch in facts["epochs"]
     )
     settings = {setting.path: str(setting.value) for setting in settings_of(config)}
@@ -188,7 +192,7 @@ def _report(
         costs=costs,
         tasks=tasks,
         epochs=epochs,
-        chosen_by=facts["metric"],
+        chosen_by="" if facts["metric"] == "none" else facts["metric"],
         data=counts,
         settings=settings,
         versions=versions(),

@@ -22,7 +22,7 @@ from zhiyin.language.finetuning.model import (
     varied_wording,
     wording_for,
 )
-from zhiyin.language.finetuning.network import Reader
+from zhiyin.language.finetuning.network import Reader, TowerReader
 from zhiyin.language.finetuning.rows import ORDERS, TaskRows
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.finetuning.skill import reciprocal_rank, skill_of
@@ -50,6 +50,8 @@ SKILL = "skill"
 LENGTH_OF_TRAINING = {"max_minutes", "devices"}
 ITEMS_JUDGED = 50
 """Items among which the next one is looked for when training is judged; 49 of them are drawn."""
+_ROWS_BEFORE = 64
+"""Rows that two towers read before training, to learn where their cosines lie."""
 _MOST_NEXT_JUDGED = 400
 """Rows of ``next`` that are judged after an epoch: each asks for fifty predictions."""
 
@@ -92,7 +94,7 @@ def finetune(
         n_batches = len(dealer.epoch(1))
         n_steps = -(-n_batches // config.steps.accumulation) * config.training.max_epochs
         model = prepared_model(opened, wording, config, rows.tasks, scales=_scales(rows), n_steps=n_steps)
-        _begin_at_the_mean(model.reader, rows)
+        _begin_at_the_mean(model, rows)
         if config.steps.checkpointing:
             opened.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         judge = _Judge(model, rows, drawer, run.seed)
@@ -283,16 +285,24 @@ def _scales(rows: TaskRows) -> dict[str, Scale]:
     return scales
 
 
-def _begin_at_the_mean(reader: Reader, rows: TaskRows) -> None:
-    """Let the first prediction of a yes be how often it is one, so that no step is spent on learning that."""
+def _begin_at_the_mean(model: FinetunedModel, rows: TaskRows) -> None:
+    """Let the first predictions be mean labels, so that no step is spent on learning these."""
     if rows.labelled is None:
         return
+    train, bias = rows.labelled.train, model.reader.bias.data
+    if isinstance(model.reader, TowerReader):  # a cosine is far from zero before anything is learned
+        n_read = min(len(train), _ROWS_BEFORE)
+        some = train.take(np.arange(n_read) * len(train) // n_read)
+        model.reader.eval()
+        with torch.no_grad():
+            raw = model.reader(model.composer.batch(some, np.arange(n_read), some.item_index))
+        bias -= torch.where(model.reader.sides > 0, raw.mean(dim=0), 0.0)
     for column, task in enumerate(rows.tasks.values()):
         if task.kind == "yes_no":
-            labels = rows.labelled.train.labels[:, column]
+            labels = train.labels[:, column]
             # Half a row is added to each side: a few drawn rows may all say the same, or nothing.
             n_yes, n_no = float((labels == 1).sum()) + 0.5, float((labels == 0).sum()) + 0.5
-            reader.bias.data[column] = float(np.log(n_yes / n_no))
+            bias[column] += float(np.log(n_yes / n_no))
 
 
 def _fingerprint(model: FinetunedModel, rows: TaskRows, seed: int) -> str:

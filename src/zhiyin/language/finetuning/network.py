@@ -56,6 +56,8 @@ class TowerReader(nn.Module):
         is_next: For each of T tasks, whether it is the next item.
     """
 
+    sides: Tensor
+
     def __init__(self, sentences: Any, network: nn.Module, is_next: Sequence[bool]) -> None:
         super().__init__()
         self.sentences, self.network = sentences, network
