@@ -28,7 +28,8 @@ from zhiyin.evaluation.labels.sentences import Tone
 from zhiyin.evaluation.labels.words import figure_name
 from zhiyin.evaluation.plots import figure
 from zhiyin.experiments.finetuning import CARD, REPORT, TASKS, FinetuningOrder, finetune_on
-from zhiyin.experiments.pretraining import pretrain_on
+from zhiyin.experiments.pretraining import PretrainingOrder, pretrain_on
+from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import DEFAULT
 from zhiyin.language.parameters import Method
@@ -40,6 +41,7 @@ _SHOWN = {
     LabelKind.RANKING: ("ndcg_at_10", "mrr", "hit_rate_at_10"),
 }
 _TONES = {Tone.GOOD: "✓", Tone.WORRY: "!", Tone.PLAIN: "·"}
+EVERYTHING = "none"
 _TRACKERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
 
 
@@ -67,6 +69,13 @@ def pretrain(
             help="Change a setting: " + ", ".join(PretrainingConfig.model_fields) + ".",
         ),
     ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help=f"What this protocol of `zhiyin evaluate` holds back is not read: {', '.join(PROTOCOLS)}; "
+            f"'{EVERYTHING}' reads all."
+        ),
+    ] = LEAVE_LAST_OUT,
     tracker: TrackerName = "none",
     json_file: JsonFile = None,
     seed: Seed = 0,
@@ -78,9 +87,15 @@ def pretrain(
         given["objectives"] = tuple(objective)
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
-    facts = pretrain_on(
-        dataset, out, base=base, settings=given, seed=seed, progress=progress, tracker=tracker
+    order = PretrainingOrder(
+        out=out,
+        base=base,
+        settings=given,
+        seed=seed,
+        tracker=tracker,
+        protocol=None if protocol == EVERYTHING else protocol,
     )
+    facts = pretrain_on(dataset, order, progress)
     _print_facts(facts)
     OUT.print(f"\nModel: {out}   card: {out / 'README.md'}", highlight=False)
     OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set encoder={out}", highlight=False)

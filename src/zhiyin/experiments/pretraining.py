@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from zhiyin.contracts import Progress, Silent
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain.errors import MissingExtra
+from zhiyin.domain.errors import MissingExtra, RequestError
 from zhiyin.experiments.settings_file import nested
+from zhiyin.experiments.splitting import refuse_unknown_protocol, split_by
 from zhiyin.language.model_files import locate_model
 from zhiyin.language.pretraining.settings import PretrainingConfig
 
@@ -18,15 +20,30 @@ _PLACE = "zhiyin.language.pretraining"
 CHECKPOINTS = "checkpoints"
 
 
+@dataclass(frozen=True)
+class PretrainingOrder:
+    """What is to be pre-trained.
+
+    Attributes:
+        out: Folder of the new model.
+        base: What to start from: a folder, a Hugging Face id, or ``default``.
+        settings: Dotted path below `PretrainingConfig` → value; lists as JSON.
+        seed: Of every draw.
+        tracker: Where curves are written; see `zhiyin.training.trackers`.
+        protocol: What it would hold back is not read, so that the model may be evaluated by it afterwards;
+            everything is read when None.
+    """
+
+    out: Path
+    base: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    tracker: str = "none"
+    protocol: str | None = None
+
+
 def pretrain_on(
-    dataset: Dataset,
-    out: Path,
-    *,
-    base: str,
-    settings: Mapping[str, Any],
-    seed: int = 0,
-    progress: Progress | None = None,
-    tracker: str = "none",
+    dataset: Dataset, order: PretrainingOrder, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Pre-train a language model on the texts of a data set.
 
@@ -35,12 +52,8 @@ def pretrain_on(
 
     Args:
         dataset: Whose texts are read.
-        out: Folder of the new model.
-        base: What to start from: a folder, a Hugging Face id, or ``default``.
-        settings: Dotted path below `PretrainingConfig` → value; lists as JSON.
-        seed: Of every draw.
+        order: What, from what, where to.
         progress: Who listens.
-        tracker: Where curves are written; see `zhiyin.training.trackers`.
 
     Returns:
         What `zhiyin.language.pretraining.fitting.pretrain` returns.
@@ -48,6 +61,7 @@ def pretrain_on(
     Raises:
         ConfigError: when a setting, the base model or ``out`` is wrong, or no item has any words.
         MissingExtra: when the packages for language models are not installed.
+        RequestError: when there is no such protocol.
         TrainingError: when the loss is not a number.
     """
     try:
@@ -55,13 +69,14 @@ def pretrain_on(
         trackers = import_module("zhiyin.training.trackers")
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "language") from None
-    config = PretrainingConfig.parse(nested(settings), where="pretrain")
+    out = order.out
+    config = PretrainingConfig.parse(nested(order.settings), where="pretrain")
     fitting.refuse_full_folder(out)
-    model = locate_model(base)
-    shop = texts.shop_texts(dataset, config)
+    model = locate_model(order.base)
+    shop = texts.shop_texts(readable_part(dataset, order.protocol), config)
     folder = out.with_name(f"{out.name}.{CHECKPOINTS}")
-    opened = trackers.open_tracker(tracker, out.with_name(f"{out.name}.runs"), f"pretrain-{out.name}")
-    run = fitting.Run(seed, progress or Silent(), folder, [] if opened is None else [opened])
+    opened = trackers.open_tracker(order.tracker, out.with_name(f"{out.name}.runs"), f"pretrain-{out.name}")
+    run = fitting.Run(order.seed, progress or Silent(), folder, [] if opened is None else [opened])
     try:
         facts: dict[str, Any] = fitting.pretrain(model, shop, config, out, run)
     except BaseException:
@@ -75,3 +90,18 @@ def pretrain_on(
     if folder.is_dir():
         folder.rmdir()
     return facts
+
+
+def readable_part(dataset: Dataset, protocol: str | None) -> Dataset:
+    """Return what a protocol trains on; everything where it would hold nothing back, or there is none.
+
+    Raises:
+        RequestError: when there is no such protocol.
+    """
+    if protocol is None:
+        return dataset
+    refuse_unknown_protocol(protocol)
+    try:
+        return split_by(protocol, dataset).train
+    except RequestError:  # nobody did enough for anything to be held back
+        return dataset
