@@ -209,7 +209,7 @@ class Wording:
         # A name without tokens is not told.
         told = self._name_lengths + len(self._next) * (self._name_lengths > 0)
         ends = np.concatenate([[0], np.cumsum(told[histories.item_index])])
-        known = ends[histories.offsets[1:]] - ends[histories.offsets[:-1]]
+        known: LongArray = ends[histories.offsets[1:]] - ends[histories.offsets[:-1]]
         known += (known > 0) * (len(self._liked) + len(self._stop) - len(self._next))
         if self.config.state:
             known += _lengths(self._states(examples))
