@@ -57,6 +57,25 @@ class WordingConfig(Config):
     """Word before the items whose value was below what ``dataset.toml`` calls positive."""
 
 
+class PromptConfig(Config):
+    """The task in words, for a model that was not trained on it."""
+
+    description: str = "Recommend what suits a person, judged by what the person liked and did not like."
+    """What the task is; in the language of the items."""
+    item: str = "Item"
+    """Word before the item that is judged."""
+    question: str = "Will this person like it?"
+    """What a decoder is asked about the item."""
+    answer: str = "Answer:"
+    """What stands before its answer."""
+    yes: Annotated[str, Field(min_length=1)] = " yes"
+    """The answer that means yes; English words begin with a space."""
+    no: Annotated[str, Field(min_length=1)] = " no"
+    """The answer that means no."""
+    by: Literal["answer", "title"] = "answer"
+    """``answer``: a decoder's chance of yes; ``title``: how much likelier the history makes the item's name."""
+
+
 class HoldingConfig(Config):
     """Which rows are held back."""
 
@@ -137,6 +156,8 @@ class FinetuningConfig(Config):
     task can be foretold at all (Kendall et al., 2018)."""
     wording: WordingConfig = WordingConfig()
     """What of a row is put into words."""
+    prompt: PromptConfig = PromptConfig()
+    """The task in words, for a model that was not trained on it; read by ``--few-shot`` alone."""
     holding: HoldingConfig = HoldingConfig()
     """Which rows are held back."""
     method: MethodConfig = MethodConfig(name="lora")
