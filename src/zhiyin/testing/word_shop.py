@@ -15,8 +15,9 @@ COLOURS = ("red", "blue", "green", "white")
 THINGS = ("lamp", "chair", "table", "cup", "book", "clock", "shelf", "mirror")
 COLOURS_ZH = ("红", "蓝", "绿", "白")
 THINGS_ZH = ("灯", "椅", "桌", "杯", "书", "钟", "架", "镜")
-WORDS = (*COLOURS, *THINGS, *COLOURS_ZH, *THINGS_ZH, "liked", "not", ":", ";", ".", ",", "hour", "device")
-"""What a tokenizer must know to read the shop."""
+_ZH = (*COLOURS_ZH, *(f"##{thing}" for thing in THINGS_ZH))
+WORDS = (*COLOURS, *THINGS, *_ZH, "liked", "not", ":", ";", ".", ",", "hour", "device", "phone", "desk")
+"""Pieces that a tokenizer must know to read the shop."""
 N_ITEMS = len(COLOURS) * len(THINGS)
 
 Rule = Literal["word", "rating", "match", "follow"]

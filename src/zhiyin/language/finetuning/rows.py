@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,6 +53,7 @@ def rows_of(dataset: Dataset, config: FinetuningConfig, *, seed: int = 0) -> Tas
         DataError: when a column is missing, a label says nothing, or too little is held back.
     """
     tasks = _told_tasks(dataset, config.tasks or _usual_tasks(dataset))
+    _refuse_told_answers(tasks, config.wording.state)
     rules = {
         name: LabelRule(task.column, task.yes_from, task.yes_words)
         for name, task in tasks.items()
@@ -71,6 +72,15 @@ def rows_of(dataset: Dataset, config: FinetuningConfig, *, seed: int = 0) -> Tas
         for split, of_users in ((labelled, by_user), (following, False))
     ]
     return TaskRows(tasks, *limited)
+
+
+def _refuse_told_answers(tasks: Mapping[str, TaskConfig], state: Sequence[str]) -> None:
+    told = [name for name, task in tasks.items() if task.kind != "next" and task.column in state]
+    if told:
+        raise DataError(
+            f"The answer of task '{told[0]}' would stand in what is read: '{tasks[told[0]].column}'.",
+            remedy="Take the column out of wording.state.",
+        )
 
 
 def _usual_tasks(dataset: Dataset) -> dict[str, TaskConfig]:
