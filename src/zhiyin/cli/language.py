@@ -21,12 +21,15 @@ from zhiyin.cli.learning import (
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
+from zhiyin.evaluation.labels.few_shot import HEADS as FEW_SHOT_HEADS
+from zhiyin.evaluation.labels.few_shot import FewShotReport
 from zhiyin.evaluation.labels.figures import LabelKind
 from zhiyin.evaluation.labels.reading import read_report
 from zhiyin.evaluation.labels.run_report import FinetuningReport
 from zhiyin.evaluation.labels.sentences import Tone
 from zhiyin.evaluation.labels.words import figure_name
 from zhiyin.evaluation.plots import figure
+from zhiyin.experiments.few_shot import PAGE, POINTS, few_shot_on, parsed_shots
 from zhiyin.experiments.finetuning import CARD, REPORT, TASKS, FinetuningOrder, finetune_on
 from zhiyin.experiments.pretraining import PretrainingOrder, pretrain_on
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS
@@ -133,12 +136,19 @@ def finetune(
             help="Change a setting: " + ", ".join(FinetuningConfig.model_fields) + ".",
         ),
     ] = None,
+    few_shot: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep no model, but judge what comes of so many labelled rows, such as 0,16,64,256,1024."
+        ),
+    ] = None,
     tracker: TrackerName = "none",
     json_file: JsonFile = None,
     seed: Seed = 0,
 ) -> None:
     """Teach a language model to foretell clicks, purchases, ratings or the next item from texts."""
     _refuse_unwritable(out, json_file, tracker)
+    shots = None if few_shot is None else parsed_shots(few_shot)
     given: dict[str, Any] = dict(parsed_settings(settings or []))
     named = {"reader": reader, "method.name": method}
     given |= {path: value for path, value in named.items() if value is not None}
@@ -154,6 +164,9 @@ def finetune(
         tracker=tracker,
         command=shlex.join(["zhiyin", *sys.argv[1:]]),
     )
+    if shots is not None:
+        _print_few_shot(few_shot_on(dataset, order, shots, progress), out, json_file)
+        return
     report, record = finetune_on(dataset, order, progress)
     _print_report(report)
     OUT.print(f"\nModel: {out}   report: {out / REPORT}   card: {out / CARD}", highlight=False)
@@ -188,6 +201,18 @@ def _print_report(report: FinetuningReport) -> None:
         OUT.print(table)
     for sentence in read_report(report):
         OUT.print(f"{_TONES[sentence.tone]} {sentence.text}", highlight=False, markup=False)
+
+
+def _print_few_shot(report: FewShotReport, out: Path, json_file: Path | None) -> None:
+    for task in report.tasks:
+        table = Table(*FEW_SHOT_HEADS, *map(figure_name, report.shown(task)), title=task)
+        for row in report.rows(task):
+            table.add_row(*row)
+        OUT.print(table)
+    page, points = (out.with_name(f"{out.name}.{end}") for end in (PAGE, POINTS))
+    OUT.print(f"\nPage: {page}   points: {points}", highlight=False)
+    if json_file is not None:
+        write_json(json_file, {"points": [point.record() for point in report.points]})
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

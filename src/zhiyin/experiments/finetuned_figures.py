@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import numpy as np
 
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import IndexArray
+from zhiyin.domain import FloatArray, IndexArray
 from zhiyin.domain.errors import DataError
 from zhiyin.evaluation.labels.chances import judge_chances, threshold_of_best_f1
 from zhiyin.evaluation.labels.figures import LabelFigures
@@ -13,8 +16,8 @@ from zhiyin.evaluation.labels.predicted import PredictedLabels
 from zhiyin.evaluation.labels.rankings import judge_rankings
 from zhiyin.evaluation.labels.run_report import TaskReport
 from zhiyin.evaluation.labels.values import judge_values
-from zhiyin.language.finetuning.model import FinetunedModel
 from zhiyin.language.finetuning.rows import TaskRows
+from zhiyin.language.finetuning.settings import TaskConfig
 
 ITEMS_OF_NEXT = 100
 """Items among which the next one is looked for in a report; 99 of them are drawn."""
@@ -22,7 +25,21 @@ _MOST_NEXT = 500
 """Rows of ``next`` that a report is made of: each asks for a hundred predictions."""
 
 
-def judged_tasks(model: FinetunedModel, rows: TaskRows, *, seed: int = 0) -> tuple[TaskReport, ...]:
+class Foretelling(Protocol):
+    """Whatever foretells tasks, trained or not."""
+
+    @property
+    def tasks(self) -> Mapping[str, TaskConfig]:
+        """Name → settings, in the order of the columns."""
+
+    def predict(self, examples: LabelledExamples) -> FloatArray:
+        """Return (N, T) float32."""
+
+    def among(self, examples: LabelledExamples, items: IndexArray) -> FloatArray:
+        """Return (N, C, T) float32 for items (N, C) int32."""
+
+
+def judged_tasks(model: Foretelling, rows: TaskRows, *, seed: int = 0) -> tuple[TaskReport, ...]:
     """Judge every task on the test rows, in the order of the settings.
 
     Chances are turned into yes and no at the threshold that is best on the validation rows. The next item is
@@ -30,7 +47,7 @@ def judged_tasks(model: FinetunedModel, rows: TaskRows, *, seed: int = 0) -> tup
     is what ``zhiyin evaluate`` measures.
 
     Args:
-        model: What was fine-tuned.
+        model: What was fine-tuned, or foretells without.
         rows: Of its tasks.
         seed: Of resamples and drawn items.
     """
@@ -60,7 +77,7 @@ def _judged(kind: str, test: PredictedLabels, validation: PredictedLabels, seed:
     return judge_rankings(test, relevant_from=float(np.median(test.labels)), seed=seed)
 
 
-def _judged_next(model: FinetunedModel, test: LabelledExamples, name: str, seed: int) -> TaskReport:
+def _judged_next(model: Foretelling, test: LabelledExamples, name: str, seed: int) -> TaskReport:
     some = test.take(np.arange(min(len(test), _MOST_NEXT)))
     items = _beside_drawn(some.item_index, test.events.item_index, seed)
     column = list(model.tasks).index(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,14 @@ from scipy.optimize import minimize
 
 from zhiyin.contracts import Progress
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import FloatArray
+from zhiyin.domain import FloatArray, IndexArray
 from zhiyin.domain.errors import DataError
-from zhiyin.language.finetuning.settings import Kind
+from zhiyin.language.finetuning.settings import TaskConfig
 from zhiyin.language.untrained import UntrainedModel
 
 Doubles = npt.NDArray[np.float64]
+SCALED_KINDS = ("yes_no", "rating")
+"""Kinds of tasks whose predictions have a scale; the others only order."""
 _LEAST = 1e-6
 """Scores are kept this far from 0 and 1 before their logarithm is taken."""
 _LEAST_SLOPE = 1e-3
@@ -55,6 +58,11 @@ class ScaledModel:
     model: UntrainedModel
     lines: tuple[Line | None, ...]
 
+    @property
+    def tasks(self) -> Mapping[str, TaskConfig]:
+        """Name → settings, in the order of the columns."""
+        return self.model.tasks
+
     def predict(self, examples: LabelledExamples, progress: Progress | None = None) -> FloatArray:
         """Foretell every task for every row: (N, T) float32, as a fine-tuned model does."""
         scores = self.model.predict(examples, progress)
@@ -63,6 +71,10 @@ class ScaledModel:
             for column, line in enumerate(self.lines)
         ]
         return np.stack(columns, axis=1)
+
+    def among(self, examples: LabelledExamples, items: IndexArray) -> FloatArray:
+        """Score several items a row: (N, C, T) float32 for items (N, C) int32; a scale changes no order."""
+        return self.model.among(examples, items)
 
 
 def scaled_model(model: UntrainedModel, labelled: LabelledExamples) -> ScaledModel:
@@ -78,25 +90,23 @@ def scaled_model(model: UntrainedModel, labelled: LabelledExamples) -> ScaledMod
     scores = model.predict(labelled)
     lines: list[Line | None] = []
     for column, (name, task) in enumerate(model.tasks.items()):
+        if task.kind not in SCALED_KINDS:
+            lines.append(None)
+            continue
         labels = labelled.labels[:, column]
         known = ~np.isnan(labels)
         if not known.any():
             raise DataError(f"Task '{name}' has not one label to be scaled by.")
-        lines.append(_line(task.kind, scores[known, column], labels[known]))
+        fitted = _chances_line if task.kind == "yes_no" else _ratings_line
+        lines.append(fitted(scores[known, column], labels[known]))
     return ScaledModel(model, tuple(lines))
-
-
-def _line(kind: Kind, scores: FloatArray, labels: FloatArray) -> Line | None:
-    if kind == "yes_no":
-        return _chances_line(scores, labels)
-    return _ratings_line(scores, labels) if kind == "rating" else None
 
 
 def _chances_line(scores: FloatArray, labels: FloatArray) -> Line:
     """Fit a sigmoid with Platt's targets, which keep a handful of labels from certainty.
 
-    Platt, "Probabilistic outputs for support vector machines" (1999): yes counts as ``(n₊ + 1) / (n₊ + 2)``, no
-    as ``1 / (n₋ + 2)``.
+    Platt, "Probabilistic outputs for support vector machines" (1999): yes counts as ``(n₊ + 1) / (n₊ + 2)``,
+    no as ``1 / (n₋ + 2)``.
     """
     x, middle, spread = _standard(scores)
     n_yes = float(labels.sum())
