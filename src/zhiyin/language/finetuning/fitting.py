@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zhiyin.data.labelled import LabelledExamples, LabelledSplit
-from zhiyin.domain import FloatArray
+from zhiyin.data.labelled import LabelledSplit
 from zhiyin.domain.errors import DataError
 from zhiyin.language.finetuning.drawing import Drawer
 from zhiyin.language.finetuning.losses import Losses, Scale
@@ -25,7 +24,6 @@ from zhiyin.language.finetuning.model import (
 from zhiyin.language.finetuning.network import Reader, TowerReader
 from zhiyin.language.finetuning.rows import ORDERS, TaskRows
 from zhiyin.language.finetuning.settings import FinetuningConfig
-from zhiyin.language.finetuning.skill import reciprocal_rank, skill_of
 from zhiyin.language.finetuning.streams import (
     Dealer,
     LabelledStream,
@@ -34,6 +32,7 @@ from zhiyin.language.finetuning.streams import (
     Stream,
     mean_vectors,
 )
+from zhiyin.language.finetuning.validating import Validation, can_validate
 from zhiyin.language.finetuning.varying import VariedWording
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.model_files import ModelFolder
@@ -48,12 +47,8 @@ from zhiyin.training.schedule import Schedule
 
 SKILL = "skill"
 LENGTH_OF_TRAINING = {"max_minutes", "devices"}
-ITEMS_JUDGED = 50
-"""Items among which the next one is looked for when training is judged; 49 of them are drawn."""
 _ROWS_BEFORE = 64
 """Rows that two towers read before training, to learn where their cosines lie."""
-_MOST_NEXT_JUDGED = 400
-"""Rows of ``next`` that are judged after an epoch: each asks for fifty predictions."""
 
 
 def finetune(
@@ -80,6 +75,18 @@ def finetune(
         DataError: when no item has words.
         TrainingError: when the loss is not a number.
     """
+    validation, facts = finetune_and_validate(base, background, rows, config, run)
+    return validation.model, facts
+
+
+def finetune_and_validate(
+    base: ModelFolder,
+    background: Background,
+    rows: TaskRows,
+    config: FinetuningConfig,
+    run: Run | None = None,
+) -> tuple[Validation, dict[str, Any]]:
+    """Do what `finetune` does, and return the model together with what it was judged by."""
     run, config = run or Run(), config.with_usual_rate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -97,15 +104,14 @@ def finetune(
         _begin_at_the_mean(model, rows)
         if config.steps.checkpointing:
             opened.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        judge = _Judge(model, rows, drawer, run.seed)
-        plan = _plan(
-            model, rows, dealer, judge, Schedule(n_steps, config.steps.warmup_share, config.steps.decay), run
-        )
+        validation = Validation(model, rows, drawer, run.seed)
+        schedule = Schedule(n_steps, config.steps.warmup_share, config.steps.decay)
+        plan = _plan(validation, dealer, schedule, run)
         facts = _trained(plan, run)
         facts["n_tokens"] = sum(int(stream.lengths.sum()) for stream in dealer.streams) * len(facts["epochs"])
         if config.steps.checkpointing:
             opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
-    return model, {"base": base.name, "n_parameters": model.n_parameters, **facts}
+    return validation, {"base": base.name, "n_parameters": model.n_parameters, **facts}
 
 
 class Learner(nn.Module):
@@ -142,9 +148,8 @@ class _Penalised(nn.Module):
         return loss
 
 
-def _plan(
-    model: FinetunedModel, rows: TaskRows, dealer: Dealer, judge: _Judge, schedule: Schedule, run: Run
-) -> TrainingPlan:
+def _plan(validation: Validation, dealer: Dealer, schedule: Schedule, run: Run) -> TrainingPlan:
+    model, rows = validation.model, validation.rows
     config, restraint, part = model.config, model.config.restraint, model.part
     losses = Losses(model.tasks, model.scales, learns_balance=config.balance == "uncertainty")
     learner = Learner(model.reader, losses, restraint.agreement)
@@ -154,7 +159,7 @@ def _plan(
         module=learner if part.penalty is None else _Penalised(learner, part.penalty),
         batches=dealer.epoch,
         collate=dealer.batch,
-        quality=judge.skill if judge.can_tell else None,
+        quality=validation.skill if can_validate(rows) else None,
         settings=config.training,
         seed=run.seed,
         fingerprint=_fingerprint(model, rows, run.seed),
@@ -181,65 +186,6 @@ def _trained(plan: TrainingPlan, run: Run) -> dict[str, Any]:
         "seconds": curve.seconds,
     }
     return {**told, **curve.facts(), **device_facts(fabric)}
-
-
-class _Judge:
-    """The mean skill over all tasks on the validation rows."""
-
-    def __init__(self, model: FinetunedModel, rows: TaskRows, drawer: Drawer | None, seed: int) -> None:
-        self._model, self._rows, self._drawer, self._seed = model, rows, drawer, seed
-
-    @property
-    def can_tell(self) -> bool:
-        """Whether any task has validation rows that tell good predictions from bad ones."""
-        if self._rows.following is not None:
-            return True
-        assert self._rows.labelled is not None
-        labels = self._rows.labelled.validation.labels
-        return not np.isnan(self._of_labels(np.zeros_like(labels))).all()
-
-    def skill(self) -> float:
-        """Return the mean; tasks about which nothing can be told are left out."""
-        labelled = self._rows.labelled
-        skills = [] if labelled is None else self._of_labels(self._model.predict(labelled.validation))
-        return float(np.nanmean([*skills, *self._of_next()]))
-
-    def _of_labels(self, predicted: FloatArray) -> list[float]:
-        if self._rows.labelled is None:
-            return []
-        examples = self._rows.labelled.validation
-        skills = []
-        for column, task in enumerate(self._rows.tasks.values()):
-            labels = examples.labels[:, column]
-            known = ~np.isnan(labels)
-            if task.kind != "next":
-                user = examples.user_index[known]
-                skills.append(skill_of(task, predicted[known, column], labels[known], user))
-        return skills
-
-    def _of_next(self) -> list[float]:
-        if self._rows.following is None or self._drawer is None:
-            return []
-        examples = self._rows.following.validation
-        # Rows stand user by user; of each as many are taken as of another.
-        n_judged = min(len(examples), _MOST_NEXT_JUDGED)
-        some = examples.take(np.arange(n_judged) * len(examples) // n_judged)
-        scores = next_scores(self._model, some, self._drawer, self._seed)
-        columns = [place for place, task in enumerate(self._rows.tasks.values()) if task.kind == "next"]
-        return [reciprocal_rank(scores[:, :, column]) for column in columns]
-
-
-def next_scores(model: FinetunedModel, examples: LabelledExamples, drawer: Drawer, seed: int) -> FloatArray:
-    """Return (N, 50, T) predictions for the item that came, first, and for 49 drawn ones.
-
-    A drawn item that is the one that came gets -∞: it is no rival of itself.
-    """
-    random = np.random.default_rng(seed)
-    came = examples.item_index[:, None]
-    drawn = drawer.judging(len(examples), ITEMS_JUDGED - 1, random)
-    scores = model.among(examples, np.concatenate([came, drawn], axis=1))
-    scores[:, 1:][drawn == came] = -np.inf
-    return scores
 
 
 def _drawer(opened: OpenedModel, wording: Wording, rows: TaskRows) -> Drawer | None:
