@@ -101,11 +101,11 @@ def finetune_on(
         with told.stage("finetune: judging held-back rows"):
             tasks = judging.judged_tasks(model, rows, seed=order.seed)
         report = _report(dataset, order, config, facts, tasks, _counts(rows))
-        record = {**facts, "figures": {task.figures.task: task.figures.record() for task in tasks}}
+        record = _plain({**facts, "figures": {task.figures.task: task.figures.record() for task in tasks}})
         texts = {
             CARD: model_card(report),
             REPORT: finetuning_page(report),
-            FIGURES: json.dumps(record, indent=2, default=str),
+            FIGURES: json.dumps(record, indent=2),
         }
         parts["saving"].save_finetuned(model, out, texts, merge=order.merge)
     except BaseException:
@@ -199,6 +199,12 @@ def _report(
         command=order.command,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON can hold: a figure that says nothing is null."""
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=str), parse_constant=lambda _: None)
+    return plain
 
 
 def _counts(rows: Any) -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""`zhiyin finetune` as somebody types it."""
+
+import json
+import sys
+
+import pytest
+
+from zhiyin.cli.main import main
+from zhiyin.data.dataset import Dataset
+from zhiyin.language.encoder import load_encoder
+from zhiyin.language.model_files import locate_model
+from zhiyin.testing.tiny_models import save_bert
+from zhiyin.testing.word_shop import WORDS, word_shop
+
+SMALL = (
+    *("--set", "training.max_epochs=8"),
+    *("--set", "training.learning_rate=0.003"),
+    *("--set", "training.tokens_per_batch=256"),
+    *("--set", "wording.max_tokens=48"),
+    *("--set", "wording.history_items=2"),
+)
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A small BERT that knows the words of the shop."""
+    save_bert(WORDS, tmp_path / "base", max_position_embeddings=64)
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    """A folder in which red and blue things are liked."""
+    return written(word_shop("word"), tmp_path / "clicks")
+
+
+def written(dataset: Dataset, folder):
+    """Write a shop of words as files that a user brings."""
+    import polars as pl
+
+    folder.mkdir()
+    histories = dataset.histories
+    users = pl.Series(dataset.users.ids).gather(histories.row_of_event)
+    items = pl.Series(dataset.catalogue.items.ids).gather(histories.item_index)
+    table = {"user_id": users, "item_id": items, "value": histories.value, "timestamp": histories.timestamp}
+    pl.DataFrame(table).write_parquet(folder / "interactions.parquet")
+    dataset.catalogue.table.write_parquet(folder / "items.parquet")
+    (folder / "dataset.toml").write_text("[values]\npositive = 1\n")
+    return folder
+
+
+def zhiyin(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["zhiyin", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_a_model_a_card_and_a_report_come_out(clicks, base, tmp_path, monkeypatch, capsys):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    words = ("finetune", clicks, "--out", out, "--base", base, "--task", "click", "--method", "full", *SMALL)
+    assert zhiyin(monkeypatch, *words, "--json", figures) == 0
+    told = capsys.readouterr().out
+    assert "ROC-AUC" in told
+    assert str(out / "report.html") in told
+    record = json.loads(figures.read_text())
+    assert record["figures"]["click"]["figures"]["roc_auc"]["value"] > 0.9
+    assert record["n_trained"] == record["n_parameters"]
+    assert "click" in (out / "README.md").read_text()
+    assert "<html" in (out / "report.html").read_text()
+    assert not out.with_name("out.checkpoints").exists()
+
+
+def test_merged_towers_stand_where_an_encoder_is_named(clicks, base, tmp_path, monkeypatch):
+    out = tmp_path / "towers"
+    words = ("finetune", clicks, "--out", out, "--base", base, "--task", "next", "--reader", "towers")
+    assert zhiyin(monkeypatch, *words, *SMALL, "--method", "lora", "--merge") == 0
+    before = load_encoder(base).encode(["red lamp", "blue chair"])
+    after = load_encoder(out).encode(["red lamp", "blue chair"])
+    assert after.shape == before.shape
+    assert abs(after - before).max() > 1e-3
+    assert locate_model(out).folder == out / "merged"
+
+
+def test_additions_alone_are_no_encoder(clicks, base, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = ("finetune", clicks, "--out", out, "--base", base, *SMALL, "--set", "training.max_epochs=1")
+    assert zhiyin(monkeypatch, *words) == 0
+    assert zhiyin(monkeypatch, "evaluate", clicks, "--recipe", "hybrid", "--set", f"encoder={out}") == 1
+    assert "--merge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--task", "clik"), "Did you mean 'click'"),
+        (("--task", "sold", "--set", "tasks.sold.column=sold"), "hold 'sold'"),
+        (("--set", "tasks.click.yes_from=-1"), "all"),
+        (("--set", "methd=lora"), "Did you mean 'method'"),
+        (("--method", "prefix", "--merge"), "cannot be worked into"),
+        (
+            (
+                "--method",
+                "lore",
+            ),
+            "method.name",
+        ),
+        (("--tracker", "excel"), "no tracker 'excel'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_trained(
+    clicks, base, tmp_path, monkeypatch, capsys, options, said
+):
+    out = tmp_path / "out"
+    assert zhiyin(monkeypatch, "finetune", clicks, "--out", out, "--base", base, *options) != 0
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert not out.exists()
+
+
+def test_nothing_else_is_written_over(clicks, base, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "letter.txt").write_text("dear")
+    assert zhiyin(monkeypatch, "finetune", clicks, "--out", out, "--base", base) == 1
+    assert "no fine-tuned model" in capsys.readouterr().err
+    assert (out / "letter.txt").read_text() == "dear"
