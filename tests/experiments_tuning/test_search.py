@@ -12,9 +12,9 @@ import pytest
 from zhiyin.contracts import AnyOf, Between, Silent
 from zhiyin.domain.errors import RequestError
 from zhiyin.domain.progress import HearsQuality, tell_quality
-from zhiyin.experiments.tuning.objective import Judged
 from zhiyin.experiments.tuning.search import Budget, best_of_attempts, search
 from zhiyin.experiments.tuning.study import AttemptState, Study
+from zhiyin.experiments.tuning.subject import Judged
 
 pytest.importorskip("optuna")
 

@@ -14,10 +14,12 @@ from zhiyin.data.shop.shop import simulate_shop
 from zhiyin.data.splits import leave_last_out
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.experiments.settings_file import read_settings, with_settings, written_settings
-from zhiyin.experiments.tuning import tune as tuning
+from zhiyin.experiments.tuning import recipes
 from zhiyin.experiments.tuning.final import judge_finally
-from zhiyin.experiments.tuning.objective import Judged, judged, validation_halves
+from zhiyin.experiments.tuning.objective import judged, validation_halves
+from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
+from zhiyin.experiments.tuning.subject import Judged
 from zhiyin.experiments.tuning.tune import Plan, tune
 from zhiyin.pipeline.recipes import recipe
 
@@ -49,7 +51,7 @@ def poisoned(dataset):
 @pytest.fixture(scope="module")
 def tuned(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned") / "out"
-    return tune(dataset, Plan("fast", SPACE, budget=Budget(8)), out), out
+    return tune(dataset, Plan(RecipeSubject("fast"), SPACE, budget=Budget(8)), out), out
 
 
 def test_fitting_and_judging_users_are_not_the_same(dataset):
@@ -68,7 +70,7 @@ def test_poisoned_test_events_change_nothing(dataset, tuned, tmp_path):
         config = recipe("fast", settings)
         before, after = (judged(config, validation_halves(data), seed=0) for data in (dataset, other))
         np.testing.assert_array_equal(before.per_user, after.per_user)
-    again = tune(other, Plan("fast", SPACE, budget=Budget(8)), tmp_path / "out")
+    again = tune(other, Plan(RecipeSubject("fast"), SPACE, budget=Budget(8)), tmp_path / "out")
     assert [(a.settings, a.value) for a in again.attempts] == [
         (a.settings, a.value) for a in tuned[0].attempts
     ]
@@ -133,7 +135,7 @@ def test_the_page_shows_every_trial_and_loads_nothing(tuned):
 
 
 def test_going_on_repeats_nothing(dataset, tuned, tmp_path, monkeypatch):
-    plan, out = Plan("fast", SPACE, budget=Budget(3)), tmp_path / "out"
+    plan, out = Plan(RecipeSubject("fast"), SPACE, budget=Budget(3)), tmp_path / "out"
     first = tune(dataset, plan, out)
     calls = []
 
@@ -141,7 +143,7 @@ def test_going_on_repeats_nothing(dataset, tuned, tmp_path, monkeypatch):
         calls.append(arguments)
         return judged(*arguments, **named)
 
-    monkeypatch.setattr(tuning, "judged", counted)
+    monkeypatch.setattr(recipes, "judged", counted)
     tune(dataset, plan, out)
     assert not calls
     longer = tune(dataset, replace(plan, budget=Budget(8)), out)
@@ -154,7 +156,7 @@ def test_a_search_takes_the_place_of_nothing_else(dataset, tmp_path):
     """The report of a bundle is part of its checksums: one overwritten page and it counts as damaged."""
     (tmp_path / "report.html").write_text("of a bundle")
     with pytest.raises(RequestError, match=r"holds report\.html, but there is no study"):
-        tune(dataset, Plan("fast", SPACE, budget=Budget(1)), tmp_path)
+        tune(dataset, Plan(RecipeSubject("fast"), SPACE, budget=Budget(1)), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text() == "of a bundle"
 
@@ -164,8 +166,8 @@ def test_nothing_better_leaves_the_recipe_as_it_stands(dataset, tmp_path, monkey
         value = 0.5 - 0.1 * ("window" in config.sources["item_graph"])
         return Judged(value, np.full(4, value, np.float32), 0.0)
 
-    monkeypatch.setattr(tuning, "judged", worse_when_changed)
-    result = tune(dataset, Plan("fast", SPACE, budget=Budget(2)), tmp_path / "out")
+    monkeypatch.setattr(recipes, "judged", worse_when_changed)
+    result = tune(dataset, Plan(RecipeSubject("fast"), SPACE, budget=Budget(2)), tmp_path / "out")
     assert (result.best, result.gain, result.best_value, result.set_line) == (None, None, 0.5, "")
     assert read_settings(tmp_path / "out" / "best.toml").settings == {}
     assert "No trial was better" in (tmp_path / "out" / "report.html").read_text()
@@ -178,7 +180,7 @@ def test_test_events_are_looked_at_once(dataset, tuned, monkeypatch):
     final = judge_finally(dataset, result, out, progress=Silent())
     assert final.is_new
     assert final.record["runs"] == ["best", "as it stands"]
-    monkeypatch.setattr("zhiyin.experiments.tuning.final.judged_runs", None)
+    monkeypatch.setattr(recipes, "judged_runs", None)
     again = judge_finally(dataset, result, out, progress=Silent())
     assert not again.is_new
     assert again.record == json.loads(json.dumps(final.record))

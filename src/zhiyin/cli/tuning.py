@@ -34,12 +34,12 @@ from zhiyin.experiments.contest import Contest, judged_runs, refuse_indistinct
 from zhiyin.experiments.settings_file import with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol
 from zhiyin.experiments.tuning.final import Final, judge_finally
+from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
-from zhiyin.experiments.tuning.space import default_space, parsed_space
+from zhiyin.experiments.tuning.space import parsed_space
 from zhiyin.experiments.tuning.tune import BEST_FILE, PAGE_FILE, Plan
-from zhiyin.experiments.tuning.tune import tune as tune_recipe
+from zhiyin.experiments.tuning.tune import tune as tune_subject
 from zhiyin.experiments.tuning.tuned import Tuned
-from zhiyin.pipeline.recipes import recipe as recipe_named
 
 _BEST_SHOWN = 5
 
@@ -74,20 +74,21 @@ def tune(
     """Search for better settings on validation events; the same command goes on after a kill."""
     given = parsed_settings(settings or [])
     name, fixed = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
-    config = recipe_named(name, fixed)
+    subject = RecipeSubject(name)
+    subject.configured(fixed)
     space = (
-        parsed_space(search, lambda tried: recipe_named(name, {**fixed, **tried}))
+        parsed_space(search, lambda tried: subject.configured({**fixed, **tried}))
         if search
-        else default_space(config, fixed)
+        else subject.default_space(fixed)
     )
     fixed = {path: str(value) for path, value in fixed.items() if path not in space}
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
-    plan = Plan(name, space, fixed, Budget(trials, minutes), seed, command_line())
-    tuned = tune_recipe(dataset, plan, out, study_file=study, progress=progress)
+    plan = Plan(subject, space, fixed, Budget(trials, minutes), seed, command_line())
+    tuned = tune_subject(dataset, plan, out, study_file=study, progress=progress)
     _print_tuned(tuned, out)
     if final:
-        _print_final(judge_finally(dataset, tuned, out, progress=progress))
+        _print_final(judge_finally(dataset, tuned, out, progress=progress), subject.words.tests)
 
 
 def compare(
@@ -200,7 +201,8 @@ def _read_runs(files: list[Path]) -> list[Run]:
 
 
 def _print_tuned(tuned: Tuned, out: Path) -> None:
-    table = _table("trial", "NDCG@10", "seconds", *(path.rpartition(".")[2] for path in tuned.space))
+    words = tuned.subject.words
+    table = _table("trial", words.measure, "seconds", *(path.rpartition(".")[2] for path in tuned.space))
     unchanged = ("as it stands", f"{tuned.unchanged:.4f}", "", *("" for _ in tuned.space))
     table.add_row(*unchanged)
     finished = [attempt for attempt in tuned.attempts if attempt.value is not None]
@@ -210,9 +212,11 @@ def _print_tuned(tuned: Tuned, out: Path) -> None:
     OUT.print(table)
     n_ended = len(tuned.attempts) - len(finished)
     rest = f", {n_ended} of them pruned or failed" if n_ended else ""
-    OUT.print(f"\n{len(tuned.attempts)} trials{rest}; NDCG@10 of {tuned.n_judging:,} validation users")
+    OUT.print(
+        f"\n{len(tuned.attempts)} trials{rest}; {words.measure} of {tuned.n_judging:,} validation users"
+    )
     if tuned.best is None:
-        OUT.print("No trial was better than the recipe as it stands.", highlight=False)
+        OUT.print(f"No trial was better than {words.unchanged}.", highlight=False)
     elif tuned.gain is not None:
         gain = tuned.gain
         told = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, p = {gain.p_value:.3f})"
@@ -220,15 +224,15 @@ def _print_tuned(tuned: Tuned, out: Path) -> None:
     if tuned.set_line:
         OUT.print(f"Best:   {tuned.set_line}", highlight=False, soft_wrap=True)
     OUT.print(f"Report: {out / PAGE_FILE}", highlight=False)
-    OUT.print(f"Next:   zhiyin train DATA --settings {out / BEST_FILE} --out BUNDLE", highlight=False)
+    OUT.print(f"Next:   {words.next_step.format(file=out / BEST_FILE)}", highlight=False)
 
 
-def _print_final(judged: Final | None) -> None:
+def _print_final(judged: Final | None, tests: str) -> None:
     if judged is None:
-        OUT.print("\nNothing was chosen, so test events were not looked at.")
+        OUT.print(f"\nNothing was chosen, so {tests} were not looked at.")
         return
     again = "" if judged.is_new else ", judged before"
-    OUT.print(f"\nOn test events{again}, best against as it stands:")
+    OUT.print(f"\nOn {tests}{again}, best against as it stands:")
     for pair in judged.record["pairs"]:
         told = f"{pair['metric']}: {pair['first']:.4f} against {pair['second']:.4f}, {pair['value']:+.4f}"
         OUT.print(f"{told} ({pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.3f})")

@@ -9,11 +9,7 @@ from typing import Any
 
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
-from zhiyin.evaluation.protocol import EvaluationSettings
-from zhiyin.experiments.comparing import compare_runs
-from zhiyin.experiments.contest import Contest, judged_runs
 from zhiyin.experiments.tuning.tuned import Tuned
-from zhiyin.pipeline.recipes import recipe
 
 FINAL_FILE = "final.json"
 BEST, UNCHANGED = "best", "as it stands"
@@ -21,10 +17,10 @@ BEST, UNCHANGED = "best", "as it stands"
 
 @dataclass(frozen=True)
 class Final:
-    """The best settings and the recipe as it stands, judged on test events.
+    """The best settings and those as they stood, judged on test events.
 
     Attributes:
-        record: As `zhiyin.experiments.comparing.ComparedRuns.record`, with the settings.
+        record: What `zhiyin.experiments.tuning.subject.Subject.judged_on_test` returned, with the settings.
         is_new: False when they had been judged before: then nothing was asked again.
     """
 
@@ -33,11 +29,11 @@ class Final:
 
 
 def judge_finally(dataset: Dataset, tuned: Tuned, out: Path, *, progress: Progress) -> Final | None:
-    """Judge the best settings against the recipe as it stands, on test events, and keep the figures.
+    """Judge the best settings against those as they stood, on test events, and keep the figures.
 
-    Now all validation users fit, as they do in ``zhiyin train``. The same settings are judged once: asked
-    again, the figures that were kept are told. Figures of other settings of the same search are kept beside
-    them: a choice that follows a look at test events is no longer made on validation alone.
+    The same settings are judged once: asked again, the figures that were kept are told. Figures of other
+    settings of the same search are kept beside them: a choice that follows a look at test events is no longer
+    made on validation alone.
 
     Args:
         dataset: Everything.
@@ -46,7 +42,7 @@ def judge_finally(dataset: Dataset, tuned: Tuned, out: Path, *, progress: Progre
         progress: Who listens.
 
     Returns:
-        The figures; None when nothing was better than the recipe as it stands, so that nothing was chosen.
+        The figures; None when nothing was better than what stood, so that nothing was chosen.
     """
     if tuned.best is None:
         return None
@@ -56,10 +52,9 @@ def judge_finally(dataset: Dataset, tuned: Tuned, out: Path, *, progress: Progre
         if record["settings"] == tuned.settings:
             return Final(record, is_new=False)
     if kept:
-        progress.say("test events were looked at before, with other settings of this search")
-    configs = {BEST: recipe(tuned.recipe, tuned.settings), UNCHANGED: recipe(tuned.recipe, dict(tuned.given))}
-    contest = Contest(configs, seeds=(tuned.seed,))
-    runs = judged_runs(dataset, contest, EvaluationSettings(at=(10,)), progress)
-    record = {"settings": tuned.settings, **compare_runs(runs).record()}
+        progress.say(f"{tuned.subject.words.tests} were looked at before, with other settings of this search")
+    contestants = {BEST: tuned.settings, UNCHANGED: tuned.given}
+    told = tuned.subject.judged_on_test(dataset, contestants, tuned.seed, progress)
+    record = {"settings": tuned.settings, **told}
     file.write_text(json.dumps([*kept, record], ensure_ascii=False, indent=2), encoding="utf-8")
     return Final(record, is_new=True)

@@ -1,9 +1,8 @@
-"""What a search may look at: training events, and validation events divided in two by user."""
+"""What a search for a recipe may look at: training events, and validation events divided in two by user."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +10,19 @@ import numpy as np
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import Split
-from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import RequestError
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, split_by
 from zhiyin.experiments.training import fit_pipeline, judge
+from zhiyin.experiments.tuning.subject import Judged
 from zhiyin.pipeline.settings import PipelineConfig
 
 METRIC = "ndcg_at_10"
-"""What a search makes as large as it can."""
+"""What a search among settings of a recipe makes as large as it can."""
 FEWEST_USERS = 10
 """Validation users below which nothing can be told apart."""
 _SPLIT_SEED = 20_011
 """Of who fits and who judges: the same for all seeds of a search, so that these can be compared."""
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """How good some settings are.
-
-    Attributes:
-        value: Mean NDCG@10 over the judging users.
-        per_user: (B,) float32, NDCG@10 of each judging user; always the same users in the same order.
-        seconds: What training and judging took.
-    """
-
-    value: float
-    per_user: FloatArray
-    seconds: float
 
 
 def validation_halves(dataset: Dataset) -> Split:

@@ -35,19 +35,23 @@ def tuning_page(tuned: Tuned, *, command: str = "") -> str:
         template("report.html"),
         lang="en",
         style=Html(template("report.css")),
-        title=f"{tuned.recipe} on {tuned.dataset}",
+        title=f"{tuned.subject.name} on {tuned.dataset}",
         report="search for settings",
-        facts=f"{len(tuned.attempts)} trials · judged by {tuned.n_judging:,} validation users, "
-        f"weights fitted on {tuned.n_fitting:,} others · seed {tuned.seed}",
+        facts=f"{len(tuned.attempts)} trials · judged by {tuned.n_judging:,} validation users"
+        f"{_others(tuned.n_fitting)} · seed {tuned.seed}",
         tiles=_tiles(tuned),
         sections=Html("".join((_best(tuned), _history(tuned), _importance(tuned), _trials(tuned, command)))),
     )
 
 
+def _others(n_fitting: int) -> str:
+    return f", weights fitted on {n_fitting:,} others" if n_fitting else ""
+
+
 def _tiles(tuned: Tuned) -> Html:
-    gain = tuned.gain
+    gain, words = tuned.gain, tuned.subject.words
     tiles = [
-        ("best NDCG@10", figure(tuned.best_value), "the recipe as it stands" if tuned.best is None else ""),
+        (f"best {words.measure}", figure(tuned.best_value), words.unchanged if tuned.best is None else ""),
         ("as it stands", figure(tuned.unchanged), "with the settings given, nothing searched"),
     ]
     if gain is not None:
@@ -61,17 +65,19 @@ def _tiles(tuned: Tuned) -> Html:
 
 
 def _best(tuned: Tuned) -> Html:
+    words = tuned.subject.words
     if not tuned.settings:
-        return _section("Best settings", "No trial was better than the recipe as it stands.", Html(""))
-    line = f"--recipe {tuned.recipe} {tuned.set_line}"
+        return _section("Best settings", f"No trial was better than {words.unchanged}.", Html(""))
+    line = f"{tuned.subject.options} {tuned.set_line}"
     note = (
         "The best of many trials is partly the luckiest: on new events expect a part of the gain. "
-        "Once the choice is made, --final judges both on test events."
+        f"Once the choice is made, --final judges both on {words.tests}."
     )
     return _section("Best settings", note, fill("<pre>$line</pre>", line=line))
 
 
 def _history(tuned: Tuned) -> Html:
+    words = tuned.subject.words
     values = [
         (float(attempt.number), attempt.value) for attempt in tuned.attempts if attempt.value is not None
     ]
@@ -79,7 +85,7 @@ def _history(tuned: Tuned) -> Html:
     best = list(accumulate((value for _, value in points), max))
     top = max(points, key=lambda point: (point[1], -point[0]))
     charts = [
-        line_chart(points, title="NDCG@10 of each trial", x_name="trial", best=(top[0], "best")),
+        line_chart(points, title=f"{words.measure} of each trial", x_name="trial", best=(top[0], "best")),
         line_chart(
             [(point[0], value) for point, value in zip(points, best, strict=True)],
             title="best so far",
@@ -87,7 +93,7 @@ def _history(tuned: Tuned) -> Html:
         ),
     ]
     cards = Html("".join(fill(_CARD, body=chart) for chart in charts))
-    note = "Trial 0 is the recipe as it stands. Validation users who judge, no test event."
+    note = f"Trial 0 is {words.unchanged}. {words.judged_by}"
     return _section("How the search went", note, fill('<div class="grid">$cards</div>', cards=cards))
 
 
@@ -105,14 +111,18 @@ def _importance(tuned: Tuned) -> Html:
 
 def _trials(tuned: Tuned, command: str) -> Html:
     paths = list(tuned.space)
-    heads = ["trial", "NDCG@10", *(path.rpartition(".")[2] for path in paths), "seconds"]
-    ordered = sorted(tuned.attempts, key=lambda attempt: (-(attempt.value or -1.0), attempt.number))
+    heads = ["trial", tuned.subject.words.measure, *(path.rpartition(".")[2] for path in paths), "seconds"]
+    ordered = sorted(tuned.attempts, key=_best_first)
     rows = Html("".join(_row(attempt, paths, attempt == tuned.best) for attempt in ordered))
     head = fill_each("<th>$name</th>", [{"name": breakable(name)} for name in heads])
     body = fill(_TABLE, heads=head, rows=rows)
     if command:
         body = Html(body + fill(_TO_GO_ON, command=command))
     return _section("Every trial", "Best first; those that were pruned or failed come last.", body)
+
+
+def _best_first(attempt: Attempt) -> tuple[bool, float, int]:
+    return attempt.value is None, -(attempt.value or 0.0), attempt.number
 
 
 def _row(attempt: Attempt, paths: Sequence[str], is_best: bool) -> Html:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zhiyin.contracts import Progress
-from zhiyin.experiments.tuning.objective import Judged
 from zhiyin.experiments.tuning.study import Attempt, AttemptState, Pruned, Running, Study
+from zhiyin.experiments.tuning.subject import Judged
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ def search(
     *,
     progress: Progress,
     keep: Callable[[int, Judged], None] = lambda _number, _judged: None,
+    measure: str = "value",
 ) -> None:
     """Try settings until the budget is used up or nothing untried is left.
 
@@ -46,12 +47,13 @@ def search(
 
     Args:
         study: What was tried so far; what is tried is added.
-        objective: How good settings are; 0 to 1, higher is better.
+        objective: How good settings are, higher is better.
         budget: When to end.
         progress: Who listens.
         keep: Takes the number of an attempt and its result before the attempt is written down as finished.
+        measure: What a value is called.
     """
-    clock = _Clock(budget)
+    clock = _Clock(budget, measure)
     while clock.goes_on(study.attempts):
         settings = study.proposal()
         if settings is None:
@@ -85,6 +87,7 @@ def told_settings(settings: Mapping[str, str]) -> str:
 @dataclass
 class _Clock:
     budget: Budget
+    measure: str
     started: float = field(default_factory=time.perf_counter)
 
     def goes_on(self, attempts: list[Attempt]) -> bool:
@@ -95,7 +98,7 @@ class _Clock:
     def told(self, attempts: list[Attempt]) -> str:
         newest, best = attempts[-1], best_of_attempts(attempts)
         if newest.state is AttemptState.FINISHED:
-            result = f"NDCG@10 {newest.value:.4f}"
+            result = f"{self.measure} {newest.value:.4f}"
         else:
             result = f"{newest.state.value}: {newest.reason}"
         so_far = "nothing finished yet" if best is None else f"best {best.value:.4f} (trial {best.number})"

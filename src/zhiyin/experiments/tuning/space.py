@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from zhiyin.contracts import AnyOf, Between, SearchRange
+from zhiyin.contracts import AnyOf, Between, Config, SearchRange
 from zhiyin.domain.errors import ConfigError
 from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
@@ -15,15 +15,15 @@ Settings = Mapping[str, str]
 """Dotted path → value as text, as ``--set`` takes them."""
 Space = Mapping[str, SearchRange]
 """Dotted path → what is tried."""
-Configure = Callable[[Settings], PipelineConfig]
-"""Settings → the pipeline they make; raises `ConfigError` when one is not known or out of range."""
+Configure = Callable[[Settings], Config]
+"""Settings → what they make, such as a pipeline; raises `ConfigError` when one is unknown or out of range."""
 
 _DIGITS = 4
 """A setting found by search is no better known than this, and stays readable."""
 _BETWEEN = ".."
 
 
-def default_space(config: PipelineConfig, fixed: Settings) -> Space:
+def default_space(config: PipelineConfig, fixed: Collection[str]) -> Space:
     """Collect what the parts of a pipeline declare as worth trying.
 
     A source that only fills what others leave empty is left alone, unless there is no other; the merge is
@@ -31,7 +31,7 @@ def default_space(config: PipelineConfig, fixed: Settings) -> Space:
 
     Args:
         config: The pipeline.
-        fixed: Settings that were given and so are not searched.
+        fixed: Paths that were given and so are not searched.
 
     Raises:
         ConfigError: when no part declares anything that is not given.
@@ -43,13 +43,23 @@ def default_space(config: PipelineConfig, fixed: Settings) -> Space:
             space[f"sources.{name}.{setting}"] = tried
     if len(learned) > 1:
         space |= {f"merge.{setting}": tried for setting, tried in MergeConfig.search_space.items()}
-    space = {path: tried for path, tried in space.items() if path not in fixed}
-    if not space:
+    example = "sources.item_graph.window=2..20"
+    return without_given(space, fixed, whose=f"The recipe '{config.recipe}'", example=example)
+
+
+def without_given(space: Space, given: Collection[str], *, whose: str, example: str) -> Space:
+    """Leave out what is given.
+
+    Raises:
+        ConfigError: when nothing is left; it says ``whose`` settings these are, and shows an ``example``.
+    """
+    left = {path: tried for path, tried in space.items() if path not in given}
+    if not left:
         raise ConfigError(
-            f"The recipe '{config.recipe}' declares nothing to search that is not given already.",
-            remedy="Name what to search:  --search sources.item_graph.window=2..20",
+            f"{whose} declares nothing to search that is not given already.",
+            remedy=f"Name what to search:  --search {example}",
         )
-    return space
+    return left
 
 
 def parsed_space(texts: Sequence[str], configure: Configure) -> Space:

@@ -23,8 +23,6 @@ _MOST_LISTED = 2000
 _DRAWS = 50
 """Proposals asked for before a space counts as used up."""
 _TRIALS_BEFORE_PRUNING = 5
-_EPOCHS_BEFORE_PRUNING = 3
-"""A slow start says little about the end."""
 _STEPS_OF_A_PART = 100_000
 """Epochs of the n-th part that is trained in epochs are counted from n times this number."""
 
@@ -46,7 +44,7 @@ class Attempt:
         number: Counted from 1.
         settings: Dotted path → value as text, those that were searched only.
         state: How it ended.
-        value: NDCG@10 over the judging users; None unless it finished.
+        value: How good the settings are, higher is better; None unless it finished.
         seconds: What it took.
         reason: Why it failed or was pruned; empty otherwise.
     """
@@ -84,7 +82,7 @@ class Running:
         if part not in self._parts:
             self._parts.append(part)
         self._trial.report(quality, self._parts.index(part) * _STEPS_OF_A_PART + epoch)
-        if epoch > _EPOCHS_BEFORE_PRUNING and self._trial.should_prune():
+        if epoch > self._study.slow_start and self._trial.should_prune():
             raise Pruned(f"{part} was below the median of the trials before it at epoch {epoch}")
 
     def finish(self, value: float, seconds: float) -> None:
@@ -117,15 +115,18 @@ class Study:
         terms: What the figures depend on; a file with other terms is refused.
         space: What is tried.
         seed: Of the proposals.
+        slow_start: Epochs that no attempt is ended after: they say little about the end.
 
     Raises:
         MissingExtra: when Optuna is not installed.
         RequestError: when the file holds a search with other terms, or another process works on it.
     """
 
-    def __init__(self, path: Path, terms: Mapping[str, Any], space: Space, seed: int) -> None:
+    def __init__(
+        self, path: Path, terms: Mapping[str, Any], space: Space, seed: int, *, slow_start: int = 3
+    ) -> None:
         self._optuna = _optuna()
-        self._space, self._seed = space, seed
+        self._space, self._seed, self.slow_start = space, seed, slow_start
         self._ended: list[Attempt] | None = None
         self._lock = _locked(path)
         try:

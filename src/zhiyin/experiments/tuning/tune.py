@@ -1,4 +1,4 @@
-"""Tuning a recipe on a dataset, from the first trial to the files it leaves behind."""
+"""Tuning on a dataset, from the first trial to the files it leaves behind."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import RequestError
 from zhiyin.evaluation.comparison import Difference, differences
 from zhiyin.evaluation.machine import versions
-from zhiyin.experiments.settings_file import written_settings
-from zhiyin.experiments.training import fingerprint
-from zhiyin.experiments.tuning.objective import METRIC, Judged, judged, validation_halves
 from zhiyin.experiments.tuning.page import tuning_page
 from zhiyin.experiments.tuning.search import Budget, best_of_attempts, search
-from zhiyin.experiments.tuning.space import Settings, Space, shown
+from zhiyin.experiments.tuning.space import Space, shown
 from zhiyin.experiments.tuning.study import Study
+from zhiyin.experiments.tuning.subject import Given, Judged, Jury, Subject
 from zhiyin.experiments.tuning.tuned import Tuned
-from zhiyin.pipeline.recipes import recipe
 
 STUDY_FILE = "study.db"
 BEST_FILE = "best.toml"
@@ -40,7 +37,7 @@ class Plan:
     """What is to be tuned.
 
     Attributes:
-        recipe: Its name.
+        subject: A recipe, or fine-tuning.
         space: Dotted path → what is tried.
         settings: Dotted path → value of what is changed but not searched.
         budget: When to end.
@@ -48,9 +45,9 @@ class Plan:
         command: The command line, for the page.
     """
 
-    recipe: str
+    subject: Subject
     space: Space
-    settings: Settings = field(default_factory=dict)
+    settings: Given = field(default_factory=dict)
     budget: Budget = field(default_factory=lambda: Budget(30))
     seed: int = 0
     command: str = ""
@@ -58,8 +55,8 @@ class Plan:
     def terms(self, dataset: Dataset) -> dict[str, Any]:
         """What the figures of a study depend on."""
         return {
-            "data": fingerprint(dataset),
-            "recipe": self.recipe,
+            "data": self.subject.data_digest(dataset),
+            **self.subject.identity(),
             "settings": dict(self.settings),
             "search": {path: shown(tried) for path, tried in self.space.items()},
             "seed": self.seed,
@@ -76,11 +73,11 @@ def tune(
 ) -> Tuned:
     """Search for better settings, on validation events only.
 
-    The recipe as it stands is judged first: what a search finds must be better than that. The same call goes
-    on where an earlier one ended or was killed; trials that ended are never repeated.
+    The settings as they stand are judged first: what a search finds must be better than that. The same call
+    goes on where an earlier one ended or was killed; trials that ended are never repeated.
 
     ``out`` then holds the study, ``best.toml`` for `zhiyin.experiments.settings_file.read_settings`,
-    ``tuning.json`` with every trial, ``report.html``, and in ``values`` the NDCG@10 of each judging user.
+    ``tuning.json`` with every trial, ``report.html``, and in ``values`` the value of each judging user.
 
     Args:
         dataset: Everything; its test events are not looked at.
@@ -90,14 +87,16 @@ def tune(
         progress: Who listens.
 
     Raises:
-        MissingExtra: when Optuna is not installed.
+        ConfigError: when trials of such a search could not be compared.
+        MissingExtra: when Optuna is not installed, or what trials need.
         RequestError: when there are too few users, or the study is another search's.
     """
     progress = progress or Silent()
     study_file = study_file or out / STUDY_FILE
     _refuse_others(out, study_file)
-    halves = validation_halves(dataset)
-    study = Study(study_file, plan.terms(dataset), plan.space, plan.seed)
+    plan.subject.refuse_incomparable(plan.space)
+    words, jury = plan.subject.words, plan.subject.jury(dataset, plan.settings, plan.seed)
+    study = Study(study_file, plan.terms(dataset), plan.space, plan.seed, slow_start=jury.slow_start)
     values, checkpoints = out / _VALUES, out / ".checkpoints"
     values.mkdir(parents=True, exist_ok=True)
     try:
@@ -107,9 +106,8 @@ def tune(
             progress.say(f"going on after {len(study.attempts)} trials")
 
         def objective(settings: Mapping[str, str], listener: Progress) -> Judged:
-            config = recipe(plan.recipe, {**plan.settings, **settings})
             try:
-                result = judged(config, halves, seed=plan.seed, progress=listener, checkpoints=checkpoints)
+                result = jury.judge(settings, listener, checkpoints)
             except Exception:
                 shutil.rmtree(checkpoints, ignore_errors=True)
                 raise
@@ -121,13 +119,13 @@ def tune(
             first = objective({}, progress)
             np.save(values / "unchanged.npy", first.per_user)
             study.keep_unchanged(first.value, first.seconds)
-            progress.say(f"the recipe as it stands: NDCG@10 {first.value:.4f} ({first.seconds:.0f} s)")
+            progress.say(f"{words.unchanged}: {words.measure} {first.value:.4f} ({first.seconds:.0f} s)")
 
         def keep(number: int, result: Judged) -> None:
             np.save(values / f"{number}.npy", result.per_user)
 
-        search(study, objective, plan.budget, progress=progress, keep=keep)
-        tuned = _tuned(study, plan, dataset, values, (len(halves.validation), len(halves.test)))
+        search(study, objective, plan.budget, progress=progress, keep=keep, measure=words.measure)
+        tuned = _tuned(study, plan, dataset, values, jury)
     finally:
         study.close()
     _write(tuned, plan, out)
@@ -149,7 +147,7 @@ def _refuse_others(out: Path, study_file: Path) -> None:
         )
 
 
-def _tuned(study: Study, plan: Plan, dataset: Dataset, values: Path, n_users: tuple[int, int]) -> Tuned:
+def _tuned(study: Study, plan: Plan, dataset: Dataset, values: Path, jury: Jury) -> Tuned:
     attempts, unchanged = study.attempts, study.unchanged
     assert unchanged is not None
     best = best_of_attempts(attempts)
@@ -157,21 +155,21 @@ def _tuned(study: Study, plan: Plan, dataset: Dataset, values: Path, n_users: tu
         best = None
     return Tuned(
         dataset=dataset.name,
-        recipe=plan.recipe,
+        subject=plan.subject,
         given=plan.settings,
         space=plan.space,
         seed=plan.seed,
         attempts=tuple(attempts),
         unchanged=unchanged[0],
         best=best,
-        gain=None if best is None else _gain(values, best.number),
+        gain=None if best is None else _gain(values, best.number, plan.subject.words.metric),
         importance=study.importance(),
-        n_fitting=n_users[0],
-        n_judging=n_users[1],
+        n_fitting=jury.n_fitting,
+        n_judging=jury.n_judging,
     )
 
 
-def _gain(values: Path, number: int) -> Difference | None:
+def _gain(values: Path, number: int, metric: str) -> Difference | None:
     """Best minus unchanged, in pairs over the judging users; None when the values are not there any more."""
     try:
         first, second = (_loaded(values / f"{name}.npy") for name in (number, "unchanged"))
@@ -179,7 +177,7 @@ def _gain(values: Path, number: int) -> Difference | None:
         return None
     if first.shape != second.shape:
         return None
-    return differences({METRIC: first}, {METRIC: second}, n_resamples=_RESAMPLES, seed=0)[0]
+    return differences({metric: first}, {metric: second}, n_resamples=_RESAMPLES, seed=0)[0]
 
 
 def _loaded(path: Path) -> FloatArray:
@@ -188,9 +186,8 @@ def _loaded(path: Path) -> FloatArray:
 
 
 def _write(tuned: Tuned, plan: Plan, out: Path) -> None:
-    (out / BEST_FILE).write_text(
-        written_settings(tuned.recipe, tuned.settings, tuned.notes()), encoding="utf-8"
-    )
+    best = plan.subject.written(tuned.settings, tuned.notes())
+    (out / BEST_FILE).write_text(best, encoding="utf-8")
     record = {**tuned.record(), "versions": dict(versions()), "command": plan.command}
     (out / FIGURES_FILE).write_text(json.dumps(record, ensure_ascii=False, indent=2), encoding="utf-8")
     (out / PAGE_FILE).write_text(tuning_page(tuned, command=plan.command), encoding="utf-8")

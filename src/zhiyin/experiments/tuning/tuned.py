@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zhiyin.evaluation.comparison import Difference
-from zhiyin.experiments.tuning.objective import METRIC
-from zhiyin.experiments.tuning.space import Settings, Space, shown
+from zhiyin.experiments.tuning.space import Space, shown
 from zhiyin.experiments.tuning.study import Attempt
+from zhiyin.experiments.tuning.subject import Given, Subject
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,23 @@ class Tuned:
 
     Attributes:
         dataset: Name of the dataset.
-        recipe: Name of the recipe.
+        subject: What was tuned.
         given: Settings that were changed but not searched.
         space: What was searched.
         seed: Of the search.
         attempts: All that ended, in order.
-        unchanged: NDCG@10 of the recipe with the given settings only.
-        best: The best attempt; None when none was better than the recipe as it stands.
+        unchanged: Value with the given settings only.
+        best: The best attempt; None when none was better than what stood.
         gain: Best minus unchanged over the same users. The best of many attempts is partly the luckiest, so
             that the gain on new events is smaller; None without a best.
         importance: Dotted path → share in what makes attempts good, largest first; empty with few attempts.
-        n_fitting: Validation users that weights were fitted on.
+        n_fitting: Validation users that weights were fitted on, who did not judge.
         n_judging: Validation users that judged.
     """
 
     dataset: str
-    recipe: str
-    given: Settings
+    subject: Subject
+    given: Given
     space: Space
     seed: int
     attempts: tuple[Attempt, ...]
@@ -47,7 +47,7 @@ class Tuned:
     n_judging: int
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """The given settings with the best that were found."""
         return {**self.given, **(self.best.settings if self.best is not None else {})}
 
@@ -59,28 +59,29 @@ class Tuned:
 
     @property
     def best_value(self) -> float:
-        """NDCG@10 of the best settings, the unchanged ones where nothing was better."""
+        """Value of the best settings, the unchanged ones where nothing was better."""
         return self.unchanged if self.best is None or self.best.value is None else self.best.value
 
     def notes(self) -> list[str]:
         """Lines for the head of the file of settings."""
+        words = self.subject.words
         found = (
-            "no trial was better than the recipe as it stands"
+            f"no trial was better than {words.unchanged}"
             if self.best is None
             else f"trial {self.best.number} of {len(self.attempts)}"
         )
         return [
             f"Found by a search on '{self.dataset}': {found}.",
-            f"Validation NDCG@10 {self.best_value:.4f}, of the recipe as it stands {self.unchanged:.4f}.",
+            f"Validation {words.measure} {self.best_value:.4f}, of {words.unchanged} {self.unchanged:.4f}.",
         ]
 
     def record(self) -> dict[str, Any]:
         """Everything as plain values."""
         return {
             "dataset": self.dataset,
-            "recipe": self.recipe,
+            **self.subject.identity(),
             "seed": self.seed,
-            "metric": METRIC,
+            "metric": self.subject.words.metric,
             "n_fitting_users": self.n_fitting,
             "n_judging_users": self.n_judging,
             "given": dict(self.given),
