@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 
 from zhiyin.contracts import Progress, Silent, settings_of
 from zhiyin.data.dataset import Dataset
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import MissingExtra, RequestError
 from zhiyin.evaluation.labels.few_shot import FewShotPoint, FewShotReport, few_shot_page
 from zhiyin.evaluation.labels.figures import LabelKind
@@ -207,7 +210,8 @@ class _Work:
         if self._judge is None:
             opened = self._parts["opened"].open_model(self._base)
             make = self._parts["untrained"].untrained_model
-            self._judge = make(opened, self._background, self._config, self._rows.tasks)
+            made = make(opened, self._background, self._config, self._rows.tasks)
+            self._judge = replace(made, judge=_Remembering(made.judge))
         return self._judge
 
     def _rows_of(self, n_labels: int) -> Any:
@@ -217,6 +221,21 @@ class _Work:
 
     def _parts_of(self, rows: Any) -> list[Any]:
         return [split for split in (rows.labelled, rows.following) if split is not None]
+
+
+class _Remembering:
+    """Remembers scores, since every point is judged on the same rows."""
+
+    def __init__(self, judge: Any) -> None:
+        self._judge = judge
+        self._known: list[tuple[LabelledExamples, FloatArray]] = []
+
+    def scores(self, examples: LabelledExamples, progress: Progress) -> FloatArray:
+        for known, scores in self._known:
+            if known is examples:
+                return scores
+        self._known.append((examples, self._judge.scores(examples, progress)))
+        return self._known[-1][1]
 
 
 class _Kept:
