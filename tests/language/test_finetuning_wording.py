@@ -149,9 +149,11 @@ def test_nothing_is_longer_than_there_is_room(tokenizer, side, decoder):
 
 
 def test_a_history_is_told_as_far_as_there_is_room_for_whole_names(tokenizer):
-    # [CLS] . [SEP] red lamp [SEP] are 5 tokens, both headings with their stops 7; a name takes 3.
     texts, _, _ = told(small_shop(), tokenizer, rows=[4], max_tokens=16)
-    assert texts == ["[CLS] liked : green book . [SEP] red lamp [SEP]"]
+    assert texts == ["[CLS] liked : green book . not liked : blue cup . [SEP] red lamp [SEP]"]
+    assert len(texts[0].split()) == 16, "the third item would take three tokens more"
+    texts, _, _ = told(small_shop(), tokenizer, rows=[4], max_tokens=19)
+    assert texts == ["[CLS] liked : green book ; red lamp . not liked : blue cup . [SEP] red lamp [SEP]"]
 
 
 def test_a_decoder_reads_the_item_last(tokenizer):

@@ -243,19 +243,21 @@ class Wording:
     def _told(self, items: list[int], is_liked: list[bool], state: Tokens, room: int) -> Tokens:
         """Put one history into words, the newest first, as far as there is room."""
         sides: tuple[Tokens, Tokens] = ([], [])
-        left = room - len(state) - len(self._liked) - len(self._disliked) - 2 * len(self._stop)
+        headings = (self._liked, self._disliked)
+        left = room - len(state)
         for item, liked in zip(reversed(items), reversed(is_liked), strict=True):
-            name = self.names[item]
+            name, side = self.names[item], sides[not liked]
             if not name:
                 continue
-            left -= len(name) + len(self._next)
+            before = self._next if side else headings[not liked]
+            left -= len(before) + len(name) + (0 if side else len(self._stop))
             if left < 0:
                 break
-            sides[not liked].extend(name + self._next)
+            side.extend(before + name)
         told: Tokens = []
-        for word, side in zip((self._liked, self._disliked), sides, strict=True):
+        for side in sides:
             if side:
-                told += word + side[: len(side) - len(self._next)] + self._stop
+                told += side + self._stop
         return (told + state)[: max(room, 0)]
 
     def _states(self, examples: LabelledExamples) -> list[Tokens]:
