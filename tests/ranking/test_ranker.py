@@ -241,7 +241,8 @@ def test_noisy_tasks_get_less_weight_when_it_is_learned():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"balance": "scaled"}, {"n_experts": 3}, {"task_weights": {"rating": 2.0}}]
+    "settings",
+    [{"balance": "root"}, {"balance": "scaled"}, {"n_experts": 3}, {"task_weights": {"rating": 2.0}}],
 )
 def test_every_balance_and_several_experts_learn_the_same_world(settings, folds):
     model = ranker(**settings)

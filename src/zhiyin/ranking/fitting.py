@@ -73,6 +73,7 @@ def fit_ranker(config: RankerConfig, data: RankerData, name: str) -> TrainedRank
         network = RankerNetwork(
             _shape(config, reader, rows), dropout=config.dropout, identity_dropout=config.identity_dropout
         )
+        network.start_from(torch.from_numpy(reader.labels.usual))
     weights = _weights(config, reader.labels)
     is_yes_no = torch.from_numpy(reader.labels.is_yes_no)
     learner = RankerLearner(network, is_yes_no, torch.from_numpy(weights), config.balance, config.shrinkage)
@@ -173,7 +174,8 @@ def _shape(config: RankerConfig, reader: Reader, rows: Rows) -> Shape:
 
 def _weights(config: RankerConfig, labels: LabelScale) -> FloatArray:
     weights = np.array([config.task_weights.get(task, 1.0) for task in labels.tasks], dtype=np.float32)
-    return weights / labels.loss if config.balance == "scaled" else weights
+    powers = {"root": 0.5, "scaled": 1.0}
+    return weights / labels.loss ** np.float32(powers.get(config.balance, 0.0))
 
 
 def _plan(
@@ -226,12 +228,12 @@ def _quality(
     if validation is None or not len(validation):
         return None
     rows = reader.rows(validation)
-    importance = np.array([config.task_weights.get(task, 1.0) for task in reader.labels.tasks])
+    weights = _weights(config, reader.labels)
+    if config.balance == "uncertainty":
+        weights = weights / reader.labels.loss
 
     def quality() -> float:
         told = reader.labels.told(raw_answers(learner.network, rows))
-        explained = reader.labels.explained(told, validation.labels)
-        counts = np.where(np.isnan(explained), 0.0, importance)
-        return float((np.nan_to_num(explained) * counts).sum() / max(counts.sum(), 1e-9))
+        return reader.labels.explained(told, validation.labels, weights)
 
     return quality

@@ -80,25 +80,38 @@ class LabelScale:
         told: FloatArray = np.where(self.is_yes_no, chances, numbers).astype(np.float32)
         return told
 
-    def explained(self, told: FloatArray, labels: FloatArray) -> FloatArray:
-        """Return (T,) how much better than the mean of the rows learned from: 1 - loss / loss of the mean.
+    @property
+    def usual(self) -> FloatArray:
+        """(T,) float32: the answers that always say the mean, as the network gives them."""
+        share = np.clip(self.mean, 1e-6, 1 - 1e-6)
+        usual: FloatArray = np.where(self.is_yes_no, np.log(share / (1 - share)), 0.0).astype(np.float32)
+        return usual
 
-        For numbers this is R² against that mean, for yes and no the relative information gain. NaN where no
-        row says anything.
-        """
+    def losses(self, told: FloatArray, labels: FloatArray) -> FloatArray:
+        """Return the (T,) mean loss of (N, T) chances and numbers, as trained; NaN without labels."""
         is_known = ~np.isnan(labels)
         truth = np.where(is_known, labels, 0.0)
+        chance = np.clip(told, 1e-6, 1 - 1e-6)
+        entropy = -(truth * np.log(chance) + (1 - truth) * np.log(1 - chance))
+        losses = np.where(self.is_yes_no, entropy, ((told - truth) / self.deviation) ** 2) * is_known
+        n_known = is_known.sum(axis=0)
+        total: FloatArray = losses.sum(axis=0) / np.maximum(n_known, 1)
+        return np.where(n_known > 0, total, np.nan)
 
-        def loss(guess: FloatArray) -> FloatArray:
-            chance = np.clip(guess, 1e-6, 1 - 1e-6)
-            entropy = -(truth * np.log(chance) + (1 - truth) * np.log(1 - chance))
-            losses = np.where(self.is_yes_no, entropy, (guess - truth) ** 2) * is_known
-            total: FloatArray = losses.sum(axis=0) / np.maximum(is_known.sum(axis=0), 1)
-            return total
+    def explained(self, told: FloatArray, labels: FloatArray, weights: FloatArray) -> float:
+        """Return how much less is lost than by always saying the mean of the rows learned from: at most 1.
 
-        of_mean = loss(np.broadcast_to(self.mean, labels.shape))
-        share = 1.0 - loss(told) / np.maximum(of_mean, 1e-12)
-        return np.where(is_known.any(axis=0) & (of_mean > 0), share, np.nan).astype(np.float32)
+        ``1 - Σ_t w_t L_t / Σ_t w_t L⁰_t`` over the tasks that these rows say anything of. With one this is
+        R² against that mean for numbers, and the relative information gain for yes and no.
+
+        Args:
+            told: (N, T) chances and numbers.
+            labels: (N, T), NaN where unknown.
+            weights: (T,) of the tasks.
+        """
+        of_mean = self.losses(np.broadcast_to(self.mean, labels.shape), labels)
+        whole = float(np.nansum(weights * of_mean))
+        return 1.0 - float(np.nansum(weights * self.losses(told, labels))) / whole if whole > 0 else 0.0
 
     def state(self) -> ComponentState:
         """Return everything as arrays and facts."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from zhiyin.ranking.batches import Batch
 from zhiyin.ranking.network import RankerNetwork
 
-Balance = Literal["plain", "scaled", "uncertainty"]
+Balance = Literal["plain", "root", "scaled", "uncertainty"]
 
 
 class RankerLearner(nn.Module):

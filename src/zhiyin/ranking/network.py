@@ -13,6 +13,8 @@ from zhiyin.training.dropout import Dropout
 
 _START = 0.05
 """Standard deviation of the vectors of users, items and words before training."""
+_SPEED_OF_WORDS = 10.0
+"""How much faster biases of words learn than anything else: each is met in many rows, and epochs are few."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class RankerNetwork(nn.Module):
         identity_dropout: Share of users and items of a batch whose own vectors are hidden while training.
     """
 
+    speed_of_words: Tensor
+
     def __init__(self, shape: Shape, *, dropout: float = 0.0, identity_dropout: float = 0.0) -> None:
         super().__init__()
         self.shape, self.identity_dropout = shape, identity_dropout
@@ -74,6 +78,8 @@ class RankerNetwork(nn.Module):
         self.text = nn.Linear(shape.text_dimension, 3 * d + n_tasks, bias=False)
         nn.init.normal_(self.text.weight, std=0.01)
         self.words = _table(shape.n_words, d, n_tasks)
+        speed = torch.cat([torch.ones(d), torch.full((n_tasks,), _SPEED_OF_WORDS)])
+        self.register_buffer("speed_of_words", speed, persistent=False)
         self.kinds = nn.Parameter(torch.ones(shape.n_kinds, d))
         self.product = nn.Parameter(torch.ones(n_tasks, d))
         self.signals = nn.Linear(shape.n_signals, n_tasks)
@@ -87,13 +93,18 @@ class RankerNetwork(nn.Module):
         self.heads = nn.Parameter(torch.zeros(n_tasks, shape.hidden))
         self.dropout = Dropout(dropout)
 
+    @torch.no_grad()
+    def start_from(self, usual: Tensor) -> None:
+        """Answer with these (T,) numbers before anything is learned."""
+        self.signals.bias.copy_(usual)
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (R, T) float32 answers, and () float32, how long the own vectors are (see `shrinkage`)."""
         d = self.shape.dimension
         own_items = self._own(self.items, batch.items)
         of_items = own_items + self.text(batch.texts)
         own_users = self._own(self.users, batch.users)
-        words = self.words(batch.words).sum(dim=1)
+        words = self.words(batch.words).sum(dim=1) * self.speed_of_words
         y, z, q, item_bias = of_items.split([d, d, d, self.shape.n_tasks], dim=1)
         known = self._known(batch, y, z)
         user = self.dropout(own_users[batch.row_user, :d] + words[:, :d] + known)

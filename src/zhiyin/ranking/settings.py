@@ -51,9 +51,9 @@ class RankerConfig(Config):
     """Share of users and items of a batch whose own vectors are hidden; 1 never reads who and which it is."""
     context: tuple[str, ...] = ()
     """Columns of the rows that are read; words as they are, numbers in equally filled ranges."""
-    balance: Literal["plain", "scaled", "uncertainty"] = "plain"
-    """How losses are added: as they are; each as a share of the loss of always saying the mean; or with
-    weights that are learned from the noise of each task."""
+    balance: Literal["plain", "root", "scaled", "uncertainty"] = "plain"
+    """How losses are added: as they are; divided by the root of the loss of always saying the mean, or by
+    that loss, which both help rare answers; or with weights learned from the noise of each task."""
     task_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Further weight of the loss of a task; 1 where a task is not named."""
     shrinkage: NonNegativeFloat = 0.05
@@ -67,7 +67,7 @@ class RankerConfig(Config):
         "dimension": AnyOf((32, 64, 128)),
         "n_experts": AnyOf((1, 4)),
         "identity_dropout": Between(0.0, 0.5),
-        "balance": AnyOf(("plain", "scaled", "uncertainty")),
+        "balance": AnyOf(("plain", "root", "scaled", "uncertainty")),
         "shrinkage": Between(0.01, 0.5, by_ratio=True),
         "dropout": Between(0.0, 0.5),
         "training.learning_rate": Between(5e-4, 5e-3, by_ratio=True),
