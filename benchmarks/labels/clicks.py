@@ -90,7 +90,7 @@ def _transformer(split: LabelledSplit, dataset: Dataset) -> Told:
         torch.manual_seed(0)
         module = HistoryTransformer(dataset.n_items, LENGTH, dimension, n_layers=2, dropout=dropout)
         parts = {name: _clicks(rows) for name, rows in _parts(split)}
-        run = history_run(module, parts, click, weight_decay=0.01, max_epochs=8)
+        run = history_run(module, parts, click, weight_decay=0.01, learning_rate=2e-3, max_epochs=5)
         tried.append(
             (*fitted(run), {"dimension": dimension, "dropout": dropout, "length": LENGTH, "layers": 2})
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,20 @@ def folder_of(name: str, given: str | None) -> Path:
     return folder
 
 
-def films(folder: Path, tasks: tuple[str, ...] = ("rating", "click")) -> tuple[LabelledExamples, Dataset]:
+def films(
+    folder: Path, tasks: tuple[str, ...] = ("rating", "click"), *, shuffled: bool = False
+) -> tuple[LabelledExamples, Dataset]:
     """Return a row for each rating of MovieLens, and its dataset."""
-    dataset = read_dataset(folder)
+    dataset = in_any_order(read_dataset(folder)) if shuffled else read_dataset(folder)
     return labelled_examples(dataset, {task: RATING_RULES[task] for task in tasks}), dataset
+
+
+def in_any_order(dataset: Dataset, *, seed: int = 0) -> Dataset:
+    """Return the dataset with the events of each user shuffled: nothing can be read from their order."""
+    old = dataset.histories
+    order = np.lexsort((np.random.default_rng(seed).random(old.n_events), old.row_of_event))
+    columns = (column[order] for column in (old.item_index, old.event_index, old.timestamp, old.value))
+    return replace(dataset, histories=Histories(old.offsets, *columns))
 
 
 def text_vectors(dataset: Dataset) -> FloatArray:

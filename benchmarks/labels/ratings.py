@@ -2,7 +2,8 @@
 
 Length of training and settings were chosen on rows held back from what the first part learns from. Usage::
 
-    python benchmarks/labels/ratings.py [--data FOLDER] [--tasks rating click] [--without-text] --out FILE
+    python benchmarks/labels/ratings.py [--data FOLDER] [--tasks rating click] [--without-text]
+        [--without-order] --out FILE
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SETTINGS: dict[str, Any] = {"training": {"epochs_without_validation": 5}}
 def main() -> None:
     """Train once for each part and write the errors down."""
     asked = _arguments()
-    rows, dataset = films(folder_of("movielens-1m", asked.data), tuple(asked.tasks))
+    folder = folder_of("movielens-1m", asked.data)
+    rows, dataset = films(folder, tuple(asked.tasks), shuffled=asked.without_order)
     vectors = None if asked.without_text else text_vectors(dataset)
     parts = []
     for tested in asked.parts:
@@ -44,7 +46,13 @@ def main() -> None:
         print(f"part {tested}: RMSE {figures['rmse']:.4f}, {seconds:.0f} s", flush=True)
         errors = [part["rmse"] for part in parts]
         mean = {"rmse_mean": float(np.mean(errors)), "rmse_deviation": float(np.std(errors))}
-        outcome = {"tasks": asked.tasks, "text": vectors is not None, "settings": SETTINGS, **mean}
+        outcome = {
+            "tasks": asked.tasks,
+            "text": vectors is not None,
+            "order": not asked.without_order,
+            "settings": SETTINGS,
+            **mean,
+        }
         write(asked.out, {"dataset": "movielens-1m", **outcome, "parts": parts})
 
 
@@ -53,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data")
     parser.add_argument("--tasks", nargs="+", default=["rating", "click"], choices=["rating", "click"])
     parser.add_argument("--without-text", action="store_true")
+    parser.add_argument("--without-order", action="store_true", help="shuffle each user's rows first")
     parser.add_argument("--parts", nargs="+", type=int, default=list(range(N_PARTS)))
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
