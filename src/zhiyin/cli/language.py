@@ -32,6 +32,7 @@ from zhiyin.evaluation.plots import figure
 from zhiyin.experiments.few_shot import PAGE, POINTS, few_shot_on, parsed_shots
 from zhiyin.experiments.finetuning import CARD, REPORT, TASKS, FinetuningOrder, finetune_on
 from zhiyin.experiments.pretraining import PretrainingOrder, pretrain_on
+from zhiyin.experiments.settings_file import FinetuningFile, read_finetuning
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import DEFAULT
@@ -109,7 +110,12 @@ def pretrain(
 def finetune(
     data: Data,
     out: ModelOut,
-    base: Base = DEFAULT,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="What to start from: a folder, a Hugging Face id, or 'default', which is taken unless told."
+        ),
+    ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,6 +142,13 @@ def finetune(
             help="Change a setting: " + ", ".join(FinetuningConfig.model_fields) + ".",
         ),
     ] = None,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="A file of settings, such as best.toml of `zhiyin tune --finetune`; options go before it.",
+        ),
+    ] = None,
     few_shot: Annotated[
         str | None,
         typer.Option(
@@ -149,15 +162,16 @@ def finetune(
     """Teach a language model to foretell clicks, purchases, ratings or the next item from texts."""
     _refuse_unwritable(out, json_file, tracker)
     shots = None if few_shot is None else parsed_shots(few_shot)
-    given: dict[str, Any] = dict(parsed_settings(settings or []))
+    file = FinetuningFile() if settings_file is None else read_finetuning(settings_file)
+    given = {**file.settings, **parsed_settings(settings or [])}
     named = {"reader": reader, "method.name": method}
     given |= {path: value for path, value in named.items() if value is not None}
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     order = FinetuningOrder(
         out=out,
-        base=base,
-        tasks=tuple(task or ()),
+        base=base or file.base or DEFAULT,
+        tasks=tuple(task or file.tasks),
         settings=given,
         merge=merge,
         seed=seed,

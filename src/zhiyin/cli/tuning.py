@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -28,18 +28,22 @@ from zhiyin.cli.terminal import ERR, OUT, command_line
 from zhiyin.domain.errors import RequestError, did_you_mean
 from zhiyin.evaluation.evaluate import PER_USER_METRICS
 from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.labels.run_report import lower_is_better
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.comparing import ComparedRuns, PairOfRuns, Run, compare_runs, read_run
 from zhiyin.experiments.contest import Contest, judged_runs, refuse_indistinct
-from zhiyin.experiments.settings_file import with_settings
+from zhiyin.experiments.settings_file import FinetuningFile, read_finetuning, with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol
 from zhiyin.experiments.tuning.final import Final, judge_finally
+from zhiyin.experiments.tuning.finetuning import FinetuningSubject
 from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
 from zhiyin.experiments.tuning.space import parsed_space
+from zhiyin.experiments.tuning.subject import Subject
 from zhiyin.experiments.tuning.tune import BEST_FILE, PAGE_FILE, Plan
 from zhiyin.experiments.tuning.tune import tune as tune_subject
 from zhiyin.experiments.tuning.tuned import Tuned
+from zhiyin.language.model_files import DEFAULT
 
 _BEST_SHOWN = 5
 
@@ -53,12 +57,22 @@ def tune(
     ] = None,
     settings: Settings = None,
     settings_file: SettingsOf = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Tune the fine-tuning of a language model, not a recipe.")
+    ] = False,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="With --finetune, what to foretell, as in `zhiyin finetune`; repeat."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help=f"With --finetune, what to start from; '{DEFAULT}' unless told.")
+    ] = None,
     search: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH=VALUES",
             help="What to try: PATH=LOW..HIGH, PATH=LOW..HIGH:log or PATH=A,B,C; as often as wanted. "
-            "Without it, what the parts of the recipe declare.",
+            "Without it, what the parts of the recipe, or fine-tuning, declare.",
         ),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of earlier runs included.")] = 30,
@@ -73,15 +87,26 @@ def tune(
 ) -> None:
     """Search for better settings on validation events; the same command goes on after a kill."""
     given = parsed_settings(settings or [])
-    name, fixed = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
-    subject = RecipeSubject(name)
+    subject: Subject
+    if finetune:
+        _refuse_recipe(recipe)
+        subject, fixed = _finetuning(base, task, settings_file, given)
+    else:
+        _refuse_without_finetuning({"--task": bool(task), "--base": base is not None})
+        name, fixed = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
+        subject = RecipeSubject(name)
     subject.configured(fixed)
     space = (
         parsed_space(search, lambda tried: subject.configured({**fixed, **tried}))
         if search
         else subject.default_space(fixed)
     )
-    fixed = {path: str(value) for path, value in fixed.items() if path not in space}
+    subject.refuse_incomparable(space)
+    fixed = {
+        path: value if isinstance(value, list) else str(value)
+        for path, value in fixed.items()
+        if path not in space
+    }
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     plan = Plan(subject, space, fixed, Budget(trials, minutes), seed, command_line())
@@ -144,6 +169,32 @@ def compare(
     _print_compared(compared)
     if json_file is not None:
         write_json(json_file, compared.record())
+
+
+def _finetuning(
+    base: str | None, tasks: list[str] | None, file: Path | None, given: dict[str, str]
+) -> tuple[FinetuningSubject, dict[str, Any]]:
+    """Join what the command and a file of settings say; the command counts more."""
+    read = FinetuningFile() if file is None else read_finetuning(file)
+    subject = FinetuningSubject(base or read.base or DEFAULT, tuple(tasks or read.tasks))
+    return subject, {**read.settings, **given}
+
+
+def _refuse_recipe(recipe: str | None) -> None:
+    if recipe is not None:
+        raise RequestError(
+            f"--recipe {recipe} and --finetune are two searches.",
+            remedy="Leave one of them out: a recipe is tuned, or the fine-tuning of a language model.",
+        )
+
+
+def _refuse_without_finetuning(is_given: Mapping[str, bool]) -> None:
+    for option, given in is_given.items():
+        if given:
+            raise RequestError(
+                f"{option} says nothing about a recipe.",
+                remedy=f"Give {option} with --finetune, which tunes the fine-tuning of a language model.",
+            )
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -235,7 +286,9 @@ def _print_final(judged: Final | None, tests: str) -> None:
     OUT.print(f"\nOn {tests}{again}, best against as it stands:")
     for pair in judged.record["pairs"]:
         told = f"{pair['metric']}: {pair['first']:.4f} against {pair['second']:.4f}, {pair['value']:+.4f}"
-        OUT.print(f"{told} ({pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.3f})")
+        less = "; less is better" if lower_is_better(pair["metric"]) else ""
+        interval = f"{pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.3f}"
+        OUT.print(f"{told} ({interval}){less}", highlight=False)
 
 
 def _print_compared(compared: ComparedRuns) -> None:

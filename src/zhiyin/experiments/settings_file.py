@@ -13,7 +13,7 @@ import tomli_w
 
 from zhiyin.domain.errors import ConfigError
 
-_RECIPE = "recipe"
+_RECIPE, _FINETUNE = "recipe", "finetune"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,19 @@ def read_settings(path: Path) -> SettingsFile:
     Raises:
         ConfigError: when there is no such file or it cannot be read.
     """
+    tables = _tables_in(path)
+    if _FINETUNE in tables:
+        raise ConfigError(
+            f"The settings {path} are those of fine-tuning, not of a recipe.",
+            remedy=f"Use them so:  zhiyin finetune DATA --settings {path} --out MODEL",
+        )
+    recipe = tables.pop(_RECIPE, None)
+    if recipe is not None and not isinstance(recipe, str):
+        raise ConfigError(f"The settings {path} name no recipe: {recipe!r} is not a word.")
+    return SettingsFile(recipe, _flat(tables, ""))
+
+
+def _tables_in(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -54,10 +67,58 @@ def read_settings(path: Path) -> SettingsFile:
         ) from None
     if not isinstance(tables, dict):
         raise ConfigError(f"The settings {path} are not a table.", remedy='Begin with  recipe = "fast"')
-    recipe = tables.pop(_RECIPE, None)
-    if recipe is not None and not isinstance(recipe, str):
-        raise ConfigError(f"The settings {path} name no recipe: {recipe!r} is not a word.")
-    return SettingsFile(recipe, _flat(tables, ""))
+    return tables
+
+
+@dataclass(frozen=True)
+class FinetuningFile:
+    """What a file of settings says about fine-tuning.
+
+    Attributes:
+        base: What to start from; None when the file does not say.
+        tasks: Names of what is foretold.
+        settings: Dotted path below `zhiyin.language.finetuning.settings.FinetuningConfig` → value.
+    """
+
+    base: str | None = None
+    tasks: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_finetuning(path: Path) -> FinetuningFile:
+    """Read what stands below ``[finetune]``: ``base``, ``task`` and the tables of ``--set``.
+
+    Raises:
+        ConfigError: when there is no such file, it cannot be read, or holds something else.
+    """
+    tables = _tables_in(path)
+    told = tables.get(_FINETUNE)
+    if not isinstance(told, dict) or len(tables) > 1:
+        others = ", ".join(name for name in tables if name != _FINETUNE) or "nothing"
+        raise ConfigError(
+            f"The settings {path} are not those of fine-tuning: they hold {others}.",
+            remedy="All of them stand below one table, as in  [finetune.training]  learning_rate = 0.001",
+        )
+    base, tasks = told.pop("base", None), told.pop("task", [])
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    if not isinstance(base, str | None) or not all(isinstance(task, str) for task in tasks):
+        raise ConfigError(f"The settings {path} name no base or task: these are words.")
+    return FinetuningFile(base, tuple(tasks), _flat(told, ""))
+
+
+def written_finetuning(
+    base: str, tasks: Sequence[str], settings: Mapping[str, Any], notes: Sequence[str] = ()
+) -> str:
+    """Write settings as TOML that `read_finetuning` reads; the arguments are those of `FinetuningFile`.
+
+    Args:
+        base: What to start from.
+        tasks: Names.
+        settings: Dotted path → value; texts that are numbers are written as numbers.
+        notes: Lines for the head of the file.
+    """
+    told = {"base": base, "task": list(tasks), **nested(_all_plain(settings))}
+    return _with_notes({_FINETUNE: told}, notes)
 
 
 def with_settings(
@@ -95,10 +156,7 @@ def written_settings(recipe: str, settings: Mapping[str, Any], notes: Sequence[s
         settings: Dotted path → value; texts that are numbers are written as numbers.
         notes: Lines for the head of the file.
     """
-    plain = {path: _plain(value) for path, value in settings.items()}
-    tables = {_RECIPE: recipe, **nested(plain)}
-    head = "".join(f"# {note}\n" for note in notes)
-    return head + tomli_w.dumps(tables)
+    return _with_notes({_RECIPE: recipe, **nested(_all_plain(settings))}, notes)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +175,14 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
                 raise ConfigError(f"Setting '{path}' is not known: '{place}' is a value, not a table.")
         table[name] = value
     return tables
+
+
+def _all_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: _plain(value) for path, value in settings.items()}
+
+
+def _with_notes(tables: Mapping[str, Any], notes: Sequence[str]) -> str:
+    return "".join(f"# {note}\n" for note in notes) + tomli_w.dumps(tables)
 
 
 def _flat(tables: Mapping[str, Any], before: str) -> dict[str, Any]:

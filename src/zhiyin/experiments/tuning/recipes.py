@@ -48,10 +48,6 @@ class RecipeSubject:
         """Return what names it in a record."""
         return {"recipe": self.name}
 
-    def data_digest(self, dataset: Dataset) -> str:
-        """Return a text that changes with who did what in which order."""
-        return fingerprint(dataset)
-
     def configured(self, settings: Given) -> PipelineConfig:
         """Return the pipeline that the recipe with these settings makes."""
         return recipe(self.name, dict(settings))
@@ -71,7 +67,7 @@ class RecipeSubject:
             config = self.configured({**given, **settings})
             return judged(config, halves, seed=seed, progress=progress, checkpoints=checkpoints)
 
-        return Jury(judge, len(halves.validation), len(halves.test))
+        return Jury(judge, fingerprint(dataset), len(halves.validation), len(halves.test))
 
     def judged_on_test(
         self, dataset: Dataset, contestants: Mapping[str, Given], seed: int, progress: Progress

@@ -308,7 +308,7 @@ def _locked(path: Path) -> FileLock:
 
 def _how_other(name: str, kept: object, asked: object) -> str:
     if name == "data":  # two fingerprints would say nothing to anybody
-        return "its data were other events or items"
+        return "its trials learned from other data"
     return f"{name} was {_short(kept)}, not {_short(asked)}"
 
 

@@ -38,12 +38,14 @@ class Jury:
     Attributes:
         judge: Settings, who listens, and a folder for checkpoints → how good they are; deterministic. A
             listener that hears the quality of epochs may raise to end the training.
+        digest: A text that changes with what trials learn from and are judged by.
         n_fitting: Validation users that weights were fitted on, who do not judge; 0 where there are none.
         n_judging: Validation users that judge.
         slow_start: Epochs that no attempt is ended after: they say little about the end.
     """
 
     judge: Callable[[Given, Progress, Path], Judged]
+    digest: str
     n_fitting: int
     n_judging: int
     slow_start: int = 3
@@ -87,9 +89,6 @@ class Subject(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """Return what names it in a record, as JSON can hold it."""
-
-    def data_digest(self, dataset: Dataset) -> str:
-        """Return a text that changes with what trials learn from and are judged by."""
 
     def configured(self, settings: Given) -> Config:
         """Build it with these settings.

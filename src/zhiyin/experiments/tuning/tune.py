@@ -52,10 +52,10 @@ class Plan:
     seed: int = 0
     command: str = ""
 
-    def terms(self, dataset: Dataset) -> dict[str, Any]:
-        """What the figures of a study depend on."""
+    def terms(self, digest: str) -> dict[str, Any]:
+        """What the figures of a study depend on, the digest of a jury among them."""
         return {
-            "data": self.subject.data_digest(dataset),
+            "data": digest,
             **self.subject.identity(),
             "settings": dict(self.settings),
             "search": {path: shown(tried) for path, tried in self.space.items()},
@@ -96,7 +96,7 @@ def tune(
     _refuse_others(out, study_file)
     plan.subject.refuse_incomparable(plan.space)
     words, jury = plan.subject.words, plan.subject.jury(dataset, plan.settings, plan.seed)
-    study = Study(study_file, plan.terms(dataset), plan.space, plan.seed, slow_start=jury.slow_start)
+    study = Study(study_file, plan.terms(jury.digest), plan.space, plan.seed, slow_start=jury.slow_start)
     values, checkpoints = out / _VALUES, out / ".checkpoints"
     values.mkdir(parents=True, exist_ok=True)
     try:
