@@ -176,4 +176,11 @@ def _settings(pipeline: Pipeline) -> dict[str, str]:
     for source in pipeline.sources:
         listed = settings_of(source.chosen)
         settings |= {f"sources.{source.name}.{setting.path}": str(setting.value) for setting in listed}
-    return settings | {f"merge.{s.path}": str(s.value) for s in settings_of(pipeline.config.merge)}
+    settings |= {f"merge.{s.path}": str(s.value) for s in settings_of(pipeline.config.merge)}
+    if pipeline.reranking is None:
+        return settings
+    settings |= {f"rerank.{s.path}": str(s.value) for s in settings_of(pipeline.config.rerank)}
+    weights = pipeline.reranking.facts()["weights"]
+    return settings | {
+        f"rerank: weight with {name} events": f"{weight:.3g}" for name, weight in weights.items()
+    }

@@ -25,6 +25,7 @@ from zhiyin.experiments.splitting import COLD_ITEMS, LEAVE_LAST_OUT, split_by
 from zhiyin.pipeline.bundle import load_bundle, read_card, refuse_foreign_folder, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.pipeline.reranking import Reranking
 from zhiyin.pipeline.settings import PipelineConfig
 
 
@@ -72,6 +73,7 @@ def fit_pipeline(
     seed: int = 0,
     progress: Progress | None = None,
     checkpoints: Path | None = None,
+    reranking: Reranking | None = None,
 ) -> Trained:
     """Train a pipeline on the training part of a split.
 
@@ -81,8 +83,10 @@ def fit_pipeline(
         seed: Of every random choice.
         progress: Who listens.
         checkpoints: Where long training keeps its last good state.
+        reranking: To be used instead of loading the language model of the recipe; it knows every item.
     """
     pipeline = Pipeline(config)
+    pipeline.reranking = reranking
     started = time.perf_counter()
     pipeline.fit(
         TrainingData(
@@ -160,6 +164,8 @@ def train(
         "fit_seconds": round(trained.fit_seconds, 2),
         **reading_facts(dataset),
     }
+    if trained.pipeline.reranking is not None:
+        facts["rerank"] = trained.pipeline.reranking.facts()
     pages = {"metrics.json": evaluation.to_json(run), "report.html": page}
     save_bundle(trained.pipeline, out, facts=facts, report=pages)
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -25,6 +25,7 @@ from zhiyin.pipeline.chances import Chances
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.reranking_files import read_reranking, write_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.trends import Trends
 
@@ -35,6 +36,7 @@ _CARD = "bundle.toml"
 _TRENDS = "trends"
 _CHANCES = "chances"
 """Bundles that were written before chances were fitted have none, and answer without them."""
+_RERANKING = "rerank"
 _CONTENT_VECTORS = "vectors"
 _KINDS: dict[str, type] = {"files": dict, "pipeline": dict, "training": dict, "event_kinds": list}
 
@@ -85,6 +87,8 @@ def load_bundle(folder: Path | str) -> Pipeline:
 
     Raises:
         BundleError: when the folder is not a bundle, is damaged, or is from a newer version.
+        ConfigError: when it re-ranks by a language model whose base is not on this machine.
+        MissingExtra: when it re-ranks and the packages for language models are not installed.
     """
     folder = Path(folder)
     card = read_card(folder)
@@ -108,6 +112,10 @@ def load_bundle(folder: Path | str) -> Pipeline:
         raise BundleError(
             f"The bundle {folder} is damaged: {error}", remedy="Train it again, or restore a copy."
         ) from None
+    if config.rerank.is_on:
+        # Not among the parts: a base that is not on this machine is no damage of the bundle.
+        place = folder / _RERANKING
+        pipeline.reranking = read_reranking(place, config.rerank, pipeline.catalogue_or_raise())
     return pipeline
 
 
@@ -169,6 +177,8 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
         write_state(pipeline.chances.state(), draft / _CHANCES)
     if pipeline.new_items.is_on:
         write_state(pipeline.new_items.state(), draft / "new_items")
+    if pipeline.reranking is not None:
+        write_reranking(pipeline.reranking, draft / _RERANKING)
     write_state(histories_state(pipeline.histories), draft / "histories")
     kept: dict[str, Any] = {"removed": pipeline.removed}
     vectors = pipeline.content.vectors

@@ -47,7 +47,7 @@ def candidates_of(
     for source in sorted(sources, key=lambda source: source.name in n_of_fallback):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
-        asked = _unless_it_fails(source.name, failures, ask)
+        asked = unless_it_fails(source.name, failures, ask)
         if asked is not None:
             opinions[source.name], proposed = asked
             proposals += proposed
@@ -59,7 +59,7 @@ def candidates_of(
         column = None
         if source.name in opinions:
             opinion = opinions[source.name]
-            column = _unless_it_fails(source.name, failures, partial(opinion.at, item_index))
+            column = unless_it_fails(source.name, failures, partial(opinion.at, item_index))
         if column is None:
             column = np.full(item_index.shape, np.nan, dtype=np.float32)
         columns[source.name] = column
@@ -85,7 +85,7 @@ def ask_reasons(
     """
     reasons = {}
     for source in sources:
-        reason = _unless_it_fails(source.name, failures, partial(source.because, queries, item_index))
+        reason = unless_it_fails(source.name, failures, partial(source.because, queries, item_index))
         if reason is not None:
             reasons[source.name] = reason
     return reasons
@@ -105,7 +105,7 @@ def _asked(
     return opinion, [np.where(is_few[:, None], head, np.int32(PAD)), rest]
 
 
-def _unless_it_fails(name: str, failures: dict[str, int] | None, answer: Callable[[], T]) -> T | None:
+def unless_it_fails(name: str, failures: dict[str, int] | None, answer: Callable[[], T]) -> T | None:
     """Return an answer; None where it failed and failures are counted."""
     try:
         return answer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,11 @@ from zhiyin.domain.errors import NotFitted
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.content import Content
-from zhiyin.pipeline.gather import ask_reasons, candidates_of
+from zhiyin.pipeline.gather import ask_reasons, candidates_of, unless_it_fails
 from zhiyin.pipeline.merge import TREND, TREND_PART, Merge
 from zhiyin.pipeline.registry import source_class
+from zhiyin.pipeline.reranking import LANGUAGE, LANGUAGE_PART, Reranking
+from zhiyin.pipeline.reranking_files import open_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
@@ -69,7 +72,8 @@ class Pipeline:
         users: Ids of the users whose histories the pipeline remembers.
         histories: Row ``u`` is what user index ``u`` did.
         event_kinds: Names of the event kinds in the histories.
-        failures: Source name → how often it failed and was skipped.
+        reranking: The language model that judges the best candidates, where there is one.
+        failures: Source name → how often it failed and was skipped; what a re-ranking missed, too.
         skip_failing_sources: Serving sets this; training and evaluation want to see the error.
     """
 
@@ -86,6 +90,7 @@ class Pipeline:
         )
         self.trends: Trends | None = None
         self.chances: Chances | None = None
+        self.reranking: Reranking | None = None
         self.new_items = NewItems(config.new_items)
         self.new_items.refuse_unknown_source(self.merge.sources)
         self.catalogue: Catalogue | None = None
@@ -112,7 +117,12 @@ class Pipeline:
         return self._content
 
     def fit(self, training: TrainingData) -> None:
-        """Train every source, then fit the merge on validation examples."""
+        """Train every source, then fit the merge on validation examples.
+
+        The language model of the settings is loaded first; a re-ranking that was handed over is kept.
+        """
+        if self.reranking is None and self.config.rerank.is_on:
+            self.reranking = open_reranking(self.config.rerank, training.dataset)
         self.catalogue = training.dataset.catalogue
         self.removed = np.zeros(len(self.catalogue), dtype=np.bool_)
         self.remember(training.dataset)
@@ -128,7 +138,7 @@ class Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
         alone = copy(self)
         alone.sources = [source for source in self.sources if source.name == name]
-        alone.merge, alone.trends, alone.chances = Merge([name]), None, None
+        alone.merge, alone.trends, alone.chances, alone.reranking = Merge([name]), None, None, None
         alone.new_items = NewItems()
         return alone
 
@@ -155,9 +165,14 @@ class Pipeline:
         return Candidates.stacked([self._slate(part, n, wishes) for part in chunks], n)
 
     def similar(self, item_index: IndexArray, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
-        """Return up to ``n`` items that go with each given item (B,), best first, without chances."""
+        """Return up to ``n`` items that go with each given item (B,), best first, without chances.
+
+        A re-ranking is not asked: it knows users, not items.
+        """
+        unjudged = copy(self)
+        unjudged.reranking = None
         alone = Histories.of_items([np.array([item]) for item in item_index])
-        slates = self.recommend(Queries.of_histories(alone), n, wishes)
+        slates = unjudged.recommend(Queries.of_histories(alone), n, wishes)
         columns = {name: column for name, column in slates.columns.items() if name != CHANCE}
         return Candidates(slates.item_index, columns)
 
@@ -207,23 +222,26 @@ class Pipeline:
         """
         catalogue = self.catalogue_or_raise()
         is_new = catalogue.items.indices(table["item_id"]) < 0
-        content, removed = self.content, self.removed.copy()
+        content, removed, reranking = self.content, self.removed.copy(), self.reranking
         # Adding replaces the arrays of a source and writes into none, so a shallow copy is a draft.
         sources = [copy(source) for source in self.sources]
         if (~is_new).any():
             changed = Catalogue.from_table(table.filter(pl.Series(~is_new)))
             places = catalogue.items.indices(changed.items.ids)
             content = content.changed(places, changed, self.language)
+            reranking = None if reranking is None else reranking.with_changes(places, changed)
             catalogue = catalogue.changed(places, changed)
             removed[places] = False
         if is_new.any():
             new = Catalogue.from_table(table.filter(pl.Series(is_new)))
             content = content.extended(new, self.language)
+            reranking = None if reranking is None else reranking.with_items(new)
             catalogue = catalogue.extended(new)
             for source in sources:
                 source.add_items(new, self.language)
             removed = np.concatenate([removed, np.zeros(len(new), dtype=np.bool_)])
         self.sources, self.removed, self.catalogue, self._content = sources, removed, catalogue, content
+        self.reranking = reranking
 
     def remove_items(self, item_index: IndexArray) -> None:
         """Never show these items (M,) again."""
@@ -252,6 +270,8 @@ class Pipeline:
         }
         if TREND_PART in slate.columns:
             parts[TREND] = float(slate.column(TREND_PART)[row, place])
+        if LANGUAGE_PART in slate.columns and not np.isnan(slate.column(LANGUAGE_PART)[row, place]):
+            parts[LANGUAGE] = float(slate.column(LANGUAGE_PART)[row, place])
         pointed_at = {source: int(index[row, place]) for source, index in because.items()}
         return Recommendation(
             item_id=catalogue.items.id(item),
@@ -264,7 +284,7 @@ class Pipeline:
 
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
-        scored = self.merge.apply(candidates, self._demand(queries, candidates))
+        scored = self._judged(queries, self.merge.apply(candidates, self._demand(queries, candidates)))
         if self.chances is not None and wishes.allowed is None and not wishes.repeat:
             scored = scored.with_column(CHANCE, self.chances.of(scored))
         if wishes.boost is not None:
@@ -277,6 +297,14 @@ class Pipeline:
         pool = scored.top(max(_DIVERSITY_POOL, n), by=SCORE)
         return diversified(pool, self.content.similarity(pool.item_index), n, diversity=wishes.diversity)
 
+    def _judged(self, queries: Queries, scored: Candidates) -> Candidates:
+        """Let the language model judge the best candidates; while serving, in the time there is for it."""
+        if self.reranking is None:
+            return scored
+        judge = partial(self.reranking.apply, queries, scored, self._tolerated)
+        judged = unless_it_fails(LANGUAGE, self._tolerated, judge)
+        return scored if judged is None else judged
+
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         barred = barred_items(queries.histories, wishes, removed=self.removed)
         usual = max(n, self.config.merge.n_candidates)
@@ -287,15 +315,22 @@ class Pipeline:
         return candidates_of(self.sources, queries, usual, barred, self._tolerated, n_of_fallback=fallback)
 
     def _fit_on_validation(self, training: TrainingData) -> None:
-        """Fit the weights of the merge, what chances follow from scores, and what new items may cost."""
-        if not (self.merge.learns or self.new_items.is_on):
+        """Fit the weights of the merge, what chances follow from scores, how much a language model is
+        listened to, and what new items may cost.
+        """
+        if not (self.merge.learns or self.new_items.is_on or self.reranking is not None):
             return
         with training.progress.stage("merge: fitting weights"):
-            candidates, targets, demand = self._known_answers(training)
+            queries, candidates, targets, demand = self._known_answers(training)
             if self.merge.learns:
                 self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
             if len(targets):
                 self.chances = self._fitted_chances(candidates, targets, demand, seed=training.seed)
+        if self.reranking is not None and len(targets):
+            merged = self.merge.apply(candidates, demand)
+            self.reranking = self.reranking.fitted(
+                queries, merged, targets, seed=training.seed, progress=training.progress
+            )
         if self.new_items.is_on and len(targets):
             with training.progress.stage("new items: what they may cost"):
                 self.new_items.fit(self.merge.apply(candidates, demand), targets)
@@ -312,8 +347,10 @@ class Pipeline:
     def _demand(self, queries: Queries, candidates: Candidates) -> FloatArray | None:
         return None if self.trends is None else self.trends.at(candidates.item_index, queries.timestamp)
 
-    def _known_answers(self, training: TrainingData) -> tuple[Candidates, IndexArray, FloatArray | None]:
-        """Return candidates of validation examples, (B,) int32 what came next, and the demand."""
+    def _known_answers(
+        self, training: TrainingData
+    ) -> tuple[Queries, Candidates, IndexArray, FloatArray | None]:
+        """Return queries of validation examples, candidates, (B,) int32 what came next, and the demand."""
         assert training.validation is not None
         examples = sample_examples(training.validation, self.config.merge.n_examples, seed=training.seed)
         has_target = examples.targets.lengths > 0
@@ -323,7 +360,7 @@ class Pipeline:
         parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
         width = max((part.n_per_query for part in parts), default=0)
         candidates = Candidates.stacked(parts, width)
-        return candidates, targets, self._demand(examples.queries, candidates)
+        return examples.queries, candidates, targets, self._demand(examples.queries, candidates)
 
     def _queries_at_once(self, queries: Queries, n_items: int) -> int:
         n_dense = sum(source.is_dense for source in self.sources)

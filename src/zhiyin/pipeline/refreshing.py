@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.reranking_files import carried_over
 from zhiyin.pipeline.trends import Trends
 
 
@@ -13,7 +14,8 @@ def refreshed(
     """Return a pipeline that has learned from data that grew; the one it is made of stays as it was.
 
     Each source is refreshed with the settings that were chosen for it. The weights of the merge and
-    the chances are fitted again where there are enough validation examples, and kept otherwise.
+    the chances are fitted again where there are enough validation examples, and kept otherwise. So are those
+    of a re-ranking; its model is carried over.
 
     Args:
         pipeline: Trained, knowing every item of the catalogue of ``training``.
@@ -29,6 +31,8 @@ def refreshed(
     after.merge.restore(pipeline.merge.state())
     after.merge.weights = after.merge.weights.copy()
     after.chances = pipeline.chances
+    if pipeline.reranking is not None:
+        after.reranking = carried_over(pipeline.reranking, pipeline.users, training.dataset.users)
     enough = training.validation is not None and len(training.validation) >= max(fewest_to_weigh, 1)
     after.new_items.restore(pipeline.new_items.state())
     if after.new_items.is_on:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Between, Config, SearchRange
 from zhiyin.policy.new_items import NewItemsConfig
@@ -31,6 +31,29 @@ class MergeConfig(Config):
     }
 
 
+class RerankConfig(Config):
+    """A fine-tuned language model that judges the best candidates of users about whom little is known."""
+
+    model: str = ""
+    """Folder that `zhiyin finetune` wrote; empty asks no model."""
+    task: str = ""
+    """Task of the model whose prediction counts; empty takes its first."""
+    most_known: NonNegativeInt = 10
+    """Events of a history up to which the model is asked; longer ones are left as they are."""
+    n_items: Annotated[int, Field(ge=2)] = 20
+    """How many of the best candidates are judged."""
+    milliseconds: PositiveFloat = 50.0
+    """Time for it in a request, or in a batch of requests that are answered together; less is judged where it
+    does not reach. Training and evaluation do not look at the clock."""
+    n_examples: PositiveInt = 150
+    """Validation examples that each weight is fitted on, at most."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a model is asked."""
+        return bool(self.model)
+
+
 class PipelineConfig(Config):
     """A pipeline, named part by named part."""
 
@@ -46,5 +69,7 @@ class PipelineConfig(Config):
     """Sources that can count an event at once do so; without it, counts wait for the next training."""
     merge: MergeConfig = MergeConfig()
     """How the opinions of the sources become one score."""
+    rerank: RerankConfig = RerankConfig()
+    """Whether a fine-tuned language model judges the best candidates, and for whom."""
     new_items: NewItemsConfig = NewItemsConfig()
     """Which places of a slate are kept for new items."""

@@ -17,6 +17,7 @@ _BECAUSE = {
 _WITHOUT_ITEM = {
     "popularity": "popular with everybody",
     "trend": "asked for by many just now",
+    "language": "its description suits you",
     "sequence": "fits the path of your last choices",
     "semantic": "described much like what you chose",
     "item_graph": "goes with what you chose",

@@ -18,6 +18,7 @@ from zhiyin.pipeline.absorbing import absorb
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
+from zhiyin.pipeline.reranking_files import carried_over
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +75,18 @@ def refresh(
         growth = Growth(held.is_new, config.continuing)
         after = refreshed(grown.pipeline, training, growth, fewest_to_weigh=config.fewest_to_weigh)
     else:
-        chosen = grown.pipeline.config if config.recipe == FULL else recipe(config.recipe)
+        is_full, before = config.recipe == FULL, grown.pipeline
+        reranking = None
+        if is_full and before.reranking is not None:
+            # The folder that the settings name need not be there any more; the bundle holds the model.
+            reranking = carried_over(before.reranking, before.users, held.split.train.users)
         after = fit_pipeline(
-            chosen, held.split, seed=config.seed, progress=progress, checkpoints=checkpoints
+            before.config if is_full else recipe(config.recipe),
+            held.split,
+            seed=config.seed,
+            progress=progress,
+            checkpoints=checkpoints,
+            reranking=reranking,
         ).pipeline
         after.remove_items(np.flatnonzero(grown.pipeline.removed).astype(np.int32))
     return Refreshed(after, grown, held, time.perf_counter() - started)

@@ -16,7 +16,7 @@ from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import PAD, BoolArray, Catalogue, FloatArray, IndexArray, LongArray
 from zhiyin.domain.errors import ConfigError, did_you_mean
 from zhiyin.language.finetuning.losses import Scale, chances
-from zhiyin.language.finetuning.model import FinetunedModel, wording_for
+from zhiyin.language.finetuning.model import FinetunedModel
 from zhiyin.language.finetuning.network import TowerReader
 from zhiyin.language.finetuning.saving import load_finetuned, save_finetuned
 from zhiyin.language.finetuning.tower_vectors import TowerVectors
@@ -92,10 +92,6 @@ class Judge:
         """Return a judge for which some items (M,) are described anew."""
         return self._reading(self.model.wording.with_changes(item_index, items))
 
-    def about(self, background: Background) -> Self:
-        """Return a judge that knows another catalogue, in which the items have the places they had."""
-        return self._reading(wording_for(self.model.opened, background, self.model.config))
-
     def memory(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return what has been read and need not be read again, as arrays."""
         return {}
@@ -124,14 +120,18 @@ class TowerJudge(Judge):
 
     def __init__(self, model: FinetunedModel, task: str = "", card: str = "") -> None:
         super().__init__(model, task, card)
-        self._vectors: FloatArray
-        self._is_read: BoolArray
-        self._forget(len(model.wording.documents))
+        n_items = len(model.wording.documents)
+        width = self._reader.user_side.in_features
+        self._vectors: FloatArray = np.zeros((n_items, width), dtype=np.float32)
+        self._is_read: BoolArray = np.zeros(n_items, dtype=np.bool_)
 
     def texts_to_read(self, items: IndexArray) -> LongArray:
         """See `Judge.texts_to_read`; a user is one text, an item that has been read is none."""
-        unread = (items != PAD) & ~self._is_read[np.where(items == PAD, 0, items)]
-        n_texts: LongArray = len(items) + np.cumsum(unread.sum(axis=0))
+        # Column by column, so that an item is counted where it is met first.
+        distinct, first = np.unique(items.T, return_index=True)
+        is_unread = (distinct != PAD) & ~self._is_read[distinct]
+        column = first[is_unread] // max(len(items), 1)
+        n_texts: LongArray = len(items) + np.cumsum(np.bincount(column, minlength=items.shape[1]))
         return n_texts
 
     def scores(self, examples: LabelledExamples, items: IndexArray) -> FloatArray:
@@ -166,12 +166,6 @@ class TowerJudge(Judge):
         other._is_read[item_index] = False
         return other
 
-    def about(self, background: Background) -> Self:
-        """See `Judge.about`; every item is read again."""
-        other = super().about(background)
-        other._forget(len(background.catalogue))
-        return other
-
     def memory(self) -> dict[str, npt.NDArray[np.generic]]:
         """See `Judge.memory`."""
         return {"vectors": self._vectors, "is_read": self._is_read}
@@ -180,10 +174,6 @@ class TowerJudge(Judge):
         """See `Judge.recall`."""
         self._vectors = np.asarray(memory["vectors"], dtype=np.float32)
         self._is_read = np.asarray(memory["is_read"], dtype=np.bool_)
-
-    def _forget(self, n_items: int) -> None:
-        self._vectors = np.zeros((n_items, self._reader.user_side.in_features), dtype=np.float32)
-        self._is_read = np.zeros(n_items, dtype=np.bool_)
 
     @property
     def _reader(self) -> TowerReader:

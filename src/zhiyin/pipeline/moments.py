@@ -1,0 +1,65 @@
+"""Queries as the rows that a fine-tuned language model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import NO_TIMESTAMP, Queries
+
+_FROM_THE_CLOCK = ("hour", "weekday", "month")
+"""Columns that a model reads off the moment of a row."""
+
+
+def people_of(dataset: Dataset, columns: Sequence[str]) -> pl.DataFrame:
+    """Return those of the columns that describe users, row ``u`` for user index ``u``."""
+    table = dataset.user_table
+    wanted = [] if table is None else [name for name in columns if name in table.columns]
+    if table is None or not wanted:
+        return pl.DataFrame()
+    users = pl.DataFrame({"user_id": dataset.users.ids})
+    described = table.select("user_id", *wanted)
+    return users.join(described, on="user_id", how="left", maintain_order="left").drop("user_id")
+
+
+def moments_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -> LabelledExamples:
+    """Make one row of every query, without an item.
+
+    What neither the request nor the users say is null: a model then reads nothing there.
+
+    Args:
+        queries: B queries.
+        columns: Of moment and user, that the model reads.
+        people: As `people_of` returned it.
+    """
+    n = len(queries)
+    return LabelledExamples(
+        tasks=(),
+        labels=np.empty((n, 0), dtype=np.float32),
+        user_index=np.arange(n, dtype=np.int32),
+        item_index=np.zeros(n, dtype=np.int32),
+        timestamp=queries.timestamp,
+        context=_context(queries, columns, people),
+        events=queries.histories,
+        n_known=queries.histories.lengths,
+    )
+
+
+def _context(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -> pl.DataFrame:
+    n = len(queries)
+    has_moments = bool((queries.timestamp != NO_TIMESTAMP).any())
+    is_known = (queries.user_index >= 0) & (queries.user_index < people.height)
+    user = pl.Series(np.where(is_known, queries.user_index, -1)).replace(-1, None)
+    context = {"query": pl.Series(np.arange(n))}  # A table without columns would have no rows.
+    for name in columns:
+        if name in queries.context:
+            context[name] = pl.Series(queries.context[name].tolist(), strict=False)
+        elif name in people.columns:
+            context[name] = people[name].gather(user)
+        elif name not in _FROM_THE_CLOCK or not has_moments:
+            context[name] = pl.Series([None] * n, dtype=pl.String)
+    return pl.DataFrame(context)
