@@ -16,7 +16,7 @@ from zhiyin.data.labelled import (
     split_by_column,
     split_by_time,
 )
-from zhiyin.domain import Catalogue, Histories, Vocabulary
+from zhiyin.domain import NO_TIMESTAMP, Catalogue, Histories, Vocabulary
 from zhiyin.domain.errors import DataError
 
 
@@ -81,6 +81,16 @@ def test_impressions_know_only_older_events() -> None:
     assert examples.timestamp.tolist() == [5, 25, 35]
     assert examples.labels[:, 0].tolist() == [1, 1, 0]
     assert examples.n_known.tolist() == [0, 1, 3], "the event of the same second is not older"
+
+
+def test_an_event_without_a_time_is_as_old_as_the_one_before_it() -> None:
+    dataset = shop()
+    seconds = np.array([10, NO_TIMESTAMP, 30, NO_TIMESTAMP, 50, 15, 25])
+    shown = pl.DataFrame(
+        {"user_id": ["u"] * 3, "item_id": ["d"] * 3, "timestamp": [15, 31, 60], "clicked": [1, 0, 1]}
+    )
+    partly = replace(dataset, histories=replace(dataset.histories, timestamp=seconds), impressions=shown)
+    assert labelled_examples(partly, {"click": LabelRule("clicked")}).n_known.tolist() == [2, 4, 5]
 
 
 def test_interactions_come_before_impressions() -> None:

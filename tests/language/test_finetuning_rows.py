@@ -61,8 +61,42 @@ def test_a_column_divides_the_next_items_too():
         found = rows(shop, tasks=tasks, holding=holding)
         for name in PARTS:
             part = getattr(found.following, name)
-            said = words[part.user_index.astype(int) * 12 + part.n_known]
+            said = words[part.user_index.astype(int) * 12 + part.timestamp // 3600]
             assert set(said.tolist()) == {name}
+
+
+@pytest.mark.parametrize("says_validation", [True, False])
+def test_what_a_column_holds_back_is_in_no_history_that_is_learned_from(says_validation):
+    shop = word_shop("rating", n_users=12)
+    random = np.random.default_rng(0)
+    words = np.array(["train", "validation" if says_validation else "train", "test"])[
+        random.integers(3, size=144)
+    ]
+    shop = replace(shop, context={"part": pl.Series(words)})
+    tasks = {"stars": {"kind": "rating"}, "next": {"kind": "next"}}
+    found = rows(shop, tasks=tasks, holding={"column": "part"})
+    labelled = [
+        set(zip(p.user_index.tolist(), p.timestamp.tolist(), strict=True)) for p in parts(found.labelled)
+    ]
+    following = [
+        set(zip(p.user_index.tolist(), p.timestamp.tolist(), strict=True)) for p in parts(found.following)
+    ]
+    assert not following[0] & (labelled[1] | labelled[2])
+    assert not labelled[0] & (following[1] | following[2])
+    for split in (found.labelled, found.following):
+        hidden = [labelled[1] | labelled[2], labelled[2], set()]
+        for part, unseen in zip(parts(split), hidden, strict=True):
+            histories = part.histories()
+            user = part.user_index[histories.row_of_event]
+            seen = set(zip(user.tolist(), histories.timestamp.tolist(), strict=True))
+            assert not seen & unseen
+            assert (histories.timestamp < part.timestamp[histories.row_of_event]).all()
+    test = found.labelled.test
+    assert (test.n_known == test.timestamp // 3600).all(), "the test knows all that came before"
+
+
+def parts(split):
+    return split.train, split.validation, split.test
 
 
 def test_next_items_are_cut_at_impressions_that_a_column_holds_back():

@@ -166,6 +166,34 @@ def split_by_column(examples: LabelledExamples, column: str, *, seed: int = 0) -
     return LabelledSplit(*(examples.take(np.flatnonzero(parts[name])) for name in SPLIT_NAMES))
 
 
+def part_of_words(words: pl.Series) -> npt.NDArray[np.int8]:
+    """Return (N,) int8: 0 for train and words unknown, 1 for validation, 2 for test."""
+    lower = words.cast(pl.String).str.to_lowercase()
+    part = np.zeros(len(words), dtype=np.int8)
+    for number, names in enumerate(SPLIT_NAMES.values()):
+        part[lower.is_in(names).fill_null(value=False).to_numpy()] = number
+    return part
+
+
+def without_held_events(split: LabelledSplit, part_of_event: npt.NDArray[np.int8]) -> LabelledSplit:
+    """Take out of histories what is held back for later: train sees train, validation that and itself.
+
+    A column may hold back rows that are older than rows to learn from, and histories say how they turned out.
+
+    Args:
+        split: All parts with the same events.
+        part_of_event: (number of events,) int8, as `part_of_words`.
+    """
+    parts = []
+    for number, part in enumerate((split.train, split.validation, split.test)):
+        is_kept = part_of_event <= number
+        n_before = offsets_of(is_kept.astype(np.int64))
+        starts = part.events.offsets[:-1][part.user_index]
+        n_known = n_before[starts + part.n_known] - n_before[starts]
+        parts.append(replace(part, events=part.events.where(is_kept), n_known=n_known))
+    return LabelledSplit(*parts)
+
+
 def split_by_time(examples: LabelledExamples, *, validation: float, test: float) -> LabelledSplit:
     """Hold back the newest rows of each user: the last share is test, the share before it validation.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import (
@@ -14,9 +15,12 @@ from zhiyin.data.labelled import (
     LabelRule,
     labelled_examples,
     next_items,
+    part_of_words,
     split_by_column,
     split_by_time,
+    without_held_events,
 )
+from zhiyin.domain import BoolArray
 from zhiyin.domain.errors import DataError
 from zhiyin.language.finetuning.settings import FinetuningConfig, HoldingConfig, TaskConfig
 
@@ -66,6 +70,11 @@ def rows_of(dataset: Dataset, config: FinetuningConfig, *, seed: int = 0) -> Tas
         _refuse_nothing_to_order(labelled.train, tasks)
     if len(rules) < len(tasks):
         following = _next_rows(dataset, config.holding, labelled, seed)
+    held = _held_events(dataset, config.holding, labelled or following)
+    labelled, following = (
+        split if split is None or held is None else without_held_events(split, held)
+        for split in (labelled, following)
+    )
     by_user = any(task.kind in ORDERS for task in tasks.values())
     limited = [
         None if split is None else _spread(_limited(split, config.holding, seed, by_user=of_users), tasks)
@@ -126,6 +135,23 @@ def _divided(examples: LabelledExamples, holding: HoldingConfig, seed: int) -> L
     return split
 
 
+def _held_events(
+    dataset: Dataset, holding: HoldingConfig, split: LabelledSplit | None
+) -> npt.NDArray[np.int8] | None:
+    """Say of each event what it is held back for; None where no column of the events says so."""
+    if split is None or holding.column not in dataset.context:
+        return None
+    part = part_of_words(dataset.context[holding.column])
+    held = split.validation
+    place = held.events.offsets[:-1][held.user_index] + held.n_known
+    # Where no event says validation, rows of train were drawn for it.
+    if len(part) and (part != 1).all() and holding.column in held.context.columns:
+        is_own = place < len(part)
+        is_own[is_own] = held.events.item_index[place[is_own]] == held.item_index[is_own]
+        part[place[is_own]] = 1
+    return part
+
+
 def _next_rows(
     dataset: Dataset, holding: HoldingConfig, labelled: LabelledSplit | None, seed: int
 ) -> LabelledSplit:
@@ -134,14 +160,21 @@ def _next_rows(
         raise DataError(
             f"Nobody in '{dataset.name}' met two different items, so that there is no next one to foretell."
         )
-    if labelled is None or holding.column in examples.context.columns:
+    held = _held_events(dataset, holding, labelled)
+    if labelled is None:
         return _divided(examples, holding, seed)
+    if held is not None:
+        part_of_row = held[examples.events.offsets[:-1][examples.user_index] + examples.n_known]
+        return _next_split(examples, [part_of_row == part for part in range(3)])
     # What one task holds back must not be the other's lesson: a user's rows are cut at the same events.
     bounds = [_first_held(part, dataset.n_users) for part in (labelled.validation, labelled.test)]
     number = examples.n_known
     is_test = number >= bounds[1][examples.user_index]
     is_validation = ~is_test & (number >= bounds[0][examples.user_index])
-    parts = (~is_test & ~is_validation, is_validation, is_test)
+    return _next_split(examples, [~is_test & ~is_validation, is_validation, is_test])
+
+
+def _next_split(examples: LabelledExamples, parts: Sequence[BoolArray]) -> LabelledSplit:
     split = LabelledSplit(*(examples.take(np.flatnonzero(part)) for part in parts))
     empty = [name for name in ("train", "validation", "test") if not len(getattr(split, name))]
     if empty:
