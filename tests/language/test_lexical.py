@@ -54,6 +54,19 @@ def test_chinese_gives_characters_and_pairs():
     assert set(index.vocabulary.ids) == {"知", "音", "乐", "知音", "音乐", "recommender"}
 
 
+def test_values_between_spaced_slashes_are_told_apart():
+    pairs = [(item % 25, (item + 1) % 25) for item in range(50)]
+    kinds = [" / ".join(f"类{chr(0x4E00 + kind)}" for kind in pair) for pair in pairs]
+    for name in ("导演", "categories"):
+        index = LexicalIndex(catalogue_of(**{"title": [f"t{item}" for item in range(50)], name: kinds}))
+        assert {f"{name}=类一", f"{name}=类丁"} <= set(index.vocabulary.ids)
+        assert not any("/" in word for word in index.vocabulary.ids)
+        cosines = index.neighbours(index.matrix[[0]], 50).toarray()[0]
+        # Item 25 shares both kinds, items 1 and 24 one.
+        assert cosines[25] > cosines[1] > 0
+        assert np.flatnonzero(cosines).tolist() == [0, 1, 24, 25, 26, 49]
+
+
 def test_without_titles_other_texts_are_read():
     table = pl.DataFrame({"item_id": ["a"], "title": [None], "keywords": ["gun mats"], "image": ["x.webp"]})
     assert indexed_columns(table.with_columns(pl.col("title").cast(pl.String))) == ("keywords",)

@@ -77,7 +77,70 @@ def test_a_long_value_is_cut_at_a_word_and_chinese_where_it_must():
     template = TextTemplate(max_value_characters=11)
     assert texts_of(template, title=["hello brave world"]) == ["hello brave"]
     assert texts_of(template, title=["hello braver world"]) == ["hello"]
-    assert texts_of(template, title=["一二三四五六七八九十一二三四五六"]) == ["一二三四五六七八九十一"]
+    assert texts_of(template, title=["一二三四五六七八九十一二三四五六"]) == ["一二三"]
+
+
+def test_a_chinese_character_counts_as_three():
+    assert texts_of(TextTemplate(max_value_characters=12), title=["一二三四"]) == ["一二三四"]
+    assert texts_of(TextTemplate(max_value_characters=12), title=["一二三四五"]) == ["一二三四"]
+    assert texts_of(TextTemplate(max_value_characters=12), title=["かたカ한글"]) == ["かたカ한"]
+    # 8 letters and 4 characters weigh 20: 12 of them are seven of twelve.
+    assert texts_of(TextTemplate(max_value_characters=12), title=["一二三四abcdefgh"]) == ["一二三四abc"]
+
+
+def test_a_long_cast_leaves_room_for_the_plot():
+    cast = " / ".join(f"演员{place}" for place in range(200))
+    (text,) = texts_of(title=["七宗罪"], actors_zh=[cast], plot_zh=["凶手前来投案自首。"])
+    assert text.startswith("七宗罪. plot zh: 凶手前来投案自首. actors zh: 演员0 / ")
+
+
+def test_a_column_in_another_language_stands_behind_what_it_says():
+    assert texts_of(
+        title=["Seven"],
+        brand_id=["b7"],
+        colour=["grey"],
+        description=["Two detectives."],
+        genres_zh=["剧情 / 悬疑"],
+        plot_zh=["凶手自首。"],
+        title_zh=["七宗罪"],
+        title_hd=["Seven, sharp"],
+    ) == [
+        "Seven. title zh: 七宗罪. genres zh: 剧情 / 悬疑. Two detectives. plot zh: 凶手自首. colour: grey. "
+        "title hd: Seven, sharp"
+    ]
+
+
+def test_without_known_columns_those_that_look_like_them_come_first():
+    columns = {
+        "主演": ["张国荣"],
+        "剧情简介": ["段小楼与程蝶衣。"],
+        "片名": ["别名"],
+        "电影名称": ["霸王别姬"],
+    }
+    assert texts_of(**columns) == ["电影名称: 霸王别姬. 剧情简介: 段小楼与程蝶衣. 主演: 张国荣. 片名: 别名"]
+
+
+def test_an_object_is_read_as_its_names_and_words():
+    info = (
+        '{"名称": "全聚德", "电话": "010-65253310", "推荐菜": ["烤鸭", "鸭汤", 3], "评分": 4.4, "链接": '
+        '"https://example.org", "空": null, "where": {"city": "北京"}, "none": []}'
+    )
+    assert texts_of(title=["店"], info=[info]) == ["店. info: 名称: 全聚德. 推荐菜: 烤鸭, 鸭汤"]
+    assert texts_of(title=["店"], info=['{"a": 1}']) == ["店"]
+    assert texts_of(title=["店"], info=["{no object}"]) == ["店"]
+    assert texts_of(title=["店"], info=["{a} or b"]) == ["店. info: {a} or b"]
+
+
+def test_a_list_inside_an_object_does_not_fill_the_text():
+    many = ", ".join(f'"菜{chr(0x4E00 + place)}"' for place in range(100))
+    (text,) = texts_of(title=["店"], info=[f'{{"菜": [{many}], "区": "东城"}}'])
+    assert text.count("菜") == 1 + 12
+    assert text.endswith("区: 东城")
+
+
+def test_long_nested_data_is_left_out_like_short():
+    records = ", ".join(['{"Label": "x y z"}'] * 50)
+    assert texts_of(title=["Lamp"], entities=[f"[{records}]"]) == ["Lamp"]
 
 
 def test_the_template_chooses_columns_and_leaves_columns_out():

@@ -19,6 +19,9 @@ from zhiyin.domain import Catalogue, FloatArray, IndexArray, Vocabulary
 _TEXT_COLUMNS = ("title", "brand")
 _UNREADABLE = ("item_id", "image", "audio", "price", "domain", "description")
 _TOKEN = r"[[\p{L}\p{N}]--\p{Han}]+|\p{Han}"
+_BETWEEN_CATEGORIES = r"[;|、；｜]|\s[/／]\s"
+"""A category path, such as ``Beauty > Nails``, stays whole, and so does one with a comma."""
+_BETWEEN_VALUES = r"[,，;|、；｜]|\s[/／]\s"
 _PHRASE = r"^\p{L}.{0,59}$"
 """What one of several values looks like: dates and amounts begin with a digit, sentences are longer."""
 _NO_PHRASE = r"^(https?:|www\.)"
@@ -214,7 +217,9 @@ def _tokens(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
         if name not in table.columns:
             continue
         is_list = table.schema[name] == pl.List(pl.String)
-        if is_list or name == "categories":
+        if name == "categories" and not is_list:
+            parts.append(_phrases(table.select(_listed(name, _BETWEEN_CATEGORIES)), name))
+        elif is_list:
             parts.append(_phrases(table, name))
         elif name in _TEXT_COLUMNS or "title" not in columns:
             parts.append(_words(table, name))
@@ -223,12 +228,18 @@ def _tokens(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _divided(table: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Make lists of the values of a text attribute, which stand between commas, semicolons or bars."""
-    values = pl.col(name).cast(pl.String).str.replace_all(r"[;|，、；]", ",").str.split(",")
+def _listed(name: str, between: str) -> pl.Expr:
+    """Make lists of the values of a text column."""
+    values = pl.col(name).cast(pl.String).str.replace_all(between, "\n").str.split("\n")
     value = pl.element().str.strip_chars()
+    return values.list.eval(value.filter(value != "")).list.unique(maintain_order=True)
+
+
+def _divided(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Make lists of the values of a text attribute, as far as they look like values."""
+    value = pl.element()
     kept = value.filter(value.str.contains(_PHRASE) & ~value.str.contains(_NO_PHRASE))
-    return table.select(values.list.eval(kept).list.unique(maintain_order=True).alias(name))
+    return table.select(_listed(name, _BETWEEN_VALUES).list.eval(kept))
 
 
 def _ties_items(table: pl.DataFrame, name: str) -> bool:
