@@ -101,7 +101,8 @@ def read_finetuning(path: Path) -> FinetuningFile:
         )
     base, tasks = told.pop("base", None), told.pop("task", [])
     tasks = [tasks] if isinstance(tasks, str) else tasks
-    if not isinstance(base, str | None) or not all(isinstance(task, str) for task in tasks):
+    is_list = isinstance(tasks, list) and all(isinstance(task, str) for task in tasks)
+    if not isinstance(base, str | None) or not is_list:
         raise ConfigError(f"The settings {path} name no base or task: these are words.")
     return FinetuningFile(base, tuple(tasks), _flat(told, ""))
 
