@@ -45,7 +45,7 @@ class RerankConfig(Config):
     milliseconds: PositiveFloat = 50.0
     """Time for it in a request, or in a batch of requests that are answered together; less is judged where it
     does not reach. Training and evaluation do not look at the clock."""
-    n_examples: PositiveInt = 150
+    n_examples: PositiveInt = 300
     """Validation examples that each weight is fitted on, at most."""
 
     @property
