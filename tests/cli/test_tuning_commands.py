@@ -4,11 +4,14 @@ import json
 import sys
 import tomllib
 
+import polars as pl
 import pytest
 
 from zhiyin.cli.main import main
 from zhiyin.pipeline.recipes import RECIPES
 from zhiyin.pipeline.registry import SOURCES
+from zhiyin.testing.tiny_models import save_bert
+from zhiyin.testing.word_shop import WORDS, word_shop
 
 
 @pytest.fixture
@@ -48,6 +51,42 @@ def test_what_was_found_can_be_trained_and_compared(zhiyin, shop, tmp_path):
     assert pair["low"] > 0
 
 
+def test_what_was_found_for_fine_tuning_is_fine_tuned_with(zhiyin, tmp_path):
+    pytest.importorskip("torch")
+    base, data, out = tmp_path / "base", tmp_path / "words", tmp_path / "tuned"
+    save_bert(WORDS, base, hidden_size=16, num_hidden_layers=1)
+    data.mkdir()
+    shop = word_shop("word", n_users=15)
+    events = shop.histories
+    columns = {"user_id": events.row_of_event, "item_id": events.item_index, "value": events.value}
+    pl.DataFrame({**columns, "timestamp": events.timestamp}).write_csv(data / "interactions.csv")
+    shop.catalogue.table.with_columns(item_id=pl.int_range(pl.len())).write_csv(data / "items.csv")
+    (data / "dataset.toml").write_text("[values]\npositive = 1\n")
+    sets = (
+        "wording.state=[hour,weekday]",
+        "wording.max_tokens=32",
+        "method.name=full",
+        "training.max_epochs=1",
+    )
+    search = ("--search", "training.learning_rate=1e-7,0.02", "--trials", 2, "--final")
+    given = [word for one in sets for word in ("--set", one)]
+    code, told, err = zhiyin(
+        "tune", data, "--finetune", "--task", "click", "--base", base, "--out", out, *given, *search
+    )
+    assert code == 0
+    assert "trial 2/2: skill" in err
+    assert "2 trials; skill of 15 validation users" in told
+    assert f"zhiyin finetune DATA --settings {out}/best.toml --out MODEL" in " ".join(told.split())
+    assert '--set \'wording.state=["hour", "weekday"]\'' in told
+    assert "On test rows, best against as it stands" in told
+    figures, model = tmp_path / "figures.json", tmp_path / "model"
+    code, _, _ = zhiyin("finetune", data, "--settings", out / "best.toml", "--out", model, "--json", figures)
+    assert code == 0
+    record, tuned = (json.loads(file.read_text()) for file in (figures, out / "tuning.json"))
+    assert record["best_validation"] == pytest.approx(tuned["best"]["value"], abs=1e-9)
+    assert tuned["best"]["settings"] == {"training.learning_rate": "0.02"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -56,6 +95,19 @@ def test_what_was_found_can_be_trained_and_compared(zhiyin, shop, tmp_path):
             "Did you mean 'window'",
         ),
         (("tune", "{shop}", "--out", "{out}", "--recipe", "fats"), "Did you mean 'fast'"),
+        (("tune", "{shop}", "--out", "{out}", "--finetune", "--recipe", "fast"), "are two searches"),
+        (("tune", "{shop}", "--out", "{out}", "--task", "click"), "--task says nothing about a recipe"),
+        (("tune", "{shop}", "--out", "{out}", "--base", "bert"), "--base says nothing about a recipe"),
+        (("tune", "{shop}", "--out", "{out}", "--finetune", "--set", "methd=lora"), "Did you mean 'method'"),
+        (
+            ("tune", "{shop}", "--out", "{out}", "--finetune", "--search", "training.learning_rate=0..1"),
+            "Setting 'finetune.training.learning_rate' cannot be '0",
+        ),
+        (
+            ("tune", "{shop}", "--out", "{out}", "--finetune", "--search", "holding.test=0.1,0.2"),
+            "judged by other rows",
+        ),
+        (("tune", "{shop}", "--out", "{out}", "--finetune", "--task", "clik"), "Did you mean 'click'"),
         (("compare", "{shop}", "--recipe", "fast", "--seeds", "one"), "--seeds 0,1,2"),
         (("compare", "{shop}", "{shop}", "--recipe", "fast"), "name the data and nothing else"),
         (("compare", "{shop}", "--recipe", "fast"), "nothing to compare with"),

@@ -242,8 +242,8 @@ def read_with_notes(data: str, progress: Progress) -> Dataset:
     return dataset
 
 
-def parsed_settings(pairs: list[str]) -> dict[str, str]:
-    """Split ``path=value`` pairs.
+def parsed_settings(pairs: list[str]) -> dict[str, Any]:
+    """Split ``path=value`` pairs; a value in brackets is a list, also without the quotes a shell takes away.
 
     Raises:
         ConfigError: when one has no equals sign.
@@ -251,7 +251,17 @@ def parsed_settings(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         if "=" not in pair:
             raise ConfigError(f"--set {pair} has no value.", remedy=f"Write it as --set {pair}=VALUE.")
-    return {path.strip(): value.strip() for path, value in (pair.split("=", 1) for pair in pairs)}
+    return {path.strip(): _value(value.strip()) for path, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def _value(text: str) -> str | list[Any]:
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    try:
+        read: list[Any] = json.loads(text)
+    except json.JSONDecodeError:
+        return [part.strip() for part in text[1:-1].split(",") if part.strip()]
+    return read
 
 
 def parsed_cuts(at: str) -> list[int]:

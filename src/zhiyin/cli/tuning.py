@@ -172,7 +172,7 @@ def compare(
 
 
 def _finetuning(
-    base: str | None, tasks: list[str] | None, file: Path | None, given: dict[str, str]
+    base: str | None, tasks: list[str] | None, file: Path | None, given: dict[str, Any]
 ) -> tuple[FinetuningSubject, dict[str, Any]]:
     """Join what the command and a file of settings say; the command counts more."""
     read = FinetuningFile() if file is None else read_finetuning(file)

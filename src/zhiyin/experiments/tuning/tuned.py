@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -54,7 +55,8 @@ class Tuned:
     @property
     def set_line(self) -> str:
         """The settings as options of a command; empty when there is nothing to set."""
-        pairs = (f"{path}={value}" for path, value in self.settings.items())
+        texts = ((path, json.dumps(v) if isinstance(v, list) else v) for path, v in self.settings.items())
+        pairs = (f"{path}={text}" for path, text in texts)
         return " ".join(f"--set {shlex.quote(pair)}" for pair in pairs)
 
     @property
