@@ -54,6 +54,13 @@ TrackerName = Annotated[
     str, typer.Option(help=f"Where curves are written, beside --out: {', '.join(_TRACKERS)}.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+ProtocolName = Annotated[
+    str,
+    typer.Option(
+        help=f"What this protocol of `zhiyin evaluate` holds back is not read: {', '.join(PROTOCOLS)}; "
+        f"'{EVERYTHING}' reads all."
+    ),
+]
 ModelOut = Annotated[Path, typer.Option(help="Folder of the new model.")]
 
 
@@ -73,13 +80,7 @@ def pretrain(
             help="Change a setting: " + ", ".join(PretrainingConfig.model_fields) + ".",
         ),
     ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help=f"What this protocol of `zhiyin evaluate` holds back is not read: {', '.join(PROTOCOLS)}; "
-            f"'{EVERYTHING}' reads all."
-        ),
-    ] = LEAVE_LAST_OUT,
+    protocol: ProtocolName = LEAVE_LAST_OUT,
     tracker: TrackerName = "none",
     json_file: JsonFile = None,
     seed: Seed = 0,
@@ -149,6 +150,7 @@ def finetune(
             help="A file of settings, such as best.toml of `zhiyin tune --finetune`; options go before it.",
         ),
     ] = None,
+    protocol: ProtocolName = EVERYTHING,
     few_shot: Annotated[
         str | None,
         typer.Option(
@@ -177,6 +179,7 @@ def finetune(
         seed=seed,
         tracker=tracker,
         command=shlex.join(["zhiyin", *sys.argv[1:]]),
+        protocol=None if protocol == EVERYTHING else protocol,
     )
     if shots is not None:
         _print_few_shot(few_shot_on(dataset, order, shots, progress), out, json_file)

@@ -24,7 +24,7 @@ from zhiyin.evaluation.labels.few_shot import FewShotPoint, FewShotReport, few_s
 from zhiyin.evaluation.labels.figures import LabelKind
 from zhiyin.evaluation.labels.run_report import TaskReport
 from zhiyin.experiments.finetuning import FinetuningOrder, settings_for
-from zhiyin.experiments.pretraining import CHECKPOINTS
+from zhiyin.experiments.runs import CHECKPOINTS, readable_part
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import ModelFolder, locate_model
 
@@ -128,6 +128,7 @@ class _Work:
         base: ModelFolder,
         progress: Progress,
     ) -> None:
+        dataset = readable_part(dataset, order.protocol)
         self._parts, self._dataset, self._order, self._config = parts, dataset, order, config
         self._base, self._progress = base, progress
         self._background = parts["finetuning.wording"].Background.of(dataset)

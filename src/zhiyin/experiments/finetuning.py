@@ -17,7 +17,7 @@ from zhiyin.evaluation.labels.card import model_card
 from zhiyin.evaluation.labels.page import finetuning_page
 from zhiyin.evaluation.labels.run_report import FinetuningCosts, FinetuningEpoch, FinetuningReport, TaskReport
 from zhiyin.evaluation.machine import peak_memory_mb, versions
-from zhiyin.experiments.pretraining import CHECKPOINTS
+from zhiyin.experiments.runs import readable_part, run_beside
 from zhiyin.experiments.settings_file import nested
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import locate_model
@@ -44,6 +44,8 @@ class FinetuningOrder:
         seed: Of every draw.
         tracker: Where curves are written; see `zhiyin.training.trackers`.
         command: Command line that says the same, for the report.
+        protocol: The events it would hold back are not read, so that a pipeline with the model may be
+            evaluated by it afterwards; everything is read when None. Impressions are read whole.
     """
 
     out: Path
@@ -54,6 +56,7 @@ class FinetuningOrder:
     seed: int = 0
     tracker: str = "none"
     command: str = ""
+    protocol: str | None = None
 
 
 def finetune_on(
@@ -82,21 +85,17 @@ def finetune_on(
     try:
         parts = {name: import_module(f"{_PLACE}.{name}") for name in ("fitting", "rows", "saving", "wording")}
         judging = import_module("zhiyin.experiments.finetuned_figures")
-        trackers = import_module("zhiyin.training.trackers")
-        running = import_module("zhiyin.language.running")
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "language") from None
     config = settings_for(order, dataset)
     parts["saving"].refuse_strange_folder(order.out)
     parts["saving"].refuse_unmergeable(config, merge=order.merge)
     base, told = locate_model(order.base), progress or Silent()
-    rows = parts["rows"].rows_of(dataset, config, seed=order.seed)
-    out = order.out
-    folder = out.with_name(f"{out.name}.{CHECKPOINTS}")
-    tracker = trackers.open_tracker(order.tracker, out.with_name(f"{out.name}.runs"), f"finetune-{out.name}")
-    run = running.Run(order.seed, told, folder, [] if tracker is None else [tracker])
-    background = parts["wording"].Background.of(dataset)
-    try:
+    known = readable_part(dataset, order.protocol)
+    rows = parts["rows"].rows_of(known, config, seed=order.seed)
+    background = parts["wording"].Background.of(known)
+    surroundings = run_beside(order.out, "finetune", seed=order.seed, progress=told, tracker=order.tracker)
+    with surroundings as run:
         model, facts = parts["fitting"].finetune(base, background, rows, config, run)
         with told.stage("finetune: judging held-back rows"):
             tasks = judging.judged_tasks(model, rows, seed=order.seed)
@@ -107,17 +106,7 @@ def finetune_on(
             REPORT: finetuning_page(report),
             FIGURES: json.dumps(record, indent=2),
         }
-        parts["saving"].save_finetuned(model, out, texts, merge=order.merge)
-    except BaseException:
-        if tracker is not None:
-            tracker.finalize("failed")
-        raise
-    if tracker is not None:
-        tracker.finalize("success")
-    for file in folder.glob("*.ckpt"):
-        file.unlink()
-    if folder.is_dir():
-        folder.rmdir()
+        parts["saving"].save_finetuned(model, order.out, texts, merge=order.merge)
     return report, record
 
 

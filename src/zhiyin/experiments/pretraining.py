@@ -8,16 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from zhiyin.contracts import Progress, Silent
+from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain.errors import MissingExtra, RequestError
+from zhiyin.domain.errors import MissingExtra
+from zhiyin.experiments.runs import readable_part, run_beside
 from zhiyin.experiments.settings_file import nested
-from zhiyin.experiments.splitting import refuse_unknown_protocol, split_by
 from zhiyin.language.model_files import locate_model
 from zhiyin.language.pretraining.settings import PretrainingConfig
 
 _PLACE = "zhiyin.language.pretraining"
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -66,42 +65,15 @@ def pretrain_on(
     """
     try:
         fitting, texts = import_module(f"{_PLACE}.fitting"), import_module(f"{_PLACE}.shop_texts")
-        trackers = import_module("zhiyin.training.trackers")
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "language") from None
-    out = order.out
     config = PretrainingConfig.parse(nested(order.settings), where="pretrain")
-    fitting.refuse_full_folder(out)
+    fitting.refuse_full_folder(order.out)
     model = locate_model(order.base)
     shop = texts.shop_texts(readable_part(dataset, order.protocol), config)
-    folder = out.with_name(f"{out.name}.{CHECKPOINTS}")
-    opened = trackers.open_tracker(order.tracker, out.with_name(f"{out.name}.runs"), f"pretrain-{out.name}")
-    run = fitting.Run(order.seed, progress or Silent(), folder, [] if opened is None else [opened])
-    try:
-        facts: dict[str, Any] = fitting.pretrain(model, shop, config, out, run)
-    except BaseException:
-        if opened is not None:
-            opened.finalize("failed")
-        raise
-    if opened is not None:
-        opened.finalize("success")
-    for file in folder.glob("*.ckpt"):
-        file.unlink()
-    if folder.is_dir():
-        folder.rmdir()
+    surroundings = run_beside(
+        order.out, "pretrain", seed=order.seed, progress=progress, tracker=order.tracker
+    )
+    with surroundings as run:
+        facts: dict[str, Any] = fitting.pretrain(model, shop, config, order.out, run)
     return facts
-
-
-def readable_part(dataset: Dataset, protocol: str | None) -> Dataset:
-    """Return what a protocol trains on; everything where it would hold nothing back, or there is none.
-
-    Raises:
-        RequestError: when there is no such protocol.
-    """
-    if protocol is None:
-        return dataset
-    refuse_unknown_protocol(protocol)
-    try:
-        return split_by(protocol, dataset).train
-    except RequestError:  # nobody did enough for anything to be held back
-        return dataset
