@@ -6,12 +6,14 @@ import torch
 
 from zhiyin.language.finetuning.losses import Scale
 from zhiyin.language.finetuning.model import prepared_model, wording_for
+from zhiyin.language.finetuning.network import TowerReader
 from zhiyin.language.finetuning.rows import rows_of
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.finetuning.wording import Background
 from zhiyin.language.model_files import locate_model
 from zhiyin.language.opened import open_model
-from zhiyin.testing.word_shop import word_shop
+from zhiyin.testing.tiny_models import save_bert
+from zhiyin.testing.word_shop import WORDS, word_shop
 
 TASKS = {
     "click": {"kind": "yes_no", "yes_from": 2.5},
@@ -80,6 +82,21 @@ def test_several_items_a_row_are_predicted_like_rows_of_their_own(shop_bert, rea
     np.testing.assert_allclose(model.among(alone, items[2:3])[0], among[2], atol=1e-4)
 
 
+def test_two_towers_read_every_text_once(shop_bert, monkeypatch):
+    model, rows = untrained(shop_bert, reader="towers")
+    n_read = {"user": 0, "item": 0}
+    vectors = TowerReader.vectors
+
+    def counted(self, batch, side):
+        n_read[side] += len(batch[f"{side}_input_ids"])
+        return vectors(self, batch, side)
+
+    monkeypatch.setattr(TowerReader, "vectors", counted)
+    items = np.random.default_rng(0).integers(5, size=(9, 50)).astype(np.int32)
+    model.among(rows.labelled.train.take(np.arange(9)), items)
+    assert n_read == {"user": 9, "item": 5}
+
+
 @pytest.mark.parametrize("reader", ["cross", "towers"])
 def test_no_rows_give_no_predictions(shop_bert, reader):
     model, rows = untrained(shop_bert, reader=reader)
@@ -146,9 +163,6 @@ def test_heads_answer_in_float32_when_states_are_bfloat16(shop_bert, reader):
 
 
 def test_a_prompt_leaves_room_for_itself(tmp_path):
-    from zhiyin.testing.tiny_models import save_bert
-    from zhiyin.testing.word_shop import WORDS
-
     save_bert(WORDS, tmp_path, max_position_embeddings=24)
     model, rows = untrained(tmp_path, method="prompt", history_items=10)
     assert np.isfinite(model.predict(rows.labelled.train)).all()

@@ -183,7 +183,7 @@ def one_value_a_user(shop):
         (word_shop("word"), {"tasks": {"c": {"column": "valeu"}}}, "Did you mean 'value'"),
         (word_shop("follow"), {"tasks": {"c": {}}}, "empty throughout"),
         (word_shop("word", n_events=2), {"tasks": {"c": {}}}, "No user has three rows"),
-        (word_shop("word", n_events=1), {"tasks": {"n": {"kind": "next"}}}, "met two different items"),
+        (word_shop("word", n_events=1), {"tasks": {"n": {"kind": "next"}}}, "no next item to foretell"),
         (word_shop("word"), {"tasks": {"c": {}}, "wording": {"state": ["value"]}}, "answer of task 'c'"),
         (word_shop("word"), {"tasks": {"c": {}}, "holding": {"column": "part"}}, "no column 'part'"),
     ],

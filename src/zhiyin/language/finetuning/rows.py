@@ -158,7 +158,7 @@ def _next_rows(
     examples = replace(next_items(dataset), tasks=FOLLOWING)
     if not len(examples):
         raise DataError(
-            f"Nobody in '{dataset.name}' met two different items, so that there is no next one to foretell."
+            f"There is no next item to foretell in '{dataset.name}': nobody liked one after another."
         )
     held = _held_events(dataset, holding, labelled)
     if labelled is None:
