@@ -127,7 +127,7 @@ def labelled_examples(dataset: Dataset, rules: Mapping[str, LabelRule]) -> Label
     if not is_labelled.any():
         raise DataError(
             f"No row of '{dataset.name}' has a label: {_columns_of(rules)} is empty throughout.",
-            remedy="Name the column that says how it turned out, or foretell the next item, which needs none.",
+            remedy="Name the column that says how it turned out, or foretell next items, which need none.",
         )
     whole = replace(rows, tasks=tuple(rules), labels=labels)
     return whole if is_labelled.all() else whole.take(np.flatnonzero(is_labelled))
