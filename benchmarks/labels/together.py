@@ -20,7 +20,7 @@ from zhiyin.domain import FloatArray
 from zhiyin.ranking.fitting import RankerData
 from zhiyin.ranking.ranker import MultiTaskRanker
 
-OF_FILMS: dict[str, Any] = {"training": {"max_epochs": 6}}
+OF_FILMS: dict[str, Any] = {"training": {"max_epochs": 5}}
 ALONE: dict[str, Any] = {"balance": "scaled", "n_experts": 1}
 """With one task, the scale of its loss only says how strong shrinkage is, and there is nothing to mix."""
 OF_VIDEOS: dict[str, Any] = {
@@ -64,6 +64,7 @@ def main() -> None:
                 print(f"{task} {name}: {found['first']:.4f} against {found['second']:.4f}, ", end="")
                 print(f"{found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]", flush=True)
         write(asked.out, {"dataset": asked.what, "n_test": len(split.test), **outcome})
+    np.savez_compressed(asked.out.with_suffix(".npz"), together=together)
 
 
 def _told(
