@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from zhiyin.online.asked import Answer, AskedSearch, AskedSimilar, AskedSlate, P
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.histories import Known, KnownTogether, LiveHistories
 from zhiyin.online.unknown import unknown_item
+from zhiyin.pipeline.timing import Observe, timed
 from zhiyin.policy.filters import FilterMasks
 from zhiyin.stores.records import Impression
 
@@ -29,9 +29,6 @@ _POOL_FOR_USERS = 100
 """Search results that are put in an order for a user, at least."""
 _RANK_OFFSET = 60
 """Of reciprocal rank fusion, the value of Cormack, Clarke and Büttcher (2009)."""
-
-Observe = Callable[[str, float], None]
-"""Told the name of a stage and how many seconds it took."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +75,15 @@ class Answering:
             FilterError: when the filter or a boost cannot be understood.
         """
         wanted = asked[0].wanted
-        with self._stage("history"):
+        with timed("history", self._observe):
             known, unknown = self._known([request.who for request in asked])
             queries = _queries(known, [request.wanted.context for request in asked])
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, wanted)
-        with self._stage("rank"):
+        with timed("rank", self._observe):
             slates = pipeline.recommend(queries, max(request.wanted.n for request in asked), wishes)
         if wanted.explain:
-            with self._stage("explain"):
+            with timed("explain", self._observe):
                 named = [tuple(items) for items in pipeline.explain(queries, slates)]
         else:
             named = self._named(slates)
@@ -110,7 +107,7 @@ class Answering:
             raise unknown_item(asked.item_id)
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, asked.wanted)
-        with self._stage("rank"):
+        with timed("rank", self._observe):
             slate = pipeline.similar(np.array([index], dtype=np.int32), asked.wanted.n, wishes)
         answer = Answer(self._named(slate)[0], self._bundle)
         return self._shown("similar", None, answer, slate, 0, asked.request_id)
@@ -128,10 +125,10 @@ class Answering:
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, wanted)
         n_found = wanted.n if known is None else max(3 * wanted.n, _POOL_FOR_USERS)
-        with self._stage("search"):
+        with timed("search", self._observe):
             slate = pipeline.search([asked.text], n_found, wishes)
         if known is not None:
-            with self._stage("rank"):
+            with timed("rank", self._observe):
                 slate = _for_user(
                     pipeline, _queries(KnownTogether.of([known]), [wanted.context]), slate, wanted.n
                 )
@@ -169,7 +166,7 @@ class Answering:
 
     def _wishes(self, pipeline: Pipeline, wanted: Wanted) -> Wishes:
         catalogue = pipeline.catalogue_or_raise()
-        with self._stage("filter"):
+        with timed("filter", self._observe):
             allowed = None if not wanted.filter else self._masks.mask(wanted.filter, catalogue)
             boost = None
             if wanted.boost:
@@ -218,14 +215,6 @@ class Answering:
             )
             start += n
         return named
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._observe(name, time.perf_counter() - start)
 
 
 def _queries(known: KnownTogether, contexts: Sequence[Mapping[str, Any]]) -> Queries:

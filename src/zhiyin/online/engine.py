@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zhiyin.domain import Vocabulary
 from zhiyin.domain.errors import StoreError
-from zhiyin.online.answering import Observe, Shown
+from zhiyin.online.answering import Shown
 from zhiyin.online.arms import Arms, Planned, labelled
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
 from zhiyin.online.click_rate import ClickRate
@@ -20,10 +20,11 @@ from zhiyin.online.clock import ArrivalClock
 from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
-from zhiyin.online.live import Live, Renamed, as_they_are, unobserved
+from zhiyin.online.live import Live, Renamed, as_they_are
 from zhiyin.online.swapping import Swapping
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.versions import Loaded
+from zhiyin.pipeline.timing import Observe, unobserved
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Changes, StoredDocument

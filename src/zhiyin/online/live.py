@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING
 
 from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import Vocabulary
-from zhiyin.online.answering import Answering, Observe
+from zhiyin.online.answering import Answering
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.fallback import Fallback
 from zhiyin.online.histories import LiveHistories
+from zhiyin.pipeline.timing import Observe, unobserved
 from zhiyin.policy.filters import FilterMasks
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import Changes, Event
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
-
-
-def unobserved(stage: str, seconds: float) -> None:
-    """Listen to nothing."""
 
 
 Renamed = Callable[[str, list[str]], list[str]]
@@ -56,7 +53,7 @@ class Live:
         observe: Observe = unobserved,
         users: Vocabulary | None = None,
     ) -> None:
-        pipeline.skip_failing_sources = True
+        pipeline.skip_failing_sources, pipeline.observe = True, observe
         _ = pipeline.content  # Indexed now, not by the first request, nor by two at once.
         self.version = version
         self.trained_until = position

@@ -11,6 +11,7 @@ import numpy as np
 
 from zhiyin.contracts import CandidateSource, Opinion
 from zhiyin.domain import PAD, Barred, BoolArray, Candidates, IndexArray, Queries
+from zhiyin.pipeline.timing import Observe, timed, unobserved
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -24,6 +25,7 @@ def candidates_of(
     failures: dict[str, int] | None,
     *,
     n_of_fallback: Mapping[str, int],
+    observe: Observe = unobserved,
 ) -> Candidates:
     """Join the best allowed items of every source.
 
@@ -36,6 +38,7 @@ def candidates_of(
         barred: What may not be shown.
         failures: Where failures are counted by source name; a failing source is then skipped. None lets
             the error through, as training and evaluation want it.
+        observe: Told how long ``propose NAME`` and ``score NAME`` took for each source.
 
     Returns:
         (B, N) candidates, each item once, in the order of the item index; one column a source, with the
@@ -47,7 +50,8 @@ def candidates_of(
     for source in sorted(sources, key=lambda source: source.name in n_of_fallback):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
-        asked = unless_it_fails(source.name, failures, ask)
+        with timed(f"propose {source.name}", observe):
+            asked = unless_it_fails(source.name, failures, ask)
         if asked is not None:
             opinions[source.name], proposed = asked
             proposals += proposed
@@ -59,7 +63,8 @@ def candidates_of(
         column = None
         if source.name in opinions:
             opinion = opinions[source.name]
-            column = unless_it_fails(source.name, failures, partial(opinion.at, item_index))
+            with timed(f"score {source.name}", observe):
+                column = unless_it_fails(source.name, failures, partial(opinion.at, item_index))
         if column is None:
             column = np.full(item_index.shape, np.nan, dtype=np.float32)
         columns[source.name] = column

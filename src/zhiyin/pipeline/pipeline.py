@@ -40,6 +40,7 @@ from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.reranking import LANGUAGE, LANGUAGE_PART, Reranking
 from zhiyin.pipeline.reranking_files import open_reranking
 from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.pipeline.timing import Observe, timed, unobserved
 from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
 from zhiyin.policy.masks import barred_items
@@ -75,6 +76,7 @@ class Pipeline:
         reranking: The language model that judges the best candidates, where there is one.
         failures: Source name → how often it failed and was skipped; what a re-ranking missed, too.
         skip_failing_sources: Serving sets this; training and evaluation want to see the error.
+        observe: Told how long each stage of a ranking took; serving listens.
     """
 
     def __init__(self, config: PipelineConfig, language: Language | None = None) -> None:
@@ -100,6 +102,7 @@ class Pipeline:
         self.event_kinds: tuple[str, ...] = ()
         self.failures: dict[str, int] = {}
         self.skip_failing_sources = False
+        self.observe: Observe = unobserved
         self._content: Content | None = None
 
     @property
@@ -284,7 +287,14 @@ class Pipeline:
 
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
-        scored = self._judged(queries, self.merge.apply(candidates, self._demand(queries, candidates)))
+        with timed("merge", self.observe):
+            scored = self.merge.apply(candidates, self._demand(queries, candidates))
+        scored = self._judged(queries, scored)
+        with timed("policy", self.observe):
+            return self._ordered(queries, scored, n, wishes)
+
+    def _ordered(self, queries: Queries, scored: Candidates, n: int, wishes: Wishes) -> Candidates:
+        """Add chances, and settle the order by what the shop and the request want."""
         if self.chances is not None and wishes.allowed is None and not wishes.repeat:
             scored = scored.with_column(CHANCE, self.chances.of(scored))
         if wishes.boost is not None:
@@ -302,7 +312,8 @@ class Pipeline:
         if self.reranking is None:
             return scored
         judge = partial(self.reranking.apply, queries, scored, self._tolerated)
-        judged = unless_it_fails(LANGUAGE, self._tolerated, judge)
+        with timed(LANGUAGE, self.observe):
+            judged = unless_it_fails(LANGUAGE, self._tolerated, judge)
         return scored if judged is None else judged
 
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
@@ -312,7 +323,15 @@ class Pipeline:
         is_final = wishes.boost is None and wishes.diversity == 0
         few = min(usual, max(n, _FALLBACK_PLACES)) if is_final else usual
         fallback = dict.fromkeys(self.config.merge.fallback, few)
-        return candidates_of(self.sources, queries, usual, barred, self._tolerated, n_of_fallback=fallback)
+        return candidates_of(
+            self.sources,
+            queries,
+            usual,
+            barred,
+            self._tolerated,
+            n_of_fallback=fallback,
+            observe=self.observe,
+        )
 
     def _fit_on_validation(self, training: TrainingData) -> None:
         """Fit the weights of the merge, what chances follow from scores, how much a language model is
