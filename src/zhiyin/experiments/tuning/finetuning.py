@@ -53,7 +53,7 @@ class FinetuningSubject:
         return f"fine-tuning of {self.base}" + (f" for {', '.join(self.tasks)}" if self.tasks else "")
 
     @property
-    def options(self) -> str:
+    def command_words(self) -> str:
         """What names it on a command line."""
         base = "" if self.base == DEFAULT else f" --base {self.base}"
         return f"--finetune{base}" + "".join(f" --task {task}" for task in self.tasks)

@@ -68,7 +68,7 @@ def _best(tuned: Tuned) -> Html:
     words = tuned.subject.words
     if not tuned.settings:
         return _section("Best settings", f"No trial was better than {words.unchanged}.", Html(""))
-    line = f"{tuned.subject.options} {tuned.set_line}"
+    line = f"{tuned.subject.command_words} {tuned.set_line}"
     note = (
         "The best of many trials is partly the luckiest: on new events expect a part of the gain. "
         f"Once the choice is made, --final judges both on {words.tests}."

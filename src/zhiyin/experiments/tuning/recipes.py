@@ -40,7 +40,7 @@ class RecipeSubject:
     )
 
     @property
-    def options(self) -> str:
+    def command_words(self) -> str:
         """What names it on a command line."""
         return f"--recipe {self.name}"
 

@@ -84,7 +84,7 @@ class Subject(Protocol):
         """How it is spoken of."""
 
     @property
-    def options(self) -> str:
+    def command_words(self) -> str:
         """What names it on a command line."""
 
     def identity(self) -> dict[str, Any]:
