@@ -116,6 +116,19 @@ def test_words_that_save_most_pieces_are_added(encoder_folder):
     assert add_words(model, tokenizer, ["lotion"]) == 0
 
 
+def test_characters_that_the_tokenizer_does_not_know_become_words(encoder_folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    assert words_to_add(["口，红"] * 7 + ["口"] * 3 + ["lotion"] * 8 + ["影"] * 2, tokenizer, 5) == [
+        "口",
+        "lotion",
+        "红",
+    ]
+    tokenizer.add_tokens(["口"])
+    assert words_to_add(["口"] * 9, tokenizer, 5) == []
+
+
 def learned(base, out, given=None, run=None, **settings):
     training = {**BRIEF, **settings.pop("training", {})}
     config = PretrainingConfig(max_tokens=16, held_out=0.2, training=training, **settings)

@@ -13,15 +13,16 @@ from torch import nn
 FEWEST_TIMES = 5
 """A word that stands in fewer texts would hardly be learned."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_CHINESE = re.compile(r"[\u4e00-\u9fff]{2,}")
+_CHINESE = re.compile(r"[\u4e00-\u9fff]+")
 _LONGEST_CHINESE = 4
 
 
 def words_to_add(texts: Iterable[str], tokenizer: Any, n: int) -> list[str]:
-    """Choose at most ``n`` words that would save most pieces: how many texts hold them times pieces spared.
+    """Choose at most ``n`` words that would help most: how many texts hold them times what one spares.
 
-    Chinese has no spaces; its candidates are runs of two to four characters. Of a run and a longer one that
-    stands in as many texts only the longer is taken.
+    Spared are pieces, and pieces that the tokenizer does not know at all and that therefore say nothing.
+    Chinese has no spaces; its candidates are characters that the tokenizer does not know, and runs of two to
+    four characters. Of a run and a longer one that stands in as many texts only the longer is taken.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -31,8 +32,9 @@ def words_to_add(texts: Iterable[str], tokenizer: Any, n: int) -> list[str]:
     for word, count in frequent.items():
         if word not in inside:
             pieces = tokenizer.tokenize(word)
-            if len(pieces) > 1 or tokenizer.unk_token in pieces:
-                saved[word] = count * max(len(pieces) - 1, 1)
+            spared = len(pieces) - 1 + pieces.count(tokenizer.unk_token)
+            if spared > 0:
+                saved[word] = count * spared
     best = sorted(saved, key=lambda word: (-saved[word], word))
     return best[:n]
 
@@ -64,12 +66,12 @@ def _candidates(text: str) -> Iterable[str]:
             yield word
     for found in _CHINESE.finditer(text):
         run = found.group()
-        for size in range(2, _LONGEST_CHINESE + 1):
+        for size in range(1, _LONGEST_CHINESE + 1):
             for start in range(len(run) - size + 1):
                 yield run[start : start + size]
 
 
 def _inside_longer_runs(frequent: dict[str, int]) -> set[str]:
-    """Return the Chinese runs that stand only inside one longer run."""
+    """Return the Chinese characters and runs that stand only inside one longer run."""
     runs = [run for run in frequent if _CHINESE.fullmatch(run)]
     return {part for run in runs for part in (run[:-1], run[1:]) if frequent.get(part) == frequent[run]}
