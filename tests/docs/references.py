@@ -22,6 +22,7 @@ from zhiyin.domain import errors
 from zhiyin.evaluation.live.question import GuardRail
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.language.finetuning.settings import FinetuningConfig, TaskConfig
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.texts import TextTemplate
 from zhiyin.online.click_rate import ClickRateSettings
@@ -49,6 +50,8 @@ def configs() -> dict[str, type[Config]]:
         **of_sources,
         "text template": TextTemplate,
         "pretrain": PretrainingConfig,
+        "finetune": FinetuningConfig,
+        "finetune.tasks.NAME": TaskConfig,
         "ranker": RankerConfig,
         "evaluation": EvaluationSettings,
         "loop": LoopConfig,
@@ -90,7 +93,9 @@ def _rows(config: type[Config], prefix: str) -> Iterator[str]:
 
 
 def _default(field: FieldInfo) -> str:
-    return "required" if field.is_required() else f"`{field.default!r}`".replace("'", '"')
+    if field.is_required():
+        return "required"
+    return f"`{field.get_default(call_default_factory=True)!r}`".replace("'", '"')
 
 
 def _first_sentence(config: type[Config]) -> str:

@@ -69,8 +69,16 @@ def test_every_settings_class_is_in_the_reference() -> None:
     from zhiyin.evaluation.live.question import MeasuringSettings
     from zhiyin.experiments.refreshing.settings import DriftConfig, JudgingConfig, RefreshConfig
     from zhiyin.language.augmenting import AugmentingConfig
+    from zhiyin.language.finetuning.settings import (
+        HoldingConfig,
+        PromptConfig,
+        RestraintConfig,
+        TuningSettings,
+        WordingConfig,
+    )
     from zhiyin.language.parameters import MethodConfig
     from zhiyin.language.pretraining.settings import ReadingSettings
+    from zhiyin.pipeline.settings import RerankConfig
     from zhiyin.ranking.settings import RankerTraining
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
@@ -91,6 +99,12 @@ def test_every_settings_class_is_in_the_reference() -> None:
         MethodConfig,
         AdversaryConfig,
         AugmentingConfig,
+        WordingConfig,
+        PromptConfig,
+        HoldingConfig,
+        RestraintConfig,
+        TuningSettings,
+        RerankConfig,
         FactorConfig,
         FactorTraining,
         LightGcnTraining,
