@@ -21,6 +21,7 @@ NOT_RUN = {
     "docs/guide/factor-models.md": 1,  # minutes of training
     "docs/guide/two-tower.md": 1,  # training with language models
     "docs/guide/pretraining.md": 1,  # training with language models
+    "docs/guide/reranking.md": 1,  # training with language models
     "docs/guide/first-steps.md": 2,  # make; pip
     "docs/guide/privacy.md": 1,  # a key that only the reader has
     "docs/guide/public-data.md": 2,  # downloads
