@@ -277,6 +277,18 @@ def test_kinds_of_events_mean_different_things():
     assert auc(model.predict(late)[:, 0], late.labels[:, 0]) > 0.85
 
 
+def test_rows_of_users_who_never_did_anything_are_answered():
+    rows, vectors = taste_in_texts(3)
+    nobody = replace(
+        rows, events=Histories.empty(len(rows.events)), n_known=np.zeros(len(rows), dtype=np.int64)
+    )
+    model = ranker(training={"epochs_without_validation": 12})
+    model.fit(RankerData(nobody, vectors=vectors))
+    told = model.predict(nobody)[:, 0]
+    assert auc(told, rows.labels[:, 0]) > 0.7
+    assert model.predict(nobody.take(np.arange(0))).shape == (0, 1)
+
+
 def test_what_was_saved_answers_the_same(learned, folds):
     again = MultiTaskRanker()
     again.restore(learned.state())

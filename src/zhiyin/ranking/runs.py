@@ -62,7 +62,7 @@ class Runs:
 
     def sums(self, numbers: np.ndarray) -> np.ndarray:
         """Sum (T,) or (T, k) float64 numbers of events over each run, the row itself left out."""
-        total = np.concatenate([np.zeros_like(numbers[:1]), np.cumsum(numbers, axis=0)])
+        total = np.concatenate([np.zeros((1, *numbers.shape[1:])), np.cumsum(numbers, axis=0)])
         sums: np.ndarray = total[self.stop] - total[self.start]
         mine = self.own >= 0
         sums[mine] -= numbers[self.own[mine]]
