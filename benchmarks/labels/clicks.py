@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from measuring import differences, figures_of, judged, only, write
+from measuring import differences, figures_of, judged, only, write, written
 from rivals import DeepFM, Factors, HistoryTransformer, fitted, history_run, row_run
 from together import OF_FILMS
 
@@ -36,7 +36,7 @@ def main() -> None:
     asked = _arguments()
     rows, dataset = films(folder_of("movielens-1m", asked.data))
     split = split_by_time(rows, validation=0.1, test=0.1)
-    found, outcome = {}, {}
+    found, outcome = {}, written(asked.out, "models")
     for name in asked.only:
         print(name, flush=True)
         told, seconds, settings = _RUNS[name](split, dataset)

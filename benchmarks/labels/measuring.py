@@ -59,6 +59,11 @@ def differences(first: LabelFigures, second: LabelFigures) -> dict[str, Any]:
     return {**whole, "by_history": {label: asdict(found) for label, found in by_history.items()}}
 
 
+def written(path: Path, name: str) -> Any:
+    """Return what an earlier run wrote under this name; empty where there is none, so that runs can go on."""
+    return json.loads(path.read_text("utf-8")).get(name, {}) if path.exists() else {}
+
+
 def write(path: Path, outcome: Mapping[str, Any]) -> None:
     """Write one JSON file, with what it was measured on."""
     machine = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import write
+from measuring import write, written
 
 from data import films, folder_of, text_vectors
 from zhiyin.data.random_parts import split_at_random
@@ -32,8 +32,10 @@ def main() -> None:
     folder = folder_of("movielens-1m", asked.data)
     rows, dataset = films(folder, tuple(asked.tasks), shuffled=asked.without_order)
     vectors = None if asked.without_text else text_vectors(dataset)
-    parts = []
-    for tested in asked.parts:
+    parts: dict[str, Any] = written(asked.out, "parts")
+    for tested in range(N_PARTS):
+        if str(tested) in parts:
+            continue
         split = split_at_random(rows, n_parts=N_PARTS, tested=tested, validation=0.0, seed=0)
         ranker = MultiTaskRanker(**SETTINGS)
         started = time.perf_counter()
@@ -42,18 +44,13 @@ def main() -> None:
         told = ranker.predict(split.test)[:, 0].astype(np.float64)
         error = told - split.test.labels[:, 0]
         figures = {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.abs(error).mean())}
-        parts.append({**figures, "train_seconds": seconds, "peak_memory_mb": peak_memory_mb()})
+        parts[str(tested)] = {**figures, "train_seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         print(f"part {tested}: RMSE {figures['rmse']:.4f}, {seconds:.0f} s", flush=True)
-        errors = [part["rmse"] for part in parts]
+        errors = [part["rmse"] for part in parts.values()]
         mean = {"rmse_mean": float(np.mean(errors)), "rmse_deviation": float(np.std(errors))}
-        outcome = {
-            "tasks": asked.tasks,
-            "text": vectors is not None,
-            "order": not asked.without_order,
-            "settings": SETTINGS,
-            **mean,
-        }
-        write(asked.out, {"dataset": "movielens-1m", **outcome, "parts": parts})
+        reads = {"tasks": asked.tasks, "text": vectors is not None, "order": not asked.without_order}
+        outcome = {"dataset": "movielens-1m", **reads, "settings": SETTINGS, **mean, "parts": parts}
+        write(asked.out, outcome)
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,7 +59,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=["rating", "click"], choices=["rating", "click"])
     parser.add_argument("--without-text", action="store_true")
     parser.add_argument("--without-order", action="store_true", help="shuffle each user's rows first")
-    parser.add_argument("--parts", nargs="+", type=int, default=list(range(N_PARTS)))
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import differences, figures_of, judged, only, write
+from measuring import differences, figures_of, judged, only, write, written
 
 from data import FEEDBACK_CONTEXT, films, folder_of, text_vectors, videos
 from zhiyin.data.labelled import LabelledSplit, split_by_time
@@ -46,10 +46,19 @@ def main() -> None:
     else:
         split = videos(folder_of("kuairand-pure", asked.data))
     tasks = split.train.tasks
-    together, facts = _told(settings, split, tasks, vectors)
-    outcome: dict[str, Any] = {"settings": settings, "balance": facts["task_weights"], "tasks": {}}
-    outcome["together_seconds"] = facts["training_seconds"]
+    kept = asked.out.with_suffix(".npz")
+    outcome: dict[str, Any] = {"settings": settings, "tasks": written(asked.out, "tasks")}
+    if outcome["tasks"] and kept.exists():  # an earlier run was ended before its last task
+        together = np.load(kept)["together"]
+        outcome |= {name: written(asked.out, name) for name in ("balance", "together_seconds")}
+    else:
+        together, facts = _told(settings, split, tasks, vectors)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(kept, together=together)
+        outcome |= {"balance": facts["task_weights"], "together_seconds": facts["training_seconds"]}
     for place, task in enumerate(tasks):
+        if task in outcome["tasks"]:
+            continue
         alone, of_alone = _told({**settings, **ALONE}, split, (task,), vectors)
         first, second = judged(split.test, task, together[:, place]), judged(split.test, task, alone[:, 0])
         difference = differences(first, second)
@@ -64,7 +73,6 @@ def main() -> None:
                 print(f"{task} {name}: {found['first']:.4f} against {found['second']:.4f}, ", end="")
                 print(f"{found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]", flush=True)
         write(asked.out, {"dataset": asked.what, "n_test": len(split.test), **outcome})
-    np.savez_compressed(asked.out.with_suffix(".npz"), together=together)
 
 
 def _told(
