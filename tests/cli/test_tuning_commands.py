@@ -98,6 +98,11 @@ def test_what_was_found_for_fine_tuning_is_fine_tuned_with(zhiyin, tmp_path):
         (("tune", "{shop}", "--out", "{out}", "--finetune", "--recipe", "fast"), "are two searches"),
         (("tune", "{shop}", "--out", "{out}", "--task", "click"), "--task says nothing about a recipe"),
         (("tune", "{shop}", "--out", "{out}", "--base", "bert"), "--base says nothing about a recipe"),
+        (("tune", "{shop}", "--out", "{out}", "--protocol", "by-user"), "--protocol says nothing about a"),
+        (
+            ("tune", "{shop}", "--out", "{out}", "--finetune", "--protocol", "by-usr"),
+            "Did you mean 'by-user'",
+        ),
         (("tune", "{shop}", "--out", "{out}", "--finetune", "--set", "methd=lora"), "Did you mean 'method'"),
         (
             ("tune", "{shop}", "--out", "{out}", "--finetune", "--search", "training.learning_rate=0..1"),

@@ -122,7 +122,11 @@ def test_every_epoch_is_heard_and_may_be_the_last(dataset, subject, tmp_path):
     with pytest.raises(Pruned, match="hopeless"):
         jury.judge({RATE: "0.01"}, listener, tmp_path)
     assert [(name, epoch) for name, epoch, _ in listener.heard] == [("finetune", 1), ("finetune", 2)]
-    assert jury.slow_start == 1
+    slow_starts = {
+        epochs: subject.jury(dataset, GIVEN | {"training.max_epochs": str(epochs)}, 0).slow_start
+        for epochs in (1, 2, 3, 6, 30)
+    }
+    assert slow_starts == {1: 1, 2: 0, 3: 1, 6: 2, 30: 3}
 
 
 def test_what_a_kill_cut_off_goes_on_and_ends_the_same(tuned, dataset, tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from zhiyin.evaluation.labels.run_report import lower_is_better
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.comparing import ComparedRuns, PairOfRuns, Run, compare_runs, read_run
 from zhiyin.experiments.contest import Contest, judged_runs, refuse_indistinct
+from zhiyin.experiments.runs import readable_part
 from zhiyin.experiments.settings_file import FinetuningFile, read_finetuning, with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol
 from zhiyin.experiments.tuning.final import Final, judge_finally
@@ -67,6 +68,10 @@ def tune(
     base: Annotated[
         str | None, typer.Option(help=f"With --finetune, what to start from; '{DEFAULT}' unless told.")
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="With --finetune, as there: what this protocol would hold back is not read."),
+    ] = None,
     search: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,7 +97,9 @@ def tune(
         _refuse_recipe(recipe)
         subject, fixed = _finetuning(base, task, settings_file, given)
     else:
-        _refuse_without_finetuning({"--task": bool(task), "--base": base is not None})
+        _refuse_without_finetuning(
+            {"--task": bool(task), "--base": base is not None, "--protocol": protocol is not None}
+        )
         name, fixed = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
         subject = RecipeSubject(name)
     subject.configured(fixed)
@@ -108,10 +115,10 @@ def tune(
         if path not in space
     }
     progress = TerminalProgress(ERR)
-    dataset = read_with_notes(data, progress)
+    dataset = readable_part(read_with_notes(data, progress), protocol)
     plan = Plan(subject, space, fixed, Budget(trials, minutes), seed, command_line())
     tuned = tune_subject(dataset, plan, out, study_file=study, progress=progress)
-    _print_tuned(tuned, out)
+    _print_tuned(tuned, out, "" if protocol is None else f" --protocol {protocol}")
     if final:
         _print_final(judge_finally(dataset, tuned, out, progress=progress), subject.words.tests)
 
@@ -251,7 +258,7 @@ def _read_runs(files: list[Path]) -> list[Run]:
     return [read_run(file, None if is_clear else str(file)) for file in files]
 
 
-def _print_tuned(tuned: Tuned, out: Path) -> None:
+def _print_tuned(tuned: Tuned, out: Path, likewise: str) -> None:
     words = tuned.subject.words
     table = _table("trial", words.measure, "seconds", *(path.rpartition(".")[2] for path in tuned.space))
     unchanged = ("as it stands", f"{tuned.unchanged:.4f}", "", *("" for _ in tuned.space))
@@ -275,7 +282,7 @@ def _print_tuned(tuned: Tuned, out: Path) -> None:
     if tuned.set_line:
         OUT.print(f"Best:   {tuned.set_line}", highlight=False, soft_wrap=True)
     OUT.print(f"Report: {out / PAGE_FILE}", highlight=False)
-    OUT.print(f"Next:   {words.next_step.format(file=out / BEST_FILE)}", highlight=False)
+    OUT.print(f"Next:   {words.next_step.format(file=out / BEST_FILE)}{likewise}", highlight=False)
 
 
 def _print_final(judged: Final | None, tests: str) -> None:

@@ -112,7 +112,7 @@ class FinetuningSubject:
             trials.digest(base, rows),
             n_fitting=0,
             n_judging=trials.n_judging(rows),
-            slow_start=min(_MOST_SLOW, config.training.max_epochs // _SLOW_SHARE),
+            slow_start=_slow_start(config.training.max_epochs),
         )
 
     def judged_on_test(
@@ -130,6 +130,11 @@ class FinetuningSubject:
 
     def _told(self, dataset: Dataset, settings: Given) -> FinetuningConfig:
         return settings_for(FinetuningOrder(Path(), self.base, self.tasks, settings), dataset)
+
+
+def _slow_start(max_epochs: int) -> int:
+    # To end a single epoch at its end would save nothing.
+    return 1 if max_epochs == 1 else min(_MOST_SLOW, max_epochs // _SLOW_SHARE)
 
 
 def _usual_rate(config: FinetuningConfig) -> float:
