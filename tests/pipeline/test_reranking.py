@@ -13,12 +13,14 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import Catalogue, Histories, Queries, Vocabulary
 from zhiyin.domain.errors import ConfigError
+from zhiyin.experiments.training import fit_pipeline
 from zhiyin.pipeline.bundle import load_bundle, save_bundle
 from zhiyin.pipeline.pace import Pace
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
 from zhiyin.pipeline.reranking import LANGUAGE, LANGUAGE_PART, OUT_OF_TIME
+from zhiyin.pipeline.reranking_files import carried_over
 from zhiyin.testing.tiny_models import save_bert
 from zhiyin.testing.word_shop import COLOURS, THINGS, WORDS
 
@@ -351,3 +353,20 @@ def test_a_refreshed_pipeline_keeps_the_model(judging, split):
     deaf.reranking = replace(judging.reranking, weights=np.zeros(3, dtype=np.float32))
     again = refreshed(deaf, training, growth, fewest_to_weigh=1)
     np.testing.assert_allclose(again.reranking.weights, judging.reranking.weights, rtol=1e-3)
+
+
+def test_training_anew_takes_over_the_model_where_its_folder_is_gone(judging, split):
+    config = judging.config.model_copy(
+        update={"rerank": judging.config.rerank.model_copy(update={"model": "gone"})}
+    )
+    users = split.train.users
+    handed = carried_over(judging.reranking, users, users)
+    again = fit_pipeline(config, split, reranking=handed).pipeline
+    assert_equal_slates(judging.recommend(split.test.queries, 5), again.recommend(split.test.queries, 5))
+
+
+def test_what_the_model_reads_of_users_follows_them_to_new_places(judging):
+    known = Vocabulary(["ann", "ben", "cem"])
+    reranking = replace(judging.reranking, people=pl.DataFrame({"age": [40, 50, 30]}))
+    after = carried_over(reranking, known, Vocabulary(["cem", "dora", "ann"]))
+    assert after.people["age"].to_list() == [30, None, 40]
