@@ -117,7 +117,7 @@ def test_words_that_save_most_pieces_are_added(encoder_folder):
 
 
 def test_characters_that_the_tokenizer_does_not_know_become_words(encoder_folder):
-    from transformers import AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
     assert words_to_add(["口，红"] * 7 + ["口"] * 3 + ["lotion"] * 8 + ["影"] * 2, tokenizer, 5) == [
@@ -125,7 +125,10 @@ def test_characters_that_the_tokenizer_does_not_know_become_words(encoder_folder
         "lotion",
         "红",
     ]
-    tokenizer.add_tokens(["口"])
+    model = AutoModel.from_pretrained(encoder_folder)
+    assert add_words(model, tokenizer, ["口", "红"]) == 2
+    first, second = model.get_input_embeddings().weight[-2:].detach()
+    assert (first - second).abs().max() > 0.01  # Else both would be one word to the model.
     assert words_to_add(["口"] * 9, tokenizer, 5) == []
 
 

@@ -42,6 +42,9 @@ def words_to_add(texts: Iterable[str], tokenizer: Any, n: int) -> list[str]:
 def add_words(model: Any, tokenizer: Any, words: list[str]) -> int:
     """Add words to a tokenizer and a model in place; each begins as the mean of its pieces.
 
+    For a piece that the tokenizer does not know a vector is drawn that is spread as those of the table: else
+    all unknown characters would begin as the same word.
+
     Returns:
         How many were added: those that were not there.
     """
@@ -52,10 +55,15 @@ def add_words(model: Any, tokenizer: Any, words: list[str]) -> int:
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table: nn.Embedding = model.get_input_embeddings()
     with torch.no_grad():
+        spread, middle = torch.std_mean(table.weight[:-n_added], dim=0)
         for word, parts in pieces.items():
             if parts:
                 row = tokenizer.convert_tokens_to_ids(word)
-                table.weight[row] = table.weight[parts].mean(dim=0)
+                vectors = table.weight[parts].clone()
+                unknown = torch.tensor(parts) == tokenizer.unk_token_id
+                draws = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(row))
+                vectors[unknown] = (middle + spread * draws.to(vectors))[unknown]
+                table.weight[row] = vectors.mean(dim=0)
     return n_added
 
 
