@@ -187,8 +187,8 @@ def finetune(
     report, record = finetune_on(dataset, order, progress)
     _print_report(report)
     OUT.print(f"\nModel: {out}   report: {out / REPORT}   card: {out / CARD}", highlight=False)
-    if merge:
-        OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set encoder={out}", highlight=False)
+    use = f"encoder={out}" if merge and report.shape == "two-tower" else f"rerank.model={out}"
+    OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set {use}", highlight=False)
     if json_file is not None:
         write_json(json_file, record)
 

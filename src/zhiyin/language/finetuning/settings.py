@@ -73,7 +73,7 @@ class PromptConfig(Config):
     no: Annotated[str, Field(min_length=1)] = " no"
     """The answer that means no."""
     by: Literal["answer", "title"] = "answer"
-    """``answer``: a decoder's chance of yes; ``title``: how much likelier the history makes the item's name."""
+    """``answer``: a decoder's chance of yes; ``title``: how much likelier a history makes the item's name."""
 
 
 class HoldingConfig(Config):
