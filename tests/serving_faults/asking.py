@@ -17,7 +17,7 @@ class Answered:
 
     Attributes:
         status: 0 where there was none.
-        body: Parsed JSON.
+        body: Parsed JSON; what went wrong where there was no answer.
         retry_after: The header, None where it is missing.
         seconds: How long it took.
     """
@@ -40,8 +40,8 @@ def ask(
             connection.request(method, path, sent, headers)
             answer = connection.getresponse()
             told = answer.read()
-        except (OSError, http.client.HTTPException):
-            return Answered(0, None, None, time.monotonic() - began)
+        except (OSError, http.client.HTTPException) as error:
+            return Answered(0, repr(error), None, time.monotonic() - began)
         parsed = json.loads(told) if "json" in (answer.getheader("Content-Type") or "") else told
         return Answered(answer.status, parsed, answer.getheader("Retry-After"), time.monotonic() - began)
 

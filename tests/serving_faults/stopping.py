@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from asking import ask
+from asking import ask, wait_until
 from kills import Shop, shoppers_of
 from shoppers import Place
 from verdict import Outcome, log_of
@@ -58,6 +58,8 @@ class Started:
         assert found is not None, log.read_text()[-3000:]
         self.url = found.group(1).decode()
         threading.Thread(target=self.process.stdout.read, daemon=True).start()  # type: ignore[union-attr]
+        # On a busy machine a first connection was refused right after the address had been said.
+        assert wait_until(lambda: ask(self.url, "GET", "/healthz").status == 200, 20) is not None
 
     def end(self, how: signal.Signals) -> int:
         """Send a signal; return the exit code."""
