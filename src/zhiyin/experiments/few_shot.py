@@ -136,7 +136,7 @@ class _Work:
         self._judge: Any = None
 
     def refuse_too_many(self, n_labels: int) -> None:
-        n_rows = min(len(part.train) for part in self._parts_of(self._rows))
+        n_rows = min(len(part.train) for part in self._rows.splits.values())
         if n_labels > n_rows:
             raise RequestError(
                 f"{n_labels:,} labelled rows are asked for, and there are {n_rows:,} to learn from.",
@@ -147,7 +147,7 @@ class _Work:
         """Return what changes when points can no longer be compared."""
         known = [self._config.model_dump(mode="json"), self._base.fingerprint, self._order.seed]
         digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=8)
-        for split in self._parts_of(self._rows):
+        for split in self._rows.splits.values():
             for part in (split.train, split.validation, split.test):
                 for array in (part.user_index, part.item_index, part.labels):
                     digest.update(np.ascontiguousarray(array).tobytes())
@@ -165,7 +165,7 @@ class _Work:
 
     def report(self, points: tuple[FewShotPoint, ...]) -> FewShotReport:
         data: dict[str, str] = {}
-        for split in self._parts_of(self._rows):
+        for split in self._rows.splits.values():
             data |= {
                 "rows to draw from": f"{len(split.train):,}",
                 "validation rows": f"{len(split.validation):,}",
@@ -219,9 +219,6 @@ class _Work:
         holding = self._config.holding.model_copy(update={"most_train": n_labels})
         config = self._config.model_copy(update={"holding": holding})
         return self._parts["finetuning.rows"].rows_of(self._dataset, config, seed=self._order.seed)
-
-    def _parts_of(self, rows: Any) -> list[Any]:
-        return [split for split in (rows.labelled, rows.following) if split is not None]
 
 
 class _Remembering:

@@ -11,7 +11,7 @@ from torch import nn
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
-from zhiyin.language.whole_folder import whole_folder
+from zhiyin.stores.whole_folder import whole_folder
 
 
 @dataclass(frozen=True, eq=False)

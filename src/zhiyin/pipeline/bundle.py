@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import shutil
 import tomllib
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +25,7 @@ from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.reranking_files import read_reranking, write_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.trends import Trends
+from zhiyin.stores.whole_folder import bring_back, whole_folder
 
 BUNDLE_FORMAT = 1
 """Raised when a bundle written now could not be read by the version before."""
@@ -64,21 +62,17 @@ def save_bundle(
     """
     folder = Path(folder)
     refuse_foreign_folder(folder)
-    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
-        draft.mkdir(parents=True)
-        _write_parts(pipeline, draft)
-        for name, text in (report or {}).items():
-            (draft / name).write_text(text, encoding="utf-8")
-        card = _card(pipeline, draft, facts or {})
-        (draft / _CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
-        _move_into_place(draft, folder)
+        with whole_folder(folder) as draft:
+            _write_parts(pipeline, draft)
+            for name, text in (report or {}).items():
+                (draft / name).write_text(text, encoding="utf-8")
+            card = _card(pipeline, draft, facts or {})
+            (draft / _CARD).write_text(tomli_w.dumps(card), encoding="utf-8")
     except OSError as error:
         raise BundleError(
             f"The bundle {folder} cannot be written: {error}.", remedy="Nothing was changed there."
         ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
@@ -125,7 +119,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     Raises:
         BundleError: when the folder is not a bundle or is from a newer version.
     """
-    _bring_back(Path(folder))
+    bring_back(Path(folder))
     path = Path(folder) / _CARD
     if not path.is_file():
         what = "is not a bundle: it has no bundle.toml" if Path(folder).is_dir() else "does not exist"
@@ -251,25 +245,3 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _move_into_place(draft: Path, folder: Path) -> None:
-    if folder.exists():
-        folder.rename(folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
-    draft.rename(folder)
-    for replaced in _set_aside(folder):
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _set_aside(folder: Path) -> list[Path]:
-    return sorted(
-        folder.parent.glob(f".{glob.escape(folder.name)}.*.old"), key=lambda path: path.stat().st_mtime
-    )
-
-
-def _bring_back(folder: Path) -> None:
-    """Undo a replacement that was killed between taking the old bundle away and putting the new one there."""
-    if not folder.exists() and not folder.is_symlink():
-        aside = _set_aside(folder)
-        if aside:
-            aside[-1].rename(folder)

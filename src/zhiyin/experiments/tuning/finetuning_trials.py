@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from zhiyin.data.dataset import Dataset
-from zhiyin.data.labelled import LabelledSplit
 from zhiyin.domain.errors import DataError
 from zhiyin.evaluation.labels.figures import LabelFigures, LabelKind, label_differences
 from zhiyin.experiments.finetuned_figures import judged_tasks
@@ -61,14 +60,14 @@ def n_judging(rows: TaskRows) -> int:
             "user has two of them to be ordered.",
             remedy="Hold back more (holding.validation), or bring a longer log.",
         )
-    users = [part.validation.user_index for part in _parts(rows).values()]
+    users = [part.validation.user_index for part in rows.splits.values()]
     return len(np.unique(np.concatenate(users)))
 
 
 def digest(base: ModelFolder, rows: TaskRows) -> str:
     """Return a text that changes with the base model and the rows to learn from and to be judged by."""
     arrays = {}
-    for name, split in _parts(rows).items():
+    for name, split in rows.splits.items():
         for part in ("train", "validation"):
             examples = getattr(split, part)
             for what in ("user_index", "item_index", "n_known", "labels"):
@@ -114,8 +113,3 @@ def _pairs(first: LabelFigures, second: LabelFigures) -> list[dict[str, Any]]:
         {**asdict(difference), "metric": f"{first.task}/{difference.metric}"}
         for difference in label_differences(first, second, names)
     ]
-
-
-def _parts(rows: TaskRows) -> dict[str, LabelledSplit]:
-    parts = {"labelled": rows.labelled, "following": rows.following}
-    return {name: part for name, part in parts.items() if part is not None}

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zhiyin.data.labelled import LabelledSplit
 from zhiyin.domain.errors import DataError
 from zhiyin.language.finetuning.drawing import Drawer
 from zhiyin.language.finetuning.losses import Losses, Scale
@@ -93,7 +92,7 @@ def finetune_and_validate(
         opened = open_model(base)
         wording = wording_for(opened, background, config)
         _refuse_without_words(wording)
-        for part in _parts(rows).values():
+        for part in rows.splits.values():
             wording.refuse_unknown_state(part.train)
         drawer = _drawer(opened, wording, rows)
         words = varied_wording(opened, background, config, wording)
@@ -212,11 +211,6 @@ def _streams(
     return streams
 
 
-def _parts(rows: TaskRows) -> dict[str, LabelledSplit]:
-    parts = {"labelled": rows.labelled, "following": rows.following}
-    return {name: part for name, part in parts.items() if part is not None}
-
-
 def _scales(rows: TaskRows) -> dict[str, Scale]:
     if rows.labelled is None:
         return {}
@@ -260,7 +254,7 @@ def _fingerprint(model: FinetunedModel, rows: TaskRows, seed: int) -> str:
     }
     documents = model.wording.documents
     arrays: dict[str, Any] = {"words": np.fromiter(chain.from_iterable(documents), dtype=np.int32)}
-    for name, part in _parts(rows).items():
+    for name, part in rows.splits.items():
         arrays[f"{name} users"] = part.train.user_index
         arrays[f"{name} items"] = part.train.item_index
         arrays[f"{name} known"] = part.train.n_known

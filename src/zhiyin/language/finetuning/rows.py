@@ -45,6 +45,12 @@ class TaskRows:
     labelled: LabelledSplit | None
     following: LabelledSplit | None
 
+    @property
+    def splits(self) -> dict[str, LabelledSplit]:
+        """Those of ``labelled`` and ``following`` that are there, by name."""
+        splits = {"labelled": self.labelled, "following": self.following}
+        return {name: split for name, split in splits.items() if split is not None}
+
     def column(self, name: str) -> int:
         """Return the place of a task among the labels."""
         return list(self.tasks).index(name)

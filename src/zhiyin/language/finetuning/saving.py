@@ -15,7 +15,7 @@ from zhiyin.language.finetuning.settings import FinetuningConfig, TaskConfig
 from zhiyin.language.finetuning.wording import Background
 from zhiyin.language.model_files import FINETUNED, MERGED, ModelFolder, locate_model
 from zhiyin.language.opened import open_model, save_model
-from zhiyin.language.whole_folder import whole_folder
+from zhiyin.stores.whole_folder import bring_back, whole_folder
 
 _FORMAT = 1
 _WEIGHTS = "weights.safetensors"
@@ -88,6 +88,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         ConfigError: when the folder holds none, or one of a newer version.
     """
+    bring_back(folder)
     file = folder / FINETUNED
     if not file.is_file():
         found = (

@@ -1,0 +1,48 @@
+"""A folder that appears whole or not at all, and is replaced without a moment in which nothing is kept."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a draft beside a folder, and put it in the folder's place when nothing went wrong.
+
+    Args:
+        folder: Replaced when it exists; whether it may be is for the caller to say.
+    """
+    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        _move_into_place(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def bring_back(folder: Path) -> None:
+    """Undo a replacement that was killed between taking the old folder away and putting the new one there."""
+    if not folder.exists() and not folder.is_symlink():
+        aside = _set_aside(folder)
+        if aside:
+            aside[-1].rename(folder)
+
+
+def _move_into_place(draft: Path, folder: Path) -> None:
+    if folder.exists():
+        folder.rename(folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+    draft.rename(folder)
+    for replaced in _set_aside(folder):
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    return sorted(
+        folder.parent.glob(f".{glob.escape(folder.name)}.*.old"), key=lambda path: path.stat().st_mtime
+    )
