@@ -1,8 +1,15 @@
 """Starting the service says what is missing or taken."""
 
+import os
+import queue
+import re
 import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from zhiyin.domain.errors import ConfigError, MissingExtra
@@ -24,6 +31,31 @@ def test_a_port_that_is_taken(bundle: Path, tmp_path: Path) -> None:
             )
     assert "--port" in caught.value.remedy
     open_database(f"sqlite:///{tmp_path}/s.db").close()  # let go of, so that the next start can have it
+
+
+def test_the_address_is_said_at_once_and_answers_at_once(bundle: Path, tmp_path: Path) -> None:
+    """Also to a pipe, which Python fills in blocks unless told otherwise; the first connection is taken."""
+    line = [sys.executable, "-m", "zhiyin.cli.main", "serve", str(bundle), "--port", "0"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    said: queue.Queue[str] = queue.Queue()
+    with (tmp_path / "log").open("w") as log:
+        service = subprocess.Popen(
+            [*line, "--store", f"sqlite:///{tmp_path}/s.db"],
+            env={**buffered, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert service.stdout is not None
+    threading.Thread(target=lambda: said.put(service.stdout.readline()), daemon=True).start()
+    try:
+        found = re.match(r"Zhiyin listens on (http://127\.0\.0\.1:\d+)\.", said.get(timeout=30))
+        assert found is not None
+        assert httpx.get(f"{found[1]}/healthz").status_code == 200
+    finally:
+        service.kill()
+        service.wait()
+        service.stdout.close()
 
 
 def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,12 +34,17 @@ _COLLECT_AFTER = (50_000, 20, 50)
 """Objects made since the last look, and how many looks at the young before one at the older ones."""
 
 
+def say_at_once(text: str) -> None:
+    """Print, also into a pipe: what waits in a buffer would be read only after the service has stopped."""
+    print(text, flush=True)
+
+
 def serve(
     bundle: str | Path | Pipeline | None,
     *,
     store_url: str,
     settings: ServingSettings = DEFAULT_SETTINGS,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say_at_once,
 ) -> None:
     """Serve until the process is told to stop; running requests are finished, and nothing accepted is lost.
 
@@ -47,7 +52,7 @@ def serve(
         bundle: Folder of a bundle, a trained pipeline, or None for what the store holds.
         store_url: Such as ``sqlite:///zhiyin.db``.
         settings: Where to listen, and limits.
-        say: Told what to try, once the service listens.
+        say: Told what to try, once connections are taken.
 
     Raises:
         MissingExtra: when the packages of the extra ``serve`` are not installed.
