@@ -240,6 +240,7 @@ def test_many_edges_are_answered_like_few(asked_graph: tuple[ItemGraph, Queries]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zhiyin.sources.item_graph.source.are_many", lambda *_: True)
         patch.setattr(walking, "_CELLS_AT_ONCE", 40)
+        patch.setattr(walking, "_EDGES_AT_ONCE", 40)
         roads["dense"] = source.ask(queries)
         patch.setattr(walking, "_CELLS_AT_ONCE", 0.5)
         patch.setattr(walking, "_CELLS_PER_SUM", -1)

@@ -115,7 +115,8 @@ class LexicalIndex:
     def _rows_of(self, tokens: pl.DataFrame, n_rows: int) -> sp.csr_array:
         column = self.vocabulary.indices(tokens["token"])
         known = column >= 0
-        row = tokens["row"].to_numpy()[known]
+        # Both narrow, because products of matrices read their indices as often as their values.
+        row = tokens["row"].to_numpy()[known].astype(np.int32)
         counts = sp.csr_array(
             (np.ones(len(row), dtype=np.float32), (row, column[known])),
             shape=(n_rows, len(self.vocabulary)),
@@ -168,7 +169,8 @@ def largest_of_rows(matrix: sp.csr_array, n: int) -> sp.csr_array:
     place = np.arange(len(keys)) - (np.cumsum(lengths) - lengths)[row]
     keys = keys[place < n]
     values = ((0x3FFFFF - ((keys >> 27) & 0x3FFFFF)) << 8).astype(np.int32).view(np.float32)
-    return sp.csr_array((values, (keys >> 49, keys & 0x7FFFFFF)), shape=matrix.shape)
+    places = ((keys >> 49).astype(np.int32), (keys & 0x7FFFFFF).astype(np.int32))
+    return sp.csr_array((values, places), shape=matrix.shape)
 
 
 def _smallness(values: FloatArray) -> npt.NDArray[np.int64]:

@@ -66,15 +66,24 @@ class _Past:
         return cls(first, span, keys, sums.astype(np.float32))
 
     def before(self, items: IndexArray, timestamp: LongArray, half_lives: FloatArray) -> FloatArray:
-        """Return (M, H) sums of (M,) items as of (M,) moments, events of that very second left out."""
-        since = np.clip(timestamp - self.first, 0, self.span)
+        """Return (M, H) sums of (M,) items as of (M,) moments, events of that very second left out.
+
+        What has no event by then has 0, and so has padding.
+        """
         start = items.astype(np.int64) * self.span
-        place = np.searchsorted(self.keys, start + since) - 1
-        of_item = (place >= 0) & (self.keys[np.maximum(place, 0)] >= start) & (timestamp > self.first)
-        place = np.where(of_item, place, 0)
-        age = (timestamp - self.first - (self.keys[place] - start)) / SECONDS_PER_DAY
-        sums = self.sums[place] * np.exp2(-np.maximum(age, 0.0)[:, None] / half_lives)
-        return np.asarray(sums * of_item[:, None], dtype=np.float32)
+        asked = start + np.clip(timestamp - self.first, 0, self.span)
+        # The search for rising keys takes less than half the time, which leaves enough for ordering them.
+        order = np.argsort(asked)
+        place = np.empty_like(order)
+        place[order] = np.searchsorted(self.keys, asked[order])
+        place -= 1
+        np.maximum(place, 0, out=place)
+        last = self.keys.take(place)
+        sums = self.sums.take(place, axis=0)
+        sums *= ((last >= start) & (last < asked))[:, None]
+        age = np.maximum(asked - last, 0) / SECONDS_PER_DAY
+        np.multiply(sums, np.exp2(age[:, None] / -half_lives), out=sums, casting="same_kind")
+        return sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +187,8 @@ class Trends:
         demand[is_now] = self._as_of_now(now, item_index[is_now], moments[is_now])
         then = item_index[~is_now]
         repeated = np.repeat(moments[~is_now], item_index.shape[1])
-        sums = self._past.before(np.maximum(then, 0).ravel(), repeated, self.half_lives)
-        demand[~is_now] = np.log1p(sums).reshape(*then.shape, len(self)) * (then >= 0)[..., None]
+        sums = self._past.before(then.ravel(), repeated, self.half_lives)
+        demand[~is_now] = np.log1p(sums, out=sums).reshape(*then.shape, len(self))
         return demand
 
     def absorb(self, steps: Steps) -> None:

@@ -28,7 +28,7 @@ from zhiyin.sources.item_graph.counts import (
 )
 from zhiyin.sources.item_graph.measuring import GraphQuality, joined
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
-from zhiyin.sources.item_graph.walking import are_many, opinion_of, scores_of
+from zhiyin.sources.item_graph.walking import Follow, are_many, opinion_of, scores_of
 from zhiyin.training.selection import sample_examples
 
 _EXAMPLES_TO_CHOOSE_ON = 3000
@@ -235,18 +235,19 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         n_edges = self.graph.indptr[item + 1] - self.graph.indptr[item]
         return np.bincount(row, n_edges, minlength=len(recent)).astype(np.int64)
 
-    def _reached(self, start: sp.csr_array) -> sp.csr_array:
-        """Follow all edges from (M, I) sparse weights of items, and add them up, (M, I) sparse."""
+    def _reached(self, start: sp.csr_array, follow: Follow) -> sp.csr_array:
+        """Follow all edges from (M, I) sparse weights of items, (M, I) sparse."""
         arrivals = self._arrivals()
         assert self.graph is not None
         n_trained = self.graph.shape[0]
-        sums = start[:, :n_trained] @ self.graph if arrivals.shape[0] else start @ self.graph
+        old = start[:, :n_trained] if arrivals.shape[0] else start
+        reached = follow(old, self.graph)
         if arrivals.shape[0]:
-            sums = sums + start[:, n_trained:] @ arrivals
-            sums = sp.hstack([sums, start[:, :n_trained] @ self._edges_to_arrivals()], format="csr")
+            reached = reached + follow(start[:, n_trained:], arrivals)
+            reached = sp.hstack([reached, follow(old, self._edges_to_arrivals())], format="csr")
         if self.recent is not None and len(self.recent.counts):
-            sums = sums + self.recent.reached(start, self._chosen)
-        return sp.csr_array(sums)
+            reached = reached + self.recent.reached(start, self._chosen)
+        return sp.csr_array(reached)
 
     def _edges_to_arrivals(self) -> sp.csr_array:
         """Edges from trained items to those that came after training: the text edges the other way round."""
