@@ -7,11 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiyin.contracts import DenseOpinion, Edges, SparseOpinion, best_of, best_positions, opinions
+from zhiyin.contracts import scores as scores_module
 from zhiyin.domain import Barred, Histories
 
 
 @given(st.integers(0, 2**31), st.integers(1, 40), st.sampled_from([1, 7, 60, 700]), st.booleans())
 def test_the_best_positions_are_those_of_a_stable_sort(seed: int, n: int, n_items: int, with_ties: bool):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores_module, "_CELLS_AT_ONCE", [700, 10**6][seed % 2])  # in portions, and in one
+        _compare_with_a_stable_sort(seed, n, n_items, with_ties=with_ties)
+
+
+def _compare_with_a_stable_sort(seed: int, n: int, n_items: int, *, with_ties: bool):
     random = np.random.default_rng(seed)
     scores = random.normal(size=(3, n_items)).astype(np.float32)
     if with_ties:

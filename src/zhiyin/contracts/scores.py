@@ -54,6 +54,21 @@ def best_positions(scores: FloatArray, n: int, *, above: float = -np.inf) -> Ind
     n_rows, n_items = scores.shape
     if not n_rows or not n_items:
         return np.empty((n_rows, 0), dtype=np.int32)
+    at_once = max(1, _CELLS_AT_ONCE // n_items)
+    if n_rows <= at_once:
+        return _best_of_few(scores, n, above)
+    best = np.full((n_rows, min(n, n_items)), PAD, dtype=np.int32)
+    width = 0
+    for start in range(0, n_rows, at_once):
+        part = _best_of_few(scores[start : start + at_once], n, above)
+        best[start : start + at_once, : part.shape[1]] = part
+        width = max(width, part.shape[1])
+    return best[:, :width]
+
+
+def _best_of_few(scores: FloatArray, n: int, above: float) -> IndexArray:
+    """Do what `best_positions` promises for scores that fit into the cache."""
+    n_rows, n_items = scores.shape
     flat = scores.ravel()
     least = np.nextafter(np.float32(above), np.float32(np.inf))
     bound = np.maximum(_lower_bound(scores, n), least)
@@ -82,6 +97,8 @@ def descending(scores: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.in
 
 
 _NOTHING = np.iinfo(np.int64).max
+_CELLS_AT_ONCE = 262_144
+"""Scores ranked at once: 1 MB, because they are read three times and should stay near the processor."""
 
 
 def _lower_bound(scores: FloatArray, n: int) -> FloatArray:

@@ -72,8 +72,9 @@ class Candidates:
 
     def at(self, positions: IndexArray) -> Candidates:
         """Return the candidates at (B, M) positions of the N axis."""
-        columns = {name: np.take_along_axis(col, positions, axis=1) for name, col in self.columns.items()}
-        return Candidates(np.take_along_axis(self.item_index, positions, axis=1), columns)
+        place = positions + np.arange(len(self), dtype=np.int64)[:, None] * self.n_per_query
+        columns = {name: column.ravel().take(place) for name, column in self.columns.items()}
+        return Candidates(self.item_index.ravel().take(place), columns)
 
     def padded(self, n: int) -> Candidates:
         """Return the candidates with exactly ``n`` places: padding added, or the last ones cut off."""

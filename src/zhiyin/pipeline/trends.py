@@ -79,10 +79,13 @@ class _Past:
         place -= 1
         np.maximum(place, 0, out=place)
         last = self.keys.take(place)
-        sums = self.sums.take(place, axis=0)
-        sums *= ((last >= start) & (last < asked))[:, None]
-        age = np.maximum(asked - last, 0) / SECONDS_PER_DAY
-        np.multiply(sums, np.exp2(age[:, None] / -half_lives), out=sums, casting="same_kind")
+        is_of_item = (last >= start) & (last < asked)
+        age = np.maximum(asked - last, 1).astype(np.float32)
+        with np.errstate(divide="ignore"):
+            age /= is_of_item  # nothing happened: infinitely long ago
+        sums: FloatArray = np.multiply.outer(age, np.float32(-1 / SECONDS_PER_DAY) / half_lives)
+        np.exp2(sums, out=sums)
+        sums *= self.sums.take(place, axis=0)
         return sums
 
 
@@ -183,12 +186,11 @@ class Trends:
         is_now = moments >= self._past.newest
         if is_now.all():
             return self._as_of_now(now, item_index, moments)
+        if not is_now.any():
+            return self._as_of_then(item_index, moments)
         demand = np.empty((*item_index.shape, len(self)), dtype=np.float32)
         demand[is_now] = self._as_of_now(now, item_index[is_now], moments[is_now])
-        then = item_index[~is_now]
-        repeated = np.repeat(moments[~is_now], item_index.shape[1])
-        sums = self._past.before(then.ravel(), repeated, self.half_lives)
-        demand[~is_now] = np.log1p(sums, out=sums).reshape(*then.shape, len(self))
+        demand[~is_now] = self._as_of_then(item_index[~is_now], moments[~is_now])
         return demand
 
     def absorb(self, steps: Steps) -> None:
@@ -230,6 +232,12 @@ class Trends:
         trends = cls(past, now, np.asarray(arrays["event_weights"], dtype=np.float32))
         trends._waiting = WaitingSteps(int(facts["n_absorbed"]))
         return trends
+
+    def _as_of_then(self, item_index: IndexArray, moments: LongArray) -> FloatArray:
+        """(B, N, H) demand at (B,) moments of the training data."""
+        repeated = np.repeat(moments, item_index.shape[1])
+        sums = self._past.before(item_index.ravel(), repeated, self.half_lives)
+        return np.log1p(sums, out=sums).reshape(*item_index.shape, len(self))
 
     def _as_of_now(self, now: _Now, item_index: IndexArray, moments: LongArray) -> FloatArray:
         """(B, N, H) demand at (B,) moments after training, those before the newest event taken for its."""
