@@ -57,13 +57,16 @@ def problem(answer: Any, status: int, kind: str) -> dict[str, Any]:
     [
         # events
         ("events", {"user_id": "u1"}, "item_id", "This field is missing."),
+        ("events", {**EVENT, "item_id": 2**64}, "item_id", "should be whole and of 64 bits at most"),
+        ("events", {**EVENT, "user_id": -(2**63) - 1}, "user_id", "send others as text"),
+        ("events", {**EVENT, "user_id": 1.5}, "user_id", "As a number it should be whole"),
+        ("recommend", {"history": [{"item_id": "i1"}, 10**30]}, "history[1].item_id", "send others as text"),
         ("events", {**EVENT, "itemid": "x"}, "itemid", "not known. Did you mean 'item_id'?"),
         ("events", {**EVENT, "user_id": ""}, "user_id", "at least 1 character"),
         ("events", {**EVENT, "user_id": "x" * 257}, "user_id", "at most 256 characters"),
         ("events", {**EVENT, "user_id": "a\nb"}, "user_id", "control character"),
         ("events", {**EVENT, "item_id": "a\x00b"}, "item_id", "control character"),
         ("events", {**EVENT, "user_id": None}, "user_id", "should be a valid string"),
-        ("events", {**EVENT, "user_id": 1.5}, "user_id", "should be a valid string"),
         ("events", {**EVENT, "user_id": True}, "user_id", "should be a valid string"),
         ("events", {**EVENT, "user_id": ["u1"]}, "user_id", "should be a valid string"),
         ("events", {**EVENT, "event": ""}, "event", "at least 1 character"),

@@ -239,6 +239,9 @@ def test_ids_may_be_numbers_and_hold_slashes(client: TestClient) -> None:
     sent = client.post("/v1/events", json={"user_id": 7, "item_id": 42}).json()
     assert sent["unknown_items"] == []
     assert "42" not in recommended(client, n=40, user_id="7")
+    longest = {"user_id": 2**64 - 1, "item_id": -(2**63)}
+    assert client.post("/v1/events", json=longest).json()["unknown_items"] == [str(-(2**63))]
+    assert client.get(f"/v1/users/{2**64 - 1}").json()["events"][0]["item_id"] == str(-(2**63))
     assert client.delete("/v1/items/a%2Fb%20c").status_code == 204
 
 

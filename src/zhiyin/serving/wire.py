@@ -38,6 +38,8 @@ _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 """The same for whoever reads the description of the routes."""
 _LARGEST_WHOLE = 2**53
 """Up to here every whole number is exact as a float."""
+_SMALLEST_NUMBER, _LARGEST_NUMBER = -(2**63), 2**64 - 1
+"""Whole numbers beyond these lose digits when JSON is read, and would name somebody else."""
 
 
 def _without_control(text: str) -> str:
@@ -60,6 +62,8 @@ def whole(value: object) -> object:
 
 def _number_as_text(value: object) -> object:
     value = whole(value)
+    if isinstance(value, float):
+        raise ValueError("As a number it should be whole and of 64 bits at most; send others as text.")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -96,6 +100,8 @@ Id = Annotated[
             "minLength": 1,
             "maxLength": LONGEST_ID,
             "pattern": _PRINTABLE,
+            "minimum": _SMALLEST_NUMBER,
+            "maximum": _LARGEST_NUMBER,
         }
     ),
 ]
