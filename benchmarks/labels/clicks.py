@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 from measuring import differences, figures_of, judged, only, write, written
-from rivals import DeepFM, Factors, HistoryTransformer, fitted, history_run, row_run
+from rivals import DeepFM, Factors, Fitted, HistoryTransformer, fitted, history_run, row_run
 from together import OF_FILMS
 
 from data import films, folder_of, text_vectors
@@ -65,7 +65,7 @@ def _factors(split: LabelledSplit, dataset: Dataset) -> Told:
         torch.manual_seed(0)
         module = Factors(dataset.n_users, dataset.n_items, dimension)
         run = row_run(module, parts, weight_decay=decay, learning_rate=3e-3)
-        tried.append((*fitted(run), {"dimension": dimension, "weight_decay": decay}))
+        tried.append((fitted(run), {"dimension": dimension, "weight_decay": decay}))
     return _best(tried)
 
 
@@ -79,7 +79,7 @@ def _deepfm(split: LabelledSplit, dataset: Dataset) -> Told:
         module = DeepFM(n_values, n_fields, dimension, hidden=128, dropout=dropout)
         run = row_run(module, parts, weight_decay=decay, learning_rate=3e-3)
         settings = {"dimension": dimension, "weight_decay": decay, "dropout": dropout, "fields": n_fields}
-        tried.append((*fitted(run), settings))
+        tried.append((fitted(run), settings))
     return _best(tried)
 
 
@@ -92,7 +92,7 @@ def _transformer(split: LabelledSplit, dataset: Dataset) -> Told:
         parts = {name: _clicks(rows) for name, rows in _parts(split)}
         run = history_run(module, parts, click, weight_decay=0.01, learning_rate=2e-3, max_epochs=5)
         tried.append(
-            (*fitted(run), {"dimension": dimension, "dropout": dropout, "length": LENGTH, "layers": 2})
+            (fitted(run), {"dimension": dimension, "dropout": dropout, "length": LENGTH, "layers": 2})
         )
     return _best(tried)
 
@@ -108,10 +108,10 @@ def _ranker(split: LabelledSplit, dataset: Dataset) -> Told:
 _RUNS = {"factors": _factors, "deepfm": _deepfm, "transformer": _transformer, "ranker": _ranker}
 
 
-def _best(tried: list[tuple[float, np.ndarray, float, dict[str, Any]]]) -> Told:
-    losses = [lost for lost, *_ in tried]
-    _, told, seconds, settings = tried[int(np.argmin(losses))]
-    return told, seconds, {**settings, "validation_log_losses_of_all": losses}
+def _best(tried: list[tuple[Fitted, dict[str, Any]]]) -> Told:
+    losses = [one.log_loss for one, _ in tried]
+    best, settings = tried[int(np.argmin(losses))]
+    return best.told, best.seconds, {**settings, "validation_log_losses_of_all": losses}
 
 
 def _parts(split: LabelledSplit) -> Iterator[tuple[str, LabelledExamples]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,38 +127,78 @@ class Run:
     max_epochs: int = 12
 
 
-def fitted(run: Run) -> tuple[float, np.ndarray, float]:
-    """Train; return the best log-loss on validation, the chances of the test rows then, and the seconds."""
-    optimizer = torch.optim.AdamW(
-        run.module.parameters(), lr=run.learning_rate, weight_decay=run.weight_decay
-    )
-    started, best, told, n_worse = time.perf_counter(), float("inf"), np.empty(0), 0
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a run.
+
+    Attributes:
+        log_loss: The best on validation.
+        told: (N,) chances of the test rows then.
+        seconds: Of all epochs.
+        n_epochs: After which validation was best.
+    """
+
+    log_loss: float
+    told: np.ndarray
+    seconds: float
+    n_epochs: int
+
+
+def fitted(run: Run) -> Fitted:
+    """Train until validation no longer gets better."""
+    optimizer, started = _optimizer(run), time.perf_counter()
+    best, n_worse = Fitted(float("inf"), np.empty(0), 0.0, 0), 0
     for epoch in range(run.max_epochs):
-        run.module.train()
-        for batch in run.batches(epoch):
-            loss = run.loss(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(run.module.parameters(), 1.0)
-            optimizer.step()
-        run.module.eval()
+        _epoch(run, optimizer, epoch)
         with torch.inference_mode():
-            chance = np.clip(run.told("validation"), 1e-6, 1 - 1e-6)
-            lost = float(-np.mean(run.truth * np.log(chance) + (1 - run.truth) * np.log(1 - chance)))
-            if lost < best:
-                best, told, n_worse = lost, run.told("test"), 0
+            lost = _log_loss(run.truth, run.told("validation"))
+            if lost < best.log_loss:
+                best, n_worse = Fitted(lost, run.told("test"), 0.0, epoch + 1), 0
             else:
                 n_worse += 1
         print(f"  epoch {epoch + 1}: log-loss {lost:.4f}, {time.perf_counter() - started:.0f} s", flush=True)
         if n_worse == 2:
             break
-    return best, told, time.perf_counter() - started
+    return replace(best, seconds=time.perf_counter() - started)
+
+
+def trained_for(run: Run, n_epochs: int) -> np.ndarray:
+    """Train for so many epochs without looking at validation; return the (N,) chances of the test rows."""
+    optimizer = _optimizer(run)
+    for epoch in range(n_epochs):
+        _epoch(run, optimizer, epoch)
+    with torch.inference_mode():
+        return run.told("test")
+
+
+def _optimizer(run: Run) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(run.module.parameters(), lr=run.learning_rate, weight_decay=run.weight_decay)
+
+
+def _epoch(run: Run, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    run.module.train()
+    for batch in run.batches(epoch):
+        loss = run.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(run.module.parameters(), 1.0)
+        optimizer.step()
+    run.module.eval()
+
+
+def _log_loss(truth: np.ndarray, told: np.ndarray) -> float:
+    chance = np.clip(told, 1e-6, 1 - 1e-6)
+    return float(-np.mean(truth * np.log(chance) + (1 - truth) * np.log(1 - chance)))
 
 
 def row_run(
-    module: nn.Module, parts: dict[str, tuple[LabelledExamples, np.ndarray | None]], **settings: Any
+    module: nn.Module,
+    parts: dict[str, tuple[LabelledExamples, np.ndarray | None]],
+    *,
+    rows_of_step: int = 2048,
+    **settings: Any,
 ) -> Run:
-    """Make a run of a model that reads one row at a time."""
+    """Make a run of a model that reads one row at a time, so many of them a step."""
     random = np.random.default_rng(0)
     tensors = {name: _tensors(rows, fields) for name, (rows, fields) in parts.items()}
 
@@ -167,7 +207,8 @@ def row_run(
 
     def batches(_: int) -> Any:
         order = random.permutation(len(tensors["train"]["label"]))
-        return (take("train", order[at : at + 2048]) for at in range(0, len(order), 2048))
+        starts = range(0, len(order), rows_of_step)
+        return (take("train", order[at : at + rows_of_step]) for at in starts)
 
     def loss(batch: Batch) -> Tensor:
         return functional.binary_cross_entropy_with_logits(module(batch), batch["label"])

@@ -3,8 +3,9 @@
     python benchmarks/language/methods.py movielens-1m OUT            # all methods, seed 0
     python benchmarks/language/methods.py dkn-bing-news OUT --method lora --seed 1
 
-Each run is a process of its own (`zhiyin finetune`), so that its peak memory is its own. What is done stands
-in OUT/results.jsonl and is not done again. ``--table`` prints what is there as Markdown.
+Each run is a process of its own (`one_run.py`), so that its peak memory is its own. What is done stands
+in OUT/results.jsonl and is not done again; what was foretold of each test row in OUT/predictions.
+`benchmarks/labels/identities.py` sets models of identities beside it. ``--table`` prints what is there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 METHODS = ("frozen", "full", "top", "lora", "adalora", "adapter", "prefix", "ia3", "prompt")
@@ -28,17 +29,19 @@ SETTINGS = {
         "holding.most_train=6000", "holding.most_judged=600", "holding.most_reported=4000",
     ],
     "dkn-bing-news": [
-        "wording.history_items=4", "wording.item_tokens=16", "wording.name_tokens=10",
-        "holding.column=split", "holding.most_train=4000", "holding.most_judged=500",
+        "wording.history_items=4", "wording.item_tokens=14", "wording.name_tokens=6",
+        "tasks.click.column=label", "holding.column=split", "holding.most_train=2000",
     ],
     "ifdb": [
-        "wording.history_items=4", "wording.item_tokens=48", "wording.name_tokens=10",
-        "holding.column=split", "holding.most_train=4000", "holding.most_judged=500",
-        "holding.most_reported=3500",
+        "wording.history_items=6", "wording.item_tokens=36", "wording.name_tokens=6",
+        "tasks.click.column=label", "holding.column=split",
+        "holding.most_train=2000", "holding.most_judged=400",
     ],
 }  # fmt: skip
 """Rows are few, so that nine methods end within an hour of one core."""
-_SHOWN = ("roc_auc", "log_loss")
+MOST_LEARNED, MOST_TEST, MOST_VALIDATION = 10, 3, 1
+"""Rows of a user that texts are learned from, and that are held back, at most: a few judged thousands."""
+_SHOWN = ("roc_auc", "log_loss", "gauc")
 
 
 def main() -> None:
@@ -62,12 +65,12 @@ def main() -> None:
             for method in given.method or METHODS:
                 key = f"{given.dataset} {method} {given.name} {seed}"
                 if key not in done:
-                    done[key] = _run(folder, given, method, seed)
+                    done[key] = _run(folder, given, key, method, seed)
                     with (given.out / "results.jsonl").open("a", encoding="utf-8") as file:
                         file.write(json.dumps({"key": key, **done[key]}) + "\n")
                     print(_row(key, done[key]), flush=True)
-    print("| run | trained | share | MiB | seconds | ROC-AUC | log-loss |")
-    print("| --- | ---: | ---: | ---: | ---: | --- | --- |")
+    print("| run | trained | share | MiB | processor s | ROC-AUC | log-loss | AUC within users |")
+    print("| --- | ---: | ---: | ---: | ---: | --- | --- | --- |")
     for key, record in done.items():
         if key.startswith(given.dataset):
             print(_row(key, record))
@@ -92,22 +95,57 @@ def prepared(data: Path, name: str, out: Path) -> Path:
         label = "click"
     else:
         rows = pl.read_parquet(data / name / "labelled.parquet")
-        items = pl.read_parquet(data / name / "items.parquet", columns=["item_id", "title", "doc_text"])
-        items, label = items.rename({"doc_text": "description"}), "label"
-    values = pl.col(label).cast(pl.Float32).alias("value")
-    rows.select("user_id", "item_id", values, "split").write_parquet(folder / "interactions.parquet")
-    items.write_parquet(folder / "items.parquet")
+        items = pl.read_parquet(data / name / "items.parquet")
+        # The title stands in a column of its own.
+        words = pl.col("doc_text").str.replace(r"^Title: .*? Author: ", "Author: ")
+        items = items.select(
+            "item_id", "title", "author", "genre", "system_clean", "tags_clean", description=words
+        )
+        label = "label"
+    rows = rows.select("user_id", "item_id", pl.col(label).cast(pl.Float32).alias("value"))
+    redrawn(rows.unique(["user_id", "item_id"], keep="first", maintain_order=True)).write_parquet(
+        folder / "interactions.parquet"
+    )
+    # What models of identities count as fields stands beside, lest the text be read twice.
+    items.select(
+        "item_id", "title", *(["description"] if "description" in items.columns else [])
+    ).write_parquet(folder / "items.parquet")
+    items.write_parquet(out / f"{name}-fields.parquet")
     (folder / "dataset.toml").write_text("[values]\npositive = 1\n", encoding="utf-8")
     return folder
 
 
-def _run(folder: Path, given: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
-    model = given.out / f"model-{os.getpid()}"
-    figures = model.with_suffix(".json")
+def redrawn(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """Shuffle the rows of each user and hold the last ones back, a fifth and a tenth, but only a few.
+
+    In both files the rows of a user stand sorted by label, or nearly so, and the test of ifdb holds liked
+    items alone: order and published split would tell the answer. Users with fewer than three rows are
+    learned from alone. ``label`` is empty where a row is history only, so that the few rows that a language
+    model learns from are of all users; models of identities learn from ``value``, which is never empty.
+    """
+    order = np.random.default_rng(seed).permutation(rows.height)
+    rows = rows[order].sort("user_id", maintain_order=True)
+    n, place = pl.len().over("user_id"), pl.int_range(pl.len()).over("user_id")
+    n_test = (n * 0.2).round().clip(1, MOST_TEST)
+    n_validation = (n * 0.1).round().clip(1, MOST_VALIDATION)
+    part = (
+        pl.when((n >= 3) & (place >= n - n_test))
+        .then(pl.lit("test"))
+        .when((n >= 3) & (place >= n - n_test - n_validation))
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("train"))
+    )
+    is_late = place >= n - n_test - n_validation - MOST_LEARNED
+    return rows.with_columns(split=part, label=pl.when(is_late | (n < 3)).then("value"))
+
+
+def _run(folder: Path, given: argparse.Namespace, key: str, method: str, seed: int) -> dict[str, Any]:
+    kept = given.out / "predictions" / f"{key.strip().replace(' ', '-')}.npz"
     settings = [*SETTINGS[given.dataset], f"training.max_epochs={given.epochs}", *given.settings]
     command = [
-        str(Path(sys.executable).with_name("zhiyin")), "finetune", str(folder), "--task", "click",
-        "--method", method, "--seed", str(seed), "--out", str(model), "--json", str(figures),
+        sys.executable, str(Path(__file__).with_name("one_run.py")), str(folder), str(kept),
+        "--method", method, "--seed", str(seed),
+        *(["--same-moment"] if given.dataset != "movielens-1m" else []),
     ]  # fmt: skip
     started = time.perf_counter()
     arguments = [part for setting in settings for part in ("--set", setting)]
@@ -115,20 +153,15 @@ def _run(folder: Path, given: argparse.Namespace, method: str, seed: int) -> dic
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{method} ended with {os.waitstatus_to_exitcode(status)}")
-    record = json.loads(figures.read_text(encoding="utf-8"))
-    shutil.rmtree(model)
-    figures.unlink()
-    judged = record["figures"]["click"]
+    record = json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
+    facts = record["facts"]
     return {
-        "n_trained": record["n_trained"],
-        "n_parameters": record["n_parameters"],
+        **{name: facts[name] for name in ("n_trained", "n_parameters", "seconds", "epochs", "before")},
         "mib": usage.ru_maxrss / 1024,
-        "seconds": record["seconds"],
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "wall": time.perf_counter() - started,
-        "epochs": record["epochs"],
-        "before": record["before"],
-        "figures": judged,
+        "settings": settings,
+        "figures": {"figures": record["figures"]},
     }
 
 
@@ -149,7 +182,7 @@ def _row(key: str, record: dict[str, Any]) -> str:
     share = record["n_trained"] / record["n_parameters"]
     return (
         f"| {key} | {record['n_trained']:,} | {share:.2%} | {record['mib']:,.0f} | "
-        f"{record['seconds']:,.0f} | {told} |"
+        f"{record['cpu_seconds']:,.0f} | {told} |"
     )
 
 
