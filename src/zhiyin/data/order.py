@@ -19,9 +19,11 @@ def first_appearances(ids: pl.Series) -> tuple[pl.Series, IndexArray]:
     Returns:
         The distinct ids, and (T,) int32 indices into them.
     """
-    encoded = ids.to_arrow().dictionary_encode()
-    place = encoded.indices.fill_null(PAD).to_numpy(zero_copy_only=False)
-    return pl.Series("id", encoded.dictionary), place.astype(np.int32, copy=False)
+    # Arrow's own encoding is quicker, but its way to numpy loads pandas where that is installed: 75 MB.
+    distinct = ids.drop_nulls().unique(maintain_order=True).alias("id")
+    numbered = pl.DataFrame({"id": distinct, "place": np.arange(len(distinct), dtype=np.int32)})
+    found = ids.alias("id").to_frame().join(numbered, on="id", how="left", maintain_order="left")
+    return distinct, found["place"].fill_null(PAD).to_numpy()
 
 
 def joined_to(vocabulary: Vocabulary, ids: pl.Series) -> tuple[Vocabulary, IndexArray]:
