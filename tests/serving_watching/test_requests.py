@@ -133,6 +133,38 @@ def test_a_client_that_leaves_is_counted_as_one() -> None:
     assert metrics.in_progress == 0
 
 
+def test_a_client_that_leaves_before_its_body_has_come_is_no_failure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = FastAPI()
+
+    @app.post("/v1/events")
+    async def events(request: Request) -> Response:
+        return Response(await request.body(), status_code=202)
+
+    parts = [{"type": "http.request", "body": b'{"user_id"', "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    metrics = Metrics()
+    app.add_middleware(Requests, metrics=metrics, log=make_log(), log_requests=True)
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/events", "query_string": b"", "scheme": "http",
+        "server": ("127.0.0.1", 80), "headers": [(b"content-type", b"application/json")],
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    assert sent == []
+    labels = {"route": "/v1/events", "method": "POST", "status": "499"}
+    assert metrics.registry.get_sample_value("zhiyin_requests_total", labels) == 1
+    (line,) = lines(capsys)
+    assert (line["event"], line["level"], line["status"]) == ("request", "info", 499)
+
+
 def test_a_failure_after_the_first_byte_does_not_answer_twice() -> None:
     async def break_off(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zhiyin.serving.log import make_log
@@ -71,6 +72,8 @@ class Requests:
     async def _answer(self, request: _Running, scope: Scope, receive: Receive) -> None:
         try:
             await self._app(scope, receive, request.send)
+        except ClientDisconnect:
+            return  # It left before its body had come: no fault of the service, and nobody to be answered.
         except Exception:
             self._log.error("request failed", method=scope["method"], route=_route(scope), exc_info=True)
             if not request.status:
