@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +11,16 @@ import numpy.typing as npt
 
 from zhiyin.contracts import Progress
 from zhiyin.domain import LongArray
-from zhiyin.domain.arrays import flat_positions, offsets_of
 from zhiyin.domain.errors import ConfigError, MissingExtra
 from zhiyin.language.batching import batches_by_length
 from zhiyin.language.encoder import Precision, SentenceEncoder
+from zhiyin.language.kept_states import KeptStates, LayersBelow, can_be_kept
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.parameters import stack_of_layers
 
 if TYPE_CHECKING:
     import torch
 
-MOST_REMEMBERED_NUMBERS = 1 << 29
-"""Numbers of inner states that are kept at most, 1 GiB in bfloat16; more texts are read whole each time."""
 _SCALE_OF_RANK = 2
 """The adapters' output counts twice (``lora_alpha`` is twice the rank), whatever the rank."""
 
@@ -50,12 +47,12 @@ class Opened:
     Attributes:
         tokens: Token ids, one list a text.
         lengths: (n,) int64, tokens of each text.
-        states: (sum of lengths, D) what the layers below the adapters say; None where that is too much.
+        states: What the layers below the adapters say; None where that is too much.
     """
 
     tokens: list[list[int]]
     lengths: LongArray
-    states: torch.Tensor | None
+    states: KeptStates | None
 
 
 class AdaptedEncoder(SentenceEncoder):
@@ -92,18 +89,27 @@ class AdaptedEncoder(SentenceEncoder):
         self.n_below = max(0, len(stack) - shape.n_layers)
         self.parameters = _with_adapters(network, list(stack[self.n_below :]), shape.rank)
         self.is_half = next(network.parameters()).element_size() == 2
-        self._below = _Below(list(stack), self.n_below)
+        self._below = LayersBelow(list(stack), self.n_below)
         # The fused attention's backward pass on a CPU takes twice the time of all other parts together.
         network.set_attn_implementation("eager")
 
     def open_texts(self, texts: Sequence[str]) -> Opened:
         """Read texts up to the adapters."""
+        import torch  # noqa: PLC0415 - optional extra
+
         tokens = self._tokens(list(texts))
         lengths = np.array([len(row) for row in tokens], dtype=np.int64)
         width = self._model[0].auto_model.config.hidden_size
-        if not self.n_below or int(lengths.sum()) * width > MOST_REMEMBERED_NUMBERS:
+        if not self.n_below or not can_be_kept(lengths, width):
             return Opened(tokens, lengths, None)
-        return Opened(tokens, lengths, self._states(tokens, lengths, width))
+        dtype = torch.bfloat16 if self.is_half else torch.float32
+        kept = KeptStates.empty(lengths, width, dtype, on_left=self._model.tokenizer.padding_side == "left")
+        batches = batches_by_length(lengths)
+        for batch in self._progress.track(batches, f"reading {len(tokens):,} texts", len(batches)):
+            with torch.inference_mode(), self._below.only() as found:
+                self._read([tokens[row] for row in batch])
+            kept.put(batch, found[0])
+        return Opened(tokens, lengths, kept)
 
     def vectors(self, opened: Opened, rows: LongArray) -> torch.Tensor:
         """Return the (n, D) float32 vectors of some texts, each row of length 1, ready for gradients.
@@ -117,7 +123,8 @@ class AdaptedEncoder(SentenceEncoder):
         parts, places = [], []
         for batch in batches_by_length(opened.lengths[rows]):
             some = rows[batch]
-            with self._below.given(self._padded_states(opened, some)):
+            states = None if opened.states is None else opened.states.padded(some).to(self._model.device)
+            with self._below.given(states):
                 parts.append(self._read([opened.tokens[row] for row in some]))
             places.append(batch)
         order = torch.from_numpy(np.argsort(np.concatenate(places)))
@@ -150,97 +157,6 @@ class AdaptedEncoder(SentenceEncoder):
 
         with torch.autocast(self._model.device.type, torch.bfloat16, enabled=self.is_half):
             return super()._read(tokens)
-
-    def _states(self, tokens: list[list[int]], lengths: LongArray, width: int) -> torch.Tensor:
-        import torch  # noqa: PLC0415 - optional extra
-
-        dtype = torch.bfloat16 if self.is_half else torch.float32
-        states = torch.empty(int(lengths.sum()), width, dtype=dtype)
-        starts = offsets_of(lengths)[:-1]
-        batches = batches_by_length(lengths)
-        for batch in self._progress.track(batches, f"reading {len(tokens):,} texts", len(batches)):
-            with torch.inference_mode(), self._below.only() as found:
-                self._read([tokens[row] for row in batch])
-            is_token = self._is_token(lengths[batch])
-            places = torch.from_numpy(flat_positions(starts[batch], lengths[batch]))
-            states[places] = found[0].cpu()[torch.from_numpy(is_token)].to(dtype)
-        return states
-
-    def _padded_states(self, opened: Opened, rows: LongArray) -> torch.Tensor | None:
-        import torch  # noqa: PLC0415 - optional extra
-
-        if opened.states is None:
-            return None
-        lengths = opened.lengths[rows]
-        is_token = torch.from_numpy(self._is_token(lengths))
-        starts = offsets_of(opened.lengths)[:-1][rows]
-        padded = torch.zeros(*is_token.shape, opened.states.shape[1], dtype=opened.states.dtype)
-        padded[is_token] = opened.states[torch.from_numpy(flat_positions(starts, lengths))]
-        return padded.to(self._model.device)
-
-    def _is_token(self, lengths: LongArray) -> npt.NDArray[np.bool_]:
-        column, longest = np.arange(int(lengths.max())), int(lengths.max())
-        on_left = self._model.tokenizer.padding_side == "left"
-        mask: npt.NDArray[np.bool_] = (
-            column >= longest - lengths[:, None] if on_left else column < lengths[:, None]
-        )
-        return mask
-
-
-class _FarEnoughError(Exception):
-    """Ends a forward pass where the adapters begin."""
-
-
-class _Below:
-    """Lets the layers below the adapters be read once, and skipped from then on.
-
-    Args:
-        layers: The whole stack, each called with the hidden states first.
-        n: How many are below.
-    """
-
-    def __init__(self, layers: list[Any], n: int) -> None:
-        self._given: torch.Tensor | None = None
-        self._wanted: list[torch.Tensor] | None = None
-        for place, layer in enumerate(layers[: n + 1] if n else []):
-            layer.forward = self._skipping(layer.forward, place) if place < n else self._ending(layer.forward)
-
-    @contextmanager
-    def given(self, states: torch.Tensor | None) -> Iterator[None]:
-        """Take these (n, T, D) states for what the layers say; None lets them speak."""
-        self._given = states
-        try:
-            yield
-        finally:
-            self._given = None
-
-    @contextmanager
-    def only(self) -> Iterator[list[torch.Tensor]]:
-        """Run the layers below and nothing else; their (n, T, D) states are put into the list."""
-        self._wanted = []
-        try:
-            yield self._wanted
-        except _FarEnoughError:
-            pass
-        finally:
-            self._wanted = None
-
-    def _skipping(self, forward: Any, place: int) -> Any:
-        def skip_or_run(states: torch.Tensor, *others: Any, **named: Any) -> Any:
-            if self._given is None:
-                return forward(states, *others, **named)
-            return self._given if place == 0 else states
-
-        return skip_or_run
-
-    def _ending(self, forward: Any) -> Any:
-        def end_or_run(states: torch.Tensor, *others: Any, **named: Any) -> Any:
-            if self._wanted is not None:
-                self._wanted.append(states)
-                raise _FarEnoughError
-            return forward(states, *others, **named)
-
-        return end_or_run
 
 
 def _with_adapters(network: Any, layers: list[Any], rank: int) -> dict[str, torch.nn.Parameter]:

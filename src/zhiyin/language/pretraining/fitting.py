@@ -20,6 +20,7 @@ from zhiyin.language.pretraining.masking import Mask
 from zhiyin.language.pretraining.models import default_objectives, masked_head, refuse_unfit
 from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective, PairObjective
 from zhiyin.language.pretraining.packing import packed
+from zhiyin.language.pretraining.reading_once import quick_attention, read_once
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ShopTexts
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
@@ -75,11 +76,13 @@ def pretrain(
             "n_documents": len(shop.documents),
             "n_parameters": sum(parameter.numel() for parameter in opened.network.parameters()),
         }
-        for place, name in enumerate(objectives):
-            objective = _objective(name, opened, shop, config, run.seed)
-            stage = f"{place + 1} {name}" if len(objectives) > 1 else name
-            named = f"pretrain-{stage}".replace(" ", "-")
-            facts[stage] = _train(opened, objective, named, config, run)
+        with quick_attention(opened.network, config.training):
+            for place, name in enumerate(objectives):
+                objective = _objective(name, opened, shop, config, run.seed)
+                stage = f"{place + 1} {name}" if len(objectives) > 1 else name
+                named = f"pretrain-{stage}".replace(" ", "-")
+                facts[stage] = _train(opened, objective, named, config, run)
+                objective.close()
     if config.steps.checkpointing:
         opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
     opened.network.eval()
@@ -160,7 +163,8 @@ def _pairs(
         n = min(len(different), round(n_items * share / max(1.0 - share, 1e-9)))
         pairs = np.concatenate([itself, random.permutation(different)[:n]])
     texts = _token_ids(opened.tokenizer, shop.items, length)
-    return PairObjective(opened.sentences, texts, pairs, config.temperature)
+    once = read_once(opened, texts, config, open_fabric(config.training))
+    return PairObjective(opened.sentences, texts, pairs, config.temperature, once)
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], length: int | None) -> list[list[int]]:

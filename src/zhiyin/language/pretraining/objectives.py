@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zhiyin.language.batching import padded_tokens
+from zhiyin.language.kept_states import LayersBelow
 from zhiyin.language.pretraining.masking import NOT_ASKED, Mask
 from zhiyin.language.pretraining.packing import TokenArray
+from zhiyin.language.pretraining.reading_once import ReadOnce
 
 _JUDGING = 0
 """Epochs are counted from 1; the held-out texts are read with the draws of this one."""
@@ -41,6 +44,9 @@ class Objective(Protocol):
 
     def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
         """Judge held-out rows, higher is better."""
+
+    def close(self) -> None:
+        """Leave the network as it was found, but for what it learned."""
 
 
 class BlockObjective:
@@ -86,6 +92,9 @@ class BlockObjective:
             n_asked += n
         return total / max(n_asked, 1)
 
+    def close(self) -> None:
+        """Nothing was changed."""
+
 
 class _Loss(nn.Module):
     def __init__(self, head: nn.Module) -> None:
@@ -109,6 +118,7 @@ class PairObjective:
         texts: Token ids of the items' texts.
         pairs: (P, 2) int64 rows of ``texts``; a row with itself is read twice.
         temperature: τ.
+        once: What lower layers said about the texts; None reads them whole each time.
     """
 
     metric = "pairs_found"
@@ -121,8 +131,10 @@ class PairObjective:
         texts: Sequence[Sequence[int]],
         pairs: npt.NDArray[np.int64],
         temperature: float,
+        once: ReadOnce | None = None,
     ) -> None:
-        self.module: nn.Module = _Contrast(sentences, temperature)
+        self.module: nn.Module = _Contrast(sentences, temperature, None if once is None else once.below)
+        self._once = once
         self.n_rows = len(pairs)
         self._texts, self._pairs = texts, pairs
         self._padding = sentences.tokenizer.pad_token_id or 0
@@ -133,7 +145,8 @@ class PairObjective:
         tokens = [self._texts[row] for row in rows.tolist()]
         ids, is_token = padded_tokens(tokens, self._padding)
         arrays = {"input_ids": ids, "attention_mask": is_token, "text": rows}
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return batch if self._once is None else {**batch, "states": self._once.of(rows)}
 
     def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
         """Return the share of held-out texts whose partner is nearest among the pairs of their batch."""
@@ -148,17 +161,23 @@ class PairObjective:
             n += len(right)
         return found / max(n, 1)
 
+    def close(self) -> None:
+        """Let layers that were skipped speak again."""
+        if self._once is not None:
+            self._once.close()
+
 
 class _Contrast(nn.Module):
-    def __init__(self, sentences: Any, temperature: float) -> None:
+    def __init__(self, sentences: Any, temperature: float, below: LayersBelow | None) -> None:
         super().__init__()
-        self.sentences, self.temperature = sentences, temperature
+        self.sentences, self.temperature, self._below = sentences, temperature, below
 
     def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (B, B) logits of first sides against second sides, and (B,) which is right."""
         features: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        for part in self.sentences:
-            features = part(features)
+        with nullcontext() if self._below is None else self._below.given(batch["states"]):
+            for part in self.sentences:
+                features = part(features)
         vectors = functional.normalize(features["sentence_embedding"].float(), dim=-1)
         first, second = vectors.chunk(2)
         logits = first @ second.T / self.temperature
