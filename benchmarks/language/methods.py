@@ -30,7 +30,8 @@ SETTINGS = {
     ],
     "dkn-bing-news": [
         "wording.history_items=4", "wording.item_tokens=14", "wording.name_tokens=6",
-        "tasks.click.column=label", "holding.column=split", "holding.most_train=2000",
+        "tasks.click.column=label", "holding.column=split",
+        "holding.most_train=1500", "holding.most_judged=300",
     ],
     "ifdb": [
         "wording.history_items=6", "wording.item_tokens=36", "wording.name_tokens=6",
@@ -103,9 +104,8 @@ def prepared(data: Path, name: str, out: Path) -> Path:
         )
         label = "label"
     rows = rows.select("user_id", "item_id", pl.col(label).cast(pl.Float32).alias("value"))
-    redrawn(rows.unique(["user_id", "item_id"], keep="first", maintain_order=True)).write_parquet(
-        folder / "interactions.parquet"
-    )
+    rows = redrawn(rows.unique(["user_id", "item_id"], keep="first", maintain_order=True))
+    with_counts(rows).write_parquet(folder / "interactions.parquet")
     # What models of identities count as fields stands beside, lest the text be read twice.
     items.select(
         "item_id", "title", *(["description"] if "description" in items.columns else [])
@@ -137,6 +137,41 @@ def redrawn(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     )
     is_late = place >= n - n_test - n_validation - MOST_LEARNED
     return rows.with_columns(split=part, label=pl.when(is_late | (n < 3)).then("value"))
+
+
+def with_counts(rows: pl.DataFrame, *, seed: int = 0, n_folds: int = 5) -> pl.DataFrame:
+    """Say in words how many liked the item, and how much the user liked so far, for `wording.state`.
+
+    Only training rows are counted; those themselves are told what four other fifths of them say, so that no
+    row is told its own answer.
+    """
+    fold = pl.Series("fold", np.random.default_rng(seed).integers(n_folds, size=rows.height))
+    rows = rows.with_columns(fold)
+    learned = rows.filter(pl.col("split") == "train")
+    whole = learned.group_by("item_id").agg(n=pl.len(), yes=pl.col("value").sum())
+    own = learned.group_by("item_id", "fold").agg(n_own=pl.len(), yes_own=pl.col("value").sum())
+    rows = rows.join(whole, on="item_id", how="left", maintain_order="left")
+    rows = rows.join(own, on=["item_id", "fold"], how="left", maintain_order="left")
+    is_learned = pl.col("split") == "train"
+    n = pl.col("n").fill_null(0) - pl.when(is_learned).then(pl.col("n_own").fill_null(0)).otherwise(0)
+    yes = pl.col("yes").fill_null(0) - pl.when(is_learned).then(pl.col("yes_own").fill_null(0)).otherwise(0)
+    known = pl.when(is_learned).then("value").otherwise(None).cast(pl.Float32)
+    before = known.cum_sum().over("user_id") - known.fill_null(0)
+    n_before = is_learned.cast(pl.Int32).cum_sum().over("user_id") - is_learned.cast(pl.Int32)
+    before = before.forward_fill().over("user_id").fill_null(0)
+    counted = rows.with_columns(others=_share_in_words(yes, n), so_far=_share_in_words(before, n_before))
+    return counted.drop("fold", "n", "yes", "n_own", "yes_own")
+
+
+def _share_in_words(yes: pl.Expr, n: pl.Expr) -> pl.Expr:
+    share = (yes + 1) / (n + 2)
+    word = pl.when(n == 0).then(pl.lit("nobody knows"))
+    for most, name in ((0.2, "hardly any"), (0.35, "few"), (0.5, "some"), (0.65, "many"), (0.8, "most")):
+        word = word.when(share < most).then(pl.lit(name))
+    how_many = pl.when(n < 3).then(pl.lit("of very few")).when(n < 10).then(pl.lit("of several"))
+    return pl.concat_str(
+        word.otherwise(pl.lit("nearly all")), how_many.otherwise(pl.lit("of lots")), separator=" "
+    )
 
 
 def _run(folder: Path, given: argparse.Namespace, key: str, method: str, seed: int) -> dict[str, Any]:

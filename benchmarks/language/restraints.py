@@ -29,7 +29,7 @@ from zhiyin.language.model_files import locate_model
 from zhiyin.language.opened import open_model
 
 PASSES = 5
-N_TEST = 1500
+N_TEST = 1200
 COMMON = (
     "wording.history_items=3", "wording.item_tokens=24", "wording.name_tokens=6", "holding.column=split",
     "tasks.click.column=label",
@@ -44,15 +44,15 @@ SWITCHES: dict[str, dict[str, str]] = {
     "early stopping": {"training.patience": "2"},
     "checkpoints 3": {"training.patience": "2", "restraint.checkpoints": "3"},
     "weight decay .1": {"training.weight_decay": "0.1"},
-    "weight decay 1": {"training.weight_decay": "1"},
     "dropout .1": {"restraint.dropout": "0.1"},
-    "dropout .3": {"restraint.dropout": "0.3"},
     "averaging .95": {"training.averaging": "0.95"},
     "word dropout .1": {"restraint.augmenting.word_dropout": "0.1"},
     "synonyms .3": {"restraint.augmenting.synonym_share": "0.3"},
     "R-Drop, dropout .1": {"restraint.dropout": "0.1", "restraint.agreement": "1"},
-    "fgm": {"restraint.adversary.name": "fgm"},
-    "pgd": {"restraint.adversary.name": "pgd"},
+    "FGM": {"restraint.adversary.name": "fgm"},
+    "PGD": {"restraint.adversary.name": "pgd"},
+    "weight decay 1": {"training.weight_decay": "1"},
+    "dropout .3": {"restraint.dropout": "0.3"},
 }
 VALIDATED = {"early stopping", "checkpoints 3"}
 """Switches that look at validation rows; all others keep the last weights."""
