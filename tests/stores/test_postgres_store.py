@@ -73,6 +73,21 @@ def test_a_database_that_is_missing(postgres_url: str) -> None:
     assert "createdb" in caught.value.remedy
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text(postgres_url: str, encoding: str) -> None:
+    name = f"encoded_{encoding.lower()}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+        try:
+            with pytest.raises(StoreError, match=f"'{name}' at .* is encoded in {encoding}") as caught:
+                open_database(other_url(postgres_url, database=name))
+            assert "-E UTF8" in caught.value.remedy
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def test_a_server_that_does_not_run_and_a_password_that_is_not_told() -> None:
     began = time.monotonic()
     with pytest.raises(StoreError, match="refused") as caught:

@@ -41,6 +41,8 @@ _NETWORK: dict[str, Any] = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "application_name": "zhiyin",
+    # Whatever the database is encoded in, so that it can be said when that cannot hold all texts.
+    "client_encoding": "utf8",
 }
 
 
@@ -55,7 +57,8 @@ class PostgresBackend(Backend):
         url: ``postgresql://user:password@host:5432/database``; ``?host=/folder`` for a Unix socket.
 
     Raises:
-        StoreError: when the server cannot be reached, refuses, or the tables are of a newer version.
+        StoreError: when the server cannot be reached, refuses, cannot hold every text, or the tables are of a
+            newer version.
     """
 
     is_shared: ClassVar[bool] = True
@@ -73,6 +76,7 @@ class PostgresBackend(Backend):
                 # Processes that start together wait here for the one that makes the tables.
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                _look_at_encoding(connection, self.label)
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
                 migrate(connection, self.label)
         except Exception as error:
@@ -241,6 +245,16 @@ def _parsed(url: str) -> sql.URL:
             "other signs than letters and digits are written as %40, %2F, ….",
         )
     return parsed
+
+
+def _look_at_encoding(connection: Connection, label: str) -> None:
+    """Refuse a database that cannot hold every text, such as one that was made where no language was set."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{label} is encoded in {encoding}, which does not hold the texts of every language.",
+            remedy="Make it anew:  createdb -O USER -E UTF8 --locale=C.UTF-8 -T template0 DATABASE",
+        )
 
 
 def _engine(url: sql.URL) -> Engine:
