@@ -11,6 +11,7 @@ from exchange import K, Task, versions
 from zhiyin.contracts import SCORE
 from zhiyin.data.reading import read_dataset
 from zhiyin.data.splits import leave_last_out
+from zhiyin.domain import Examples
 from zhiyin.experiments.training import Trained, fit_pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.settings import PipelineConfig
@@ -29,9 +30,7 @@ def main() -> None:
     trained = fit_pipeline(config, split, seed=task.seed)
     started = time.perf_counter()
     n = min(K, split.train.n_items)
-    told = [trained.pipeline.recommend(part.queries, n) for part in split.test.chunks(AT_ONCE)]
-    lists = np.concatenate([part.padded(n).item_index for part in told])
-    scores = np.concatenate([part.padded(n).column(SCORE) for part in told])
+    lists, scores = ranked(trained, split.test, n)
     rank_seconds = time.perf_counter() - started
     task.answer(
         (lists, scores),
@@ -43,6 +42,17 @@ def main() -> None:
             "versions": versions("zhiyin", "torch", "numpy", "scipy"),
         },
     )
+
+
+def ranked(trained: Trained, asked: Examples, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ask for all lists."""
+    lists = np.empty((len(asked), n), dtype=np.int32)
+    scores = np.empty((len(asked), n), dtype=np.float32)
+    for number, part in enumerate(asked.chunks(AT_ONCE)):
+        rows = slice(number * AT_ONCE, number * AT_ONCE + len(part))
+        told = trained.pipeline.recommend(part.queries, n).padded(n)
+        lists[rows], scores[rows] = told.item_index, told.column(SCORE)
+    return lists, scores
 
 
 def limited(config: PipelineConfig, task: Task) -> PipelineConfig:

@@ -29,6 +29,9 @@ _ELSEWHERE_LIMIT = 60.0
 _FAR = 1e6
 """Scores that lie further than this from a bend count as so far."""
 
+_QUERIES_AT_ONCE = 512
+"""Queries whose candidates are scored at once while chances are fitted."""
+
 _Numbers = npt.NDArray[np.float64]
 
 
@@ -139,7 +142,7 @@ def scores_unseen(
     Returns:
         (B, N) float32.
     """
-    whole = merge.apply(candidates, demand).column(SCORE)
+    whole = _scores(merge, candidates, demand)
     if not merge.learns or not candidates.is_item.any():
         return whole
     is_first = np.random.default_rng(seed).permutation(len(targets)) % 2 == 0
@@ -151,9 +154,20 @@ def scores_unseen(
             candidates.item_index[kept], {name: column[kept] for name, column in candidates.columns.items()}
         )
         half.fit(part, targets[kept], penalty=penalty, demand=None if demand is None else demand[kept])
-        scores = half.apply(candidates, demand).column(SCORE)
+        scores = _scores(half, candidates, demand)
         unseen[~kept] = np.interp(scores[~kept], _rising(scores), _rising(whole))
     return unseen
+
+
+def _scores(merge: Merge, candidates: Candidates, demand: FloatArray | None) -> FloatArray:
+    """Score (B, N) candidates, some queries at a time: only the scores are kept."""
+    scores = np.empty(candidates.item_index.shape, dtype=np.float32)
+    for start in range(0, len(candidates), _QUERIES_AT_ONCE):
+        rows = slice(start, start + _QUERIES_AT_ONCE)
+        columns = {name: column[rows] for name, column in candidates.columns.items()}
+        part = Candidates(candidates.item_index[rows], columns)
+        scores[rows] = merge.apply(part, None if demand is None else demand[rows]).column(SCORE)
+    return scores
 
 
 def _rising(scores: FloatArray) -> FloatArray:
@@ -181,11 +195,14 @@ class _Answers:
     """
 
     def __init__(self, scores: FloatArray, bends: _Numbers, is_item: BoolArray, is_target: BoolArray) -> None:
-        self._pieces = np.stack(list(_pieces(scores.astype(np.float64), bends.tolist())), axis=-1)
-        self._is_item = is_item
+        self._pieces = np.empty((*scores.shape, len(bends) + 1))
+        for place, piece in enumerate(_pieces(scores.astype(np.float64), bends.tolist())):
+            self._pieces[..., place] = piece
+        self._is_padding = ~is_item
         self._found = is_target.any(axis=1)
         self._one_example = float(scores[is_item].var())
-        self._of_target = (self._pieces * is_target[..., None]).sum(axis=1)
+        self._of_target = np.zeros((len(scores), len(bends) + 1))
+        self._of_target[self._found] = self._pieces[is_target]
 
     def loss(self, numbers: _Numbers) -> tuple[float, _Numbers]:
         """Return the sum of the negative log-likelihood for K slopes and ``elsewhere``, and its gradient.
@@ -195,13 +212,17 @@ class _Answers:
         nothing is ever told for certain.
         """
         slopes, elsewhere = numbers[:-1], numbers[-1]
-        logits = np.where(self._is_item, self._pieces @ slopes, -np.inf)
-        highest = np.maximum(logits.max(axis=1, initial=-np.inf), elsewhere)
-        odds, others = np.exp(logits - highest[:, None]), np.exp(elsewhere - highest)
+        odds = self._pieces @ slopes  # written over from here on: there are as many as candidates
+        odds[self._is_padding] = -np.inf
+        highest = np.maximum(odds.max(axis=1, initial=-np.inf), elsewhere)
+        odds -= highest[:, None]
+        np.exp(odds, out=odds)
+        others = np.exp(elsewhere - highest)
         total = odds.sum(axis=1) + others
         of_next = np.where(self._found, self._of_target @ slopes, elsewhere)
         of_any = highest + np.log(total)
-        expected = (odds / total[:, None]).ravel() @ self._pieces.reshape(-1, len(slopes))
+        odds /= total[:, None]
+        expected = odds.ravel() @ self._pieces.reshape(-1, len(slopes))
         share = others / total
         loss = float((of_any - of_next).sum() + (of_any - elsewhere).mean())
         away, turns = slopes - 1, np.diff(slopes)

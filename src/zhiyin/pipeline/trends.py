@@ -22,6 +22,10 @@ _STEP_OF_NOW = 3_600
 """Seconds by which the moment moves at which a request of now is answered, so that its sums are kept."""
 
 
+_LOOKED_UP_AT_ONCE = 65_536
+"""Pairs of an item and a moment: the numbers on the way take 100 bytes each, and stay near the processor."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Past:
     """What happened to each item until the end of training.
@@ -235,9 +239,14 @@ class Trends:
 
     def _as_of_then(self, item_index: IndexArray, moments: LongArray) -> FloatArray:
         """(B, N, H) demand at (B,) moments of the training data."""
-        repeated = np.repeat(moments, item_index.shape[1])
-        sums = self._past.before(item_index.ravel(), repeated, self.half_lives)
-        return np.log1p(sums, out=sums).reshape(*item_index.shape, len(self))
+        demand = np.empty((*item_index.shape, len(self)), dtype=np.float32)
+        at_once = max(1, _LOOKED_UP_AT_ONCE // max(item_index.shape[1], 1))
+        for start in range(0, len(item_index), at_once):
+            part = item_index[start : start + at_once]
+            repeated = np.repeat(moments[start : start + at_once], part.shape[1])
+            sums = self._past.before(part.ravel(), repeated, self.half_lives)
+            np.log1p(sums.reshape(*part.shape, len(self)), out=demand[start : start + at_once])
+        return demand
 
     def _as_of_now(self, now: _Now, item_index: IndexArray, moments: LongArray) -> FloatArray:
         """(B, N, H) demand at (B,) moments after training, those before the newest event taken for its."""

@@ -11,7 +11,13 @@ import scipy.sparse as sp
 from zhiyin.domain import Examples, FloatArray, Histories, Queries
 from zhiyin.sources.item_graph.counts import aged_weights, scaled, sums_of
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
+from zhiyin.sources.item_graph.walking import added_up, one_by_one
 from zhiyin.training.selection import validation_ndcg
+
+_QUERIES_AT_ONCE = 128
+"""Few, so that their scores for the whole of a usual catalogue stay near the processor."""
+_CELLS_PER_EDGE = 8
+"""Where there are more cells for an edge than these, only what is reached is ranked."""
 
 Decayed = Callable[[int, float, float], sp.csr_array]
 """Window, decay and backward → (I, I) decayed counts."""
@@ -68,10 +74,16 @@ class GraphQuality:
             config,
         )
 
-        def reached(queries: Queries) -> sp.csr_array:
-            return sp.csr_array(self._start(queries, config.history_decay) @ edges)
+        n_edges = np.diff(edges.indptr)
 
-        return validation_ndcg(reached, self._examples)
+        def reached(queries: Queries) -> sp.csr_array | FloatArray:
+            start = self._start(queries, config.history_decay)
+            if int(n_edges[start.indices].sum()) * _CELLS_PER_EDGE < start.shape[0] * edges.shape[1]:
+                return added_up(start, edges)
+            scores: FloatArray = one_by_one(start, edges).toarray()
+            return scores
+
+        return validation_ndcg(reached, self._examples, chunk=_QUERIES_AT_ONCE)
 
     def _recent(self, queries: Queries) -> Histories:
         return queries.histories.without_repeats().newest(self._history_length)
