@@ -118,6 +118,10 @@ def test_the_health_check_is_python_that_runs() -> None:
     found = re.search(r'CMD \["python", "-c", "(.*)"\]$', containerfile(), re.MULTILINE)
     assert found is not None
     compile(found[1].replace('\\"', '"'), "healthcheck", "exec")
+    how, program, option, line = compose()["services"]["zhiyin"]["healthcheck"]["test"]
+    assert (how, program, option) == ("CMD", "python", "-c")
+    compile(line, "healthcheck", "exec")
+    assert f":{PORT}/healthz" in line
 
 
 def test_compose_fits_together() -> None:
@@ -143,7 +147,10 @@ def test_compose_fits_together() -> None:
     environment = services["zhiyin"]["environment"]
     assert environment["ZHIYIN_STORE"].endswith("@postgres:5432/zhiyin")
     assert "@redis:6379" in environment["ZHIYIN_REDIS"]
+    # Without its mode some programs pass over the number.
+    assert services["zhiyin"]["deploy"]["mode"] == "replicated"
     assert services["zhiyin"]["deploy"]["replicas"] == 3
+    assert services["loop"]["depends_on"] == {"zhiyin": {"condition": "service_healthy"}}
     assert services["zhiyin"]["expose"] == [str(PORT)]
     assert services["loop"]["environment"] == environment
     assert "noeviction" in services["redis"]["command"]
