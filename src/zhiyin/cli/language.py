@@ -70,7 +70,7 @@ def pretrain(
     base: Base = DEFAULT,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="'masked', 'causal' or 'contrastive'; several are learned one after the other."),
+        typer.Option(help="'masked', 'causal', 'contrastive' or 'next_item'; several are learned in turn."),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -32,7 +32,8 @@ def model_card(facts: dict[str, Any], config: PretrainingConfig) -> str:
     lines += [
         "",
         "`log_likelihood` is the mean logarithm of the chance given to the right word, `pairs_found` the",
-        "share of texts whose partner is the nearest of its batch; both on texts that were held out.",
+        "share of texts whose partner is the nearest of its batch, `next_found` of events whose item is;",
+        "all on what was held out.",
         "",
         "It knows the words of the shop it was trained on, and what its reviews say, prejudices included.",
         "Use it by naming this folder as the encoder: `--set encoder=FOLDER`.",

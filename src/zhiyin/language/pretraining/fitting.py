@@ -16,9 +16,10 @@ from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.opened import OpenedModel, open_model, refuse_full_folder, save_model
 from zhiyin.language.parameters import trained_part
 from zhiyin.language.pretraining.card import model_card
+from zhiyin.language.pretraining.contrast import NextItemObjective, PairObjective, Texts
 from zhiyin.language.pretraining.masking import Mask
 from zhiyin.language.pretraining.models import default_objectives, masked_head, refuse_unfit
-from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective, PairObjective
+from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective
 from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.reading_once import quick_attention, read_once
 from zhiyin.language.pretraining.settings import PretrainingConfig
@@ -121,6 +122,8 @@ def _objective(
     length = min(config.max_tokens, opened.most_tokens)
     if name == "contrastive":
         return _pairs(opened, shop, config, length, seed)
+    if name == "next_item":
+        return _next_item(opened, shop, config, length)
     tokenizer = opened.tokenizer
     after = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     if after is None:
@@ -162,9 +165,25 @@ def _pairs(
     else:
         n = min(len(different), round(n_items * share / max(1.0 - share, 1e-9)))
         pairs = np.concatenate([itself, random.permutation(different)[:n]])
-    texts = _token_ids(opened.tokenizer, shop.items, length)
-    once = read_once(opened, texts, config, open_fabric(config.training))
-    return PairObjective(opened.sentences, texts, pairs, config.temperature, once)
+    return PairObjective(_texts(opened, shop, config, length), pairs, config.temperature)
+
+
+def _next_item(
+    opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, length: int
+) -> NextItemObjective:
+    runs = shop.runs
+    if runs is None or len(runs) < FEWEST_PAIRS:
+        raise ConfigError(
+            f"'next_item' learns from histories of two items with words; there are "
+            f"{0 if runs is None else len(runs)}, and at least {FEWEST_PAIRS} are needed.",
+            remedy="Choose --objective contrastive, which needs no histories.",
+        )
+    return NextItemObjective(_texts(opened, shop, config, length), runs, config.temperature)
+
+
+def _texts(opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, length: int) -> Texts:
+    tokens = _token_ids(opened.tokenizer, shop.items, length)
+    return Texts(opened.sentences, tokens, read_once(opened, tokens, config, open_fabric(config.training)))
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], length: int | None) -> list[list[int]]:

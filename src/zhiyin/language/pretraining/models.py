@@ -28,7 +28,7 @@ def refuse_unfit(opened: OpenedModel, objectives: tuple[Objective, ...]) -> None
     unfit = [name for name in objectives if (name == "causal") != opened.is_decoder]
     if unfit:
         kind = "a decoder, which learns 'causal'" if opened.is_decoder else "an encoder, which learns "
-        kind += "" if opened.is_decoder else "'masked' and 'contrastive'"
+        kind += "" if opened.is_decoder else "'masked', 'contrastive' and 'next_item'"
         raise ConfigError(
             f"The objective '{unfit[0]}' does not fit '{opened.folder.name}': it is {kind}.",
             remedy="Leave the objective out to take what fits, or choose another base model.",

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from zhiyin.language.batching import padded_tokens
-from zhiyin.language.kept_states import LayersBelow
 from zhiyin.language.pretraining.masking import NOT_ASKED, Mask
 from zhiyin.language.pretraining.packing import TokenArray
-from zhiyin.language.pretraining.reading_once import ReadOnce
 
-_JUDGING = 0
+JUDGING = 0
 """Epochs are counted from 1; the held-out texts are read with the draws of this one."""
 
 
@@ -85,7 +80,7 @@ class BlockObjective:
         device = next(self.module.parameters()).device
         for some in rows:
             batch = {
-                name: part.to(device) for name, part in self.batch(Draw(epoch=_JUDGING, rows=some)).items()
+                name: part.to(device) for name, part in self.batch(Draw(epoch=JUDGING, rows=some)).items()
             }
             n = int((batch["labels"][:, int(self._mask is None) :] != NOT_ASKED).sum())
             total -= float(self.module(batch)) * n
@@ -104,91 +99,3 @@ class _Loss(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         loss: Tensor = self.head(**batch).loss
         return loss
-
-
-class PairObjective:
-    """Texts that belong together near each other, all others of the batch away from them.
-
-    ``-log exp(cos(a, b) / τ) / Σ_j exp(cos(a, b_j) / τ)`` over the batch, both ways round. A pair is one
-    text read twice, which differs by dropout alone (Gao et al., "SimCSE", 2021), or two items that people
-    took one after the other. Equal texts in a batch are no negatives of each other.
-
-    Args:
-        sentences: A sentence encoder whose modules are run as they are.
-        texts: Token ids of the items' texts.
-        pairs: (P, 2) int64 rows of ``texts``; a row with itself is read twice.
-        temperature: τ.
-        once: What lower layers said about the texts; None reads them whole each time.
-    """
-
-    metric = "pairs_found"
-    """Share of the texts whose partner is the nearest of the batch."""
-    texts_a_row = 2
-
-    def __init__(
-        self,
-        sentences: Any,
-        texts: Sequence[Sequence[int]],
-        pairs: npt.NDArray[np.int64],
-        temperature: float,
-        once: ReadOnce | None = None,
-    ) -> None:
-        self.module: nn.Module = _Contrast(sentences, temperature, None if once is None else once.below)
-        self._once = once
-        self.n_rows = len(pairs)
-        self._texts, self._pairs = texts, pairs
-        self._padding = sentences.tokenizer.pad_token_id or 0
-
-    def batch(self, draw: Draw) -> dict[str, Tensor]:
-        """Return the tokens of both sides, the one under the other, and which text each is."""
-        rows = self._pairs[draw.rows].T.reshape(-1)
-        tokens = [self._texts[row] for row in rows.tolist()]
-        ids, is_token = padded_tokens(tokens, self._padding)
-        arrays = {"input_ids": ids, "attention_mask": is_token, "text": rows}
-        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        return batch if self._once is None else {**batch, "states": self._once.of(rows)}
-
-    def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
-        """Return the share of held-out texts whose partner is nearest among the pairs of their batch."""
-        device = next(self.module.parameters()).device
-        found, n = 0.0, 0
-        for some in rows:
-            batch = {name: part.to(device) for name, part in self.batch(Draw(_JUDGING, some)).items()}
-            contrast = self.module
-            assert isinstance(contrast, _Contrast)
-            logits, right = contrast.compare(batch)
-            found += float((logits.argmax(dim=1) == right).sum())
-            n += len(right)
-        return found / max(n, 1)
-
-    def close(self) -> None:
-        """Let layers that were skipped speak again."""
-        if self._once is not None:
-            self._once.close()
-
-
-class _Contrast(nn.Module):
-    def __init__(self, sentences: Any, temperature: float, below: LayersBelow | None) -> None:
-        super().__init__()
-        self.sentences, self.temperature, self._below = sentences, temperature, below
-
-    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return (B, B) logits of first sides against second sides, and (B,) which is right."""
-        features: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        with nullcontext() if self._below is None else self._below.given(batch["states"]):
-            for part in self.sentences:
-                features = part(features)
-        vectors = functional.normalize(features["sentence_embedding"].float(), dim=-1)
-        first, second = vectors.chunk(2)
-        logits = first @ second.T / self.temperature
-        of_first, of_second = batch["text"].chunk(2)
-        right = torch.arange(len(first), device=logits.device)
-        is_same = of_second[:, None] == of_second[None, :]
-        is_same |= of_first[:, None] == of_second[None, :]
-        is_same[right, right] = False
-        return logits.masked_fill(is_same, -torch.inf), right
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        logits, right = self.compare(batch)
-        both = functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)
-        return both / 2

@@ -10,7 +10,7 @@ from zhiyin.contracts import Config, Probability
 from zhiyin.language.parameters import MethodConfig
 from zhiyin.training.settings import StepSettings, TrainingSettings
 
-Objective = Literal["masked", "causal", "contrastive"]
+Objective = Literal["masked", "causal", "contrastive", "next_item"]
 
 
 class ReadingSettings(TrainingSettings):
@@ -37,14 +37,15 @@ class PretrainingConfig(Config):
 
     objectives: tuple[Objective, ...] = ()
     """What is learned, one after the other: ``masked`` words, the next word (``causal``), which texts belong
-    together (``contrastive``). Empty takes ``contrastive`` for a sentence encoder, ``masked`` for another
-    encoder, ``causal`` for a decoder."""
+    together (``contrastive``), what was taken after what (``next_item``). Empty takes ``contrastive`` for a
+    sentence encoder, ``masked`` for another encoder, ``causal`` for a decoder."""
     max_tokens: Annotated[int, Field(ge=8)] = 128
     """Tokens of a block or of a text; no more than the model can read."""
     mask_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     """Share of the tokens that ``masked`` hides."""
     temperature: PositiveFloat = 0.05
-    """Divides the cosines of ``contrastive``: the smaller, the more the closest wrong texts count."""
+    """Divides the cosines of ``contrastive`` and ``next_item``: the smaller, the more the closest
+    wrong texts count."""
     together: Probability = 0.5
     """Share of the pairs of ``contrastive`` that are items which people took one after the other; the others
     are one text read twice under dropout."""

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import LongArray
+from zhiyin.domain import LongArray, Ragged
+from zhiyin.domain.arrays import offsets_of
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.texts import TextTemplate, item_texts, short_names
@@ -17,6 +18,8 @@ from zhiyin.language.texts import TextTemplate, item_texts, short_names
 CHARACTERS_OF_A_SENTENCE = 40
 """A column whose median value is at least so long holds sentences."""
 ITEMS_OF_A_HISTORY = 20
+ITEMS_OF_A_RUN = 12
+"""Longer histories are cut, so that a batch holds those of many people."""
 _BETWEEN = "; "
 
 
@@ -28,11 +31,14 @@ class ShopTexts:
         items: Texts of items that have words.
         others: Reviews, then histories in words.
         pairs: (P, 2) int64 rows of ``items`` that people took one after the other.
+        runs: Rows of ``items``, at least two of them, in the order in which somebody took them; None where
+            nobody did anything.
     """
 
     items: list[str]
     others: list[str]
     pairs: npt.NDArray[np.int64]
+    runs: Ragged | None = None
 
     @property
     def documents(self) -> list[str]:
@@ -59,7 +65,8 @@ def shop_texts(
         )
     if config.reads_histories:
         others += _histories_in_words(dataset, short_names(dataset.catalogue, texts), has_words)
-    return ShopTexts([text for text in texts if text], others, _taken_together(dataset, has_words))
+    items, taken = [text for text in texts if text], _taken(dataset, has_words)
+    return ShopTexts(items, others, _taken_together(taken), _runs(taken))
 
 
 def _reviews(dataset: Dataset) -> list[str]:
@@ -82,13 +89,31 @@ def _histories_in_words(dataset: Dataset, names: list[str], has_words: npt.NDArr
     return [_BETWEEN.join(part) for part in np.split(words, known.offsets[1:-1])] if len(known) else []
 
 
-def _taken_together(dataset: Dataset, has_words: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Neighbours in the histories of liked items, as rows among the items that have words."""
+def _taken(dataset: Dataset, has_words: npt.NDArray[np.bool_]) -> Ragged:
+    """Return the histories of liked items, as rows among the items that have words."""
     histories = dataset.histories
     if dataset.positive_value is not None:
         histories = histories.where(~(histories.value < dataset.positive_value))
     histories = histories.where(has_words[histories.item_index]).without_repeats()
-    row: LongArray = histories.row_of_event
+    return Ragged(histories.offsets, (np.cumsum(has_words) - 1)[histories.item_index])
+
+
+def _taken_together(taken: Ragged) -> npt.NDArray[np.int64]:
+    """Neighbours in the histories."""
+    row: LongArray = taken.row_of_value
     first = np.flatnonzero(row[1:] == row[:-1])
-    place = np.cumsum(has_words) - 1
-    return place[np.stack([histories.item_index[first], histories.item_index[first + 1]], axis=1)]
+    return np.stack([taken.values[first], taken.values[first + 1]], axis=1).astype(np.int64)
+
+
+def _runs(taken: Ragged) -> Ragged | None:
+    """Cut the histories into runs of nearly equal length, none longer than a run may be."""
+    n_runs = -(-taken.lengths // ITEMS_OF_A_RUN)
+    in_run, n_of_its = (
+        np.arange(n_runs.sum()) - np.repeat(np.cumsum(n_runs) - n_runs, n_runs),
+        n_runs.repeat(n_runs),
+    )
+    length = np.repeat(taken.lengths, n_runs)
+    lengths = (in_run + 1) * length // np.maximum(n_of_its, 1) - in_run * length // np.maximum(n_of_its, 1)
+    runs = Ragged(offsets_of(lengths), taken.values)
+    runs = runs.take(np.flatnonzero(lengths > 1))
+    return runs if len(runs) else None

@@ -1,0 +1,200 @@
+"""Which texts belong together: objectives that compare the texts of a batch with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zhiyin.domain import Ragged
+from zhiyin.language.batching import padded_tokens
+from zhiyin.language.pretraining.objectives import JUDGING, Draw
+from zhiyin.language.pretraining.reading_once import ReadOnce
+
+DECAY = 0.7
+"""What each step back in a history counts for ``next_item``."""
+_LEAST = 1e-12
+
+
+class Texts:
+    """The texts of a shop, ready to be read in batches.
+
+    Args:
+        sentences: A sentence encoder whose modules are run as they are.
+        tokens: Token ids of the texts.
+        once: What lower layers said about the texts; None reads them whole each time.
+    """
+
+    def __init__(self, sentences: Any, tokens: Sequence[Sequence[int]], once: ReadOnce | None = None) -> None:
+        self.sentences, self._tokens, self._once = sentences, tokens, once
+        self._padding = sentences.tokenizer.pad_token_id or 0
+
+    def batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        """Return what `vectors` reads for some texts."""
+        ids, is_token = padded_tokens([self._tokens[row] for row in rows.tolist()], self._padding)
+        arrays = {"input_ids": ids, "attention_mask": is_token}
+        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return batch if self._once is None else {**batch, "states": self._once.of(rows)}
+
+    def vectors(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return (n, D) float32, each row of length 1."""
+        features: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        with nullcontext() if self._once is None else self._once.below.given(batch["states"]):
+            for part in self.sentences:
+                features = part(features)
+        return functional.normalize(features["sentence_embedding"].float(), dim=-1)
+
+    def close(self) -> None:
+        """Let layers that were skipped speak again."""
+        if self._once is not None:
+            self._once.close()
+
+
+class PairObjective:
+    """Texts that belong together near each other, all others of the batch away from them.
+
+    ``-log exp(cos(a, b) / τ) / Σ_j exp(cos(a, b_j) / τ)`` over the batch, both ways round. A pair is one
+    text read twice, which differs by dropout alone (Gao et al., "SimCSE", 2021), or two items that people
+    took one after the other. Equal texts in a batch are no negatives of each other.
+
+    Args:
+        texts: Of the items.
+        pairs: (P, 2) int64 rows of ``texts``; a row with itself is read twice.
+        temperature: τ.
+    """
+
+    metric = "pairs_found"
+    """Share of the texts whose partner is the nearest of the batch."""
+    texts_a_row = 2
+
+    def __init__(self, texts: Texts, pairs: npt.NDArray[np.int64], temperature: float) -> None:
+        self._contrast = _Pairs(texts, temperature)
+        self.module: nn.Module = self._contrast
+        self.n_rows = len(pairs)
+        self._texts, self._pairs = texts, pairs
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the tokens of both sides, the one under the other, and which text each is."""
+        rows = np.ascontiguousarray(self._pairs[draw.rows].T.reshape(-1))
+        return {**self._texts.batch(rows), "text": torch.from_numpy(rows)}
+
+    def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
+        """Return the share of held-out texts whose partner is nearest among the pairs of their batch."""
+        return _share_found(self._contrast, (self.batch(Draw(JUDGING, some)) for some in rows))
+
+    def close(self) -> None:
+        """Let layers that were skipped speak again."""
+        self._texts.close()
+
+
+class NextItemObjective:
+    """What somebody took next, near what they took before, as a source that reads texts compares them.
+
+    With v the unit vectors of the texts, u_t = Σ_k decay**k v[i_{t-1-k}] over what stands before event t in
+    its run, scaled to length 1, the loss of event t is::
+
+        -log exp(u_t · v[i_t] / τ) / Σ_j exp(u_t · v_j / τ)
+
+    over all items j of the batch which do not stand before t. The more popular an item, the more often it is
+    another's negative, so the vectors say what is more likely than usual. Each text of a batch is read once.
+
+    Args:
+        texts: Of the items.
+        runs: Rows of ``texts`` in the order in which somebody took them, none twice in a run.
+        temperature: τ.
+    """
+
+    metric = "next_found"
+    """Share of the events whose item is the nearest of the batch."""
+
+    def __init__(self, texts: Texts, runs: Ragged, temperature: float) -> None:
+        self._contrast = _Following(texts, temperature)
+        self.module: nn.Module = self._contrast
+        self.n_rows = len(runs)
+        self.texts_a_row = max(2, round(len(runs.values) / max(len(runs), 1)))
+        self._texts, self._runs = texts, runs
+
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        """Return the tokens of the items of some runs, and where in the batch each event's item stands."""
+        runs = self._runs.take(draw.rows)
+        items, place = np.unique(runs.values.astype(np.int64), return_inverse=True)
+        found = {"place": place.astype(np.int64), "run": runs.row_of_value}
+        return {
+            **self._texts.batch(items),
+            **{name: torch.from_numpy(array) for name, array in found.items()},
+        }
+
+    def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
+        """Return the share of held-out events whose item is nearest among the items of their batch."""
+        return _share_found(self._contrast, (self.batch(Draw(JUDGING, some)) for some in rows))
+
+    def close(self) -> None:
+        """Let layers that were skipped speak again."""
+        self._texts.close()
+
+
+class _Contrast(nn.Module):
+    """Compares the texts of a batch."""
+
+    def __init__(self, texts: Texts, temperature: float) -> None:
+        super().__init__()
+        self.sentences, self.texts, self.temperature = texts.sentences, texts, temperature
+
+    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (B, N) logits and (B,) int64, which is right."""
+        raise NotImplementedError
+
+
+class _Pairs(_Contrast):
+    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (B, B) logits of first sides against second sides, and (B,) which is right."""
+        first, second = self.texts.vectors(batch).chunk(2)
+        logits = first @ second.T / self.temperature
+        of_first, of_second = batch["text"].chunk(2)
+        right = torch.arange(len(first), device=logits.device)
+        is_same = of_second[:, None] == of_second[None, :]
+        is_same |= of_first[:, None] == of_second[None, :]
+        is_same[right, right] = False
+        return logits.masked_fill(is_same, -torch.inf), right
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        logits, right = self.compare(batch)
+        both = functional.cross_entropy(logits, right) + functional.cross_entropy(logits.T, right)
+        return both / 2
+
+
+class _Following(_Contrast):
+    def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (B, N) logits of the histories of B events against N items, and (B,) the events' items."""
+        vectors, place, run = self.texts.vectors(batch), batch["place"], batch["run"]
+        order = torch.arange(len(place), device=place.device)
+        steps = order[:, None] - order[None, :] - 1
+        is_before = (run[:, None] == run[None, :]) & (steps >= 0)
+        weights = torch.where(is_before, DECAY ** steps.clamp(min=0).float(), 0.0)
+        asked = is_before.any(dim=1).nonzero()[:, 0]
+        before, was_before = weights[asked] @ vectors[place], is_before[asked]
+        users = functional.normalize(before, dim=-1, eps=_LEAST)
+        logits = users @ vectors.T / self.temperature
+        event, earlier = was_before.nonzero(as_tuple=True)
+        nothing = torch.tensor(-torch.inf, device=logits.device)
+        return logits.index_put((event, place[earlier]), nothing), place[asked]
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        logits, right = self.compare(batch)
+        return functional.cross_entropy(logits, right)
+
+
+def _share_found(contrast: _Contrast, batches: Iterable[dict[str, Tensor]]) -> float:
+    device = next(contrast.parameters()).device
+    found, n = 0.0, 0
+    for batch in batches:
+        logits, right = contrast.compare({name: part.to(device) for name, part in batch.items()})
+        found += float((logits.argmax(dim=1) == right).sum())
+        n += len(right)
+    return found / max(n, 1)
