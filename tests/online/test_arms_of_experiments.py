@@ -4,9 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from zhiyin.domain import Recommendation
-from zhiyin.online.answering import Shown
 from zhiyin.online.arms import INTERLEAVED, Arms, labelled
 from zhiyin.online.asked import Answer, AskedSimilar, AskedSlate, Wanted
+from zhiyin.online.slates import Shown
 from zhiyin.online.trials.definition import KIND, parse_trial
 from zhiyin.online.trials.trials import Assigned
 from zhiyin.stores.records import Impression, StoredDocument

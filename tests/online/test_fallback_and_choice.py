@@ -63,8 +63,8 @@ def test_the_last_answer_comes_again_until_something_makes_it_wrong(live: Live) 
     live.record([event("anna", "i0")])
 
     def keep() -> list[str]:
-        full = live.answering.recommend([plain])[0].answer
-        live.fallback.keep(plain, full)
+        full = live.answering.recommend([plain])[0]().answer
+        live.fallback.keep(plain, full, live.fallback.seen(plain))
         again = live.fallback.answer(plain, "v")
         assert again.degraded == "cached"
         assert again.items == full.items
@@ -83,6 +83,16 @@ def test_the_last_answer_comes_again_until_something_makes_it_wrong(live: Live) 
     assert second[1] not in shown(live, plain)
     keep()
     live.forget("anna")
+    assert live.fallback.answer(plain, "v").degraded == "popular"
+
+
+def test_an_answer_is_not_kept_when_something_happened_while_it_was_computed(live: Live) -> None:
+    plain = asked("anna", n=5)
+    live.record([event("anna", "i0")])
+    seen = live.fallback.seen(plain)
+    computed = live.answering.recommend([plain])[0]().answer
+    live.record([event("anna", computed.items[0].item_id)])
+    live.fallback.keep(plain, computed, seen)
     assert live.fallback.answer(plain, "v").degraded == "popular"
 
 

@@ -23,13 +23,22 @@ class Engine:
         self.go_on.set()
         self.busy = threading.Event()
         self.batches: list[list[str]] = []
+        self.shown: list[str] = []
+        self.kept: list[str] = []
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+    def compute(self, asked: Sequence[Asked]) -> list[str]:
         self.busy.set()
         self.go_on.wait(timeout=10)
         names = [str(one.who) for one in asked if isinstance(one, AskedSlate)]
         self.batches.append(names)
-        return [ValueError(name) if name == "bad" else answer_of(name) for name in names]
+        return names
+
+    def settle(self, name: str) -> Answer | Exception:
+        self.shown.append(name)
+        return ValueError(name) if name == "bad" else answer_of(name)
+
+    def keep(self, name: str) -> None:
+        self.kept.append(name)
 
     def answer_at_once(self, asked: AskedSlate) -> Answer:
         return Answer((), "b", known_user=True, degraded="popular")
@@ -101,7 +110,11 @@ def test_who_waits_too_long_is_answered_without_computing() -> None:
     run(what, engine, n_threads=1, budget_ms=60)
     assert ["later"] in engine.batches
     # One was being computed already; the other, waiting behind it, was never computed.
-    assert [name for batch in engine.batches for name in batch] in (["a", "later"], ["a", "b", "later"])
+    computed = [name for batch in engine.batches for name in batch]
+    assert computed in (["a", "later"], ["a", "b", "later"])
+    # What came too late was shown to nobody; it is remembered for when time runs out again.
+    assert engine.shown == ["later"]
+    assert engine.kept == computed[:-1]
 
 
 def test_too_many_are_refused_and_a_caller_who_goes_away_leaves_no_place_taken() -> None:

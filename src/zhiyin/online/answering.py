@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from zhiyin.contracts import CHANCE, SCORE
+from zhiyin.contracts import SCORE
 from zhiyin.domain import NO_TIMESTAMP, PAD, Candidates, Histories, Queries, Recommendation, Wishes
-from zhiyin.online.asked import Answer, AskedSearch, AskedSimilar, AskedSlate, Past, Wanted
+from zhiyin.online.asked import AskedSearch, AskedSimilar, AskedSlate, Past, Wanted
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.histories import Known, KnownTogether, LiveHistories
+from zhiyin.online.slates import Shown, Slates
 from zhiyin.online.unknown import unknown_item
 from zhiyin.pipeline.timing import Observe, timed
 from zhiyin.policy.filters import FilterMasks
-from zhiyin.stores.records import Impression
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
 
-PROPENSITY = "propensity"
-"""Column of a slate that says how probable each place was; a policy without chance has none: 1 is meant."""
-
+Ready: TypeAlias = Callable[[], Shown]
+"""A computed slate; calling it puts it into words."""
 _POOL_FOR_USERS = 100
 """Search results that are put in an order for a user, at least."""
 _RANK_OFFSET = 60
 """Of reciprocal rank fusion, the value of Cormack, Clarke and Büttcher (2009)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """An answer, and what is to be stored about what was shown."""
-
-    answer: Answer
-    impression: Impression
 
 
 class Answering:
@@ -65,11 +56,14 @@ class Answering:
         self._observe = observe
         self._masks = masks
 
-    def recommend(self, asked: Sequence[AskedSlate]) -> list[Shown]:
-        """Answer requests that want the same kind of slate together.
+    def recommend(self, asked: Sequence[AskedSlate]) -> list[Ready]:
+        """Compute requests that want the same kind of slate together.
 
         Args:
             asked: B requests that differ in who asks and how many places they want, and in nothing else.
+
+        Returns:
+            One for each request; calling it puts the slate into words.
 
         Raises:
             FilterError: when the filter or a boost cannot be understood.
@@ -82,18 +76,23 @@ class Answering:
         wishes = self._wishes(pipeline, wanted)
         with timed("rank", self._observe):
             slates = pipeline.recommend(queries, max(request.wanted.n for request in asked), wishes)
+        explained = None
         if wanted.explain:
             with timed("explain", self._observe):
-                named = [tuple(items) for items in pipeline.explain(queries, slates)]
-        else:
-            named = self._named(slates)
-        shown = []
-        for row, request in enumerate(asked):
-            user_id = request.user_id
-            is_known = None if user_id is None else known.is_known[row]
-            answer = Answer(named[row][: request.wanted.n], self._bundle, is_known, unknown.get(row, ()))
-            shown.append(self._shown("recommend", user_id, answer, slates, row, request.request_id))
-        return shown
+                explained = [tuple(items) for items in pipeline.explain(queries, slates)]
+        computed = self._slates("recommend", slates, explained)
+        return [
+            partial(
+                computed.shown,
+                row,
+                request.request_id,
+                n=request.wanted.n,
+                user_id=request.user_id,
+                is_known=None if request.user_id is None else known.is_known[row],
+                unknown_items=unknown.get(row, ()),
+            )
+            for row, request in enumerate(asked)
+        ]
 
     def similar(self, asked: AskedSimilar) -> Shown:
         """Return items that go with one.
@@ -109,8 +108,7 @@ class Answering:
         wishes = self._wishes(pipeline, asked.wanted)
         with timed("rank", self._observe):
             slate = pipeline.similar(np.array([index], dtype=np.int32), asked.wanted.n, wishes)
-        answer = Answer(self._named(slate)[0], self._bundle)
-        return self._shown("similar", None, answer, slate, 0, asked.request_id)
+        return self._slates("similar", slate).shown(0, asked.request_id, n=asked.wanted.n)
 
     def search(self, asked: AskedSearch) -> Shown:
         """Return items that fit a free text, in an order for the user where one is named.
@@ -132,8 +130,13 @@ class Answering:
                 slate = _for_user(
                     pipeline, _queries(KnownTogether.of([known]), [wanted.context]), slate, wanted.n
                 )
-        answer = Answer(self._named(slate)[0], self._bundle, None if known is None else known.is_known)
-        return self._shown("search", asked.user_id, answer, slate, 0, asked.request_id)
+        return self._slates("search", slate).shown(
+            0,
+            asked.request_id,
+            n=wanted.n,
+            user_id=asked.user_id,
+            is_known=None if known is None else known.is_known,
+        )
 
     def _known(
         self, asked: Sequence[str | Sequence[Past]]
@@ -176,45 +179,11 @@ class Answering:
                     boost += np.float32(by) * self._masks.mask(spec, catalogue, where=where)
         return Wishes(allowed=allowed, boost=boost, diversity=wanted.diversity, repeat=wanted.repeat)
 
-    def _shown(
-        self,
-        route: str,
-        user_id: str | None,
-        answer: Answer,
-        slates: Candidates,
-        row: int,
-        request_id: str,
-    ) -> Shown:
-        propensities = (1.0,) * len(answer.items)
-        if PROPENSITY in slates.columns:
-            propensities = tuple(slates.column(PROPENSITY)[row, : len(answer.items)].tolist())
-        item_ids = tuple([item.item_id for item in answer.items])
-        now = int(time.time())
-        return Shown(
-            answer, Impression(request_id, user_id, now, route, self._bundle, item_ids, propensities)
-        )
-
-    def _named(self, slates: Candidates) -> list[tuple[Recommendation, ...]]:
-        """Name the items of B slates; padding stands at the end of a slate."""
+    def _slates(
+        self, route: str, slates: Candidates, explained: list[tuple[Recommendation, ...]] | None = None
+    ) -> Slates:
         item_ids = self._histories.item_ids(slates.item_index[slates.is_item].tolist())
-        scores = slates.column(SCORE)[slates.is_item].tolist()
-        chances = [None] * len(scores)
-        if CHANCE in slates.columns:
-            chances = slates.column(CHANCE)[slates.is_item].tolist()
-        named, start = [], 0
-        for n in slates.is_item.sum(axis=1).tolist():
-            of_slate = slice(start, start + n)
-            places = zip(item_ids[of_slate], scores[of_slate], chances[of_slate], strict=True)
-            named.append(
-                tuple(
-                    [
-                        Recommendation(item_id, rank, score, chance=chance)
-                        for rank, (item_id, score, chance) in enumerate(places, start=1)
-                    ]
-                )
-            )
-            start += n
-        return named
+        return Slates(slates, item_ids, route=route, bundle=self._bundle, explained=explained)
 
 
 def _queries(known: KnownTogether, contexts: Sequence[Mapping[str, Any]]) -> Queries:

@@ -11,9 +11,9 @@ import numpy as np
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.interleaving import team_draft
-from zhiyin.online.answering import Shown
 from zhiyin.online.asked import Asked, AskedSlate, Wanted
 from zhiyin.online.live import Live
+from zhiyin.online.slates import Shown
 from zhiyin.online.trials.trials import Assigned, Trials
 from zhiyin.stores.records import StoredDocument
 

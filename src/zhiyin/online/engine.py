@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zhiyin.domain import Vocabulary
 from zhiyin.domain.errors import StoreError
-from zhiyin.online.answering import Shown
+from zhiyin.online.answering import Ready
 from zhiyin.online.arms import Arms, Planned, labelled
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
 from zhiyin.online.click_rate import ClickRate
@@ -60,6 +60,25 @@ class EngineSettings:
     swapped: Callable[[bool], None] = lambda _: None
     heard: Callable[[Sequence[StoredDocument]], None] = lambda _: None
     count_anew_seconds: float = 60.0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Computed:
+    """One request that was computed and not yet put into words.
+
+    Attributes:
+        asked: The request.
+        plans: How it was answered: once, or twice where two slates are mixed.
+        made: One for each plan.
+        n_events: What `Fallback.seen` said before.
+        is_level: Whether the log could be read up to its end.
+    """
+
+    asked: Asked
+    plans: Sequence[Planned]
+    made: Sequence[Ready | Exception]
+    n_events: int | None
+    is_level: bool
 
 
 DEFAULT_SETTINGS = EngineSettings()
@@ -136,29 +155,41 @@ class LiveEngine:
         return self.live.version
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
-        """Answer requests that came together; those that want the same kind of slate are computed at once.
+        """Answer requests that came together: `compute` them, and `settle` each.
 
         Returns:
             One answer a request, or the error that belongs to it.
         """
+        return [self.settle(one) for one in self.compute(asked)]
+
+    def compute(self, asked: Sequence[Asked]) -> list[Computed]:
+        """Compute requests that came together; those that want the same kind of slate at once."""
         is_level = self.following.catch_up()
         main = self.live
+        seen = [main.fallback.seen(one) if isinstance(one, AskedSlate) else None for one in asked]
         plans = [(place, plan) for place, one in enumerate(asked) for plan in self._arms.plan(main, one)]
-        made: dict[int, list[Shown | Exception]] = {}
+        made: dict[int, list[Ready | Exception]] = {}
         for group in _alike([plan for _, plan in plans]):
             together = [plans[nth] for nth in group]
             live = together[0][1].live
-            for (place, _), shown in zip(
-                together, self._shown(live, [p.asked for _, p in together]), strict=True
+            for (place, _), ready in zip(
+                together, self._ready(live, [p.asked for _, p in together]), strict=True
             ):
-                made.setdefault(place, []).append(shown)
+                made.setdefault(place, []).append(ready)
         by_place: dict[int, list[Planned]] = {}
         for place, plan in plans:
             by_place.setdefault(place, []).append(plan)
         return [
-            self._settle(one, by_place[place], made[place], is_level=is_level)
+            Computed(one, by_place[place], made[place], seen[place], is_level)
             for place, one in enumerate(asked)
         ]
+
+    def settle(self, computed: Computed) -> Answer | Exception:
+        """Put what was computed into words, and hand over what is shown; any thread may do it, once."""
+        try:
+            return self._settled(computed)
+        except Exception as error:
+            return error
 
     def answer_at_once(self, asked: AskedSlate) -> Answer:
         """Answer without computing: from what was answered before, or with what everybody takes.
@@ -198,14 +229,21 @@ class LiveEngine:
         for live in self.following.lives:
             live.close()
 
-    def _settle(
-        self, asked: Asked, plans: Sequence[Planned], made: Sequence[Shown | Exception], *, is_level: bool
-    ) -> Answer | Exception:
-        """Make one answer of what was computed for a request, and hand over what was shown."""
-        failed = next((one for one in made if isinstance(one, Exception)), None)
-        if failed is not None:
-            return failed
-        shown = [one for one in made if isinstance(one, Shown)]
+    def keep(self, computed: Computed) -> None:
+        """Remember a slate that came too late to be shown, for when time runs out again."""
+        ready, plan = computed.made[0], computed.plans[0]
+        if isinstance(computed.asked, AskedSlate) and callable(ready) and plan.assigned is None:
+            answer = ready().answer
+            if answer.items:
+                plan.live.fallback.keep(computed.asked, answer, computed.n_events)
+
+    def _settled(self, computed: Computed) -> Answer | Exception:
+        asked, plans = computed.asked, computed.plans
+        shown = []
+        for one in computed.made:
+            if isinstance(one, Exception):
+                return one
+            shown.append(one())
         arms = [plan.assigned for plan in plans if plan.assigned is not None]
         if len(shown) == 2 and isinstance(asked, AskedSlate):
             final = self._arms.mixed(shown[0], shown[1], (arms[0], arms[1]), asked.wanted.n)
@@ -221,8 +259,8 @@ class LiveEngine:
                 arm=impression.arm,
             )
         if isinstance(asked, AskedSlate) and answer.items and not arms:
-            plans[0].live.fallback.keep(asked, answer)
-        return answer if is_level else replace(answer, degraded="stale")
+            plans[0].live.fallback.keep(asked, answer, computed.n_events)
+        return answer if computed.is_level else replace(answer, degraded="stale")
 
     def _living(self, loaded: Loaded) -> Live:
         users = None
@@ -236,18 +274,20 @@ class LiveEngine:
             users=users,
         )
 
-    def _shown(self, live: Live, asked: Sequence[Asked]) -> Sequence[Shown | Exception]:
+    def _ready(self, live: Live, asked: Sequence[Asked]) -> Sequence[Ready | Exception]:
         try:
             if isinstance(asked[0], AskedSimilar):
-                return [live.answering.similar(asked[0])]
+                similar = live.answering.similar(asked[0])
+                return [lambda: similar]
             if isinstance(asked[0], AskedSearch):
-                return [live.answering.search(asked[0])]
+                found = live.answering.search(asked[0])
+                return [lambda: found]
             return live.answering.recommend([one for one in asked if isinstance(one, AskedSlate)])
         except Exception as error:
             if len(asked) == 1:
                 return [error]
             # One of them spoils the batch of all; alone, each gets its own answer.
-            return [shown for one in asked for shown in self._shown(live, [one])]
+            return [ready for one in asked for ready in self._ready(live, [one])]
 
     def _hear(self, changes: Changes) -> None:
         if changes.bundle is not None:

@@ -56,11 +56,24 @@ class Fallback:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, asked: AskedSlate, answer: Answer) -> None:
-        """Remember a full answer to a plain request of a user."""
+    def seen(self, asked: AskedSlate) -> int | None:
+        """Return what `keep` must know of the moment before the answer is computed; None: keep nothing."""
         if not isinstance(asked.who, str) or not _is_plain(asked):
+            return None
+        return self._histories.n_events_of(asked.who)
+
+    def keep(self, asked: AskedSlate, answer: Answer, n_events: int | None) -> None:
+        """Remember a full answer to a plain request of a user.
+
+        Args:
+            asked: The request.
+            answer: Its answer.
+            n_events: What `seen` said; when something happened meanwhile the answer is not kept.
+        """
+        if n_events is None or not isinstance(asked.who, str):
             return
-        n_events = self._histories.n_events_of(asked.who)
+        if self._histories.n_events_of(asked.who) != n_events:
+            return
         with self._lock:
             self._kept[asked.who] = _Kept(n_events, self._now(), answer)
             self._kept.move_to_end(asked.who)

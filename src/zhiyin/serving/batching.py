@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zhiyin.online.asked import Answer, Asked, AskedSlate
-from zhiyin.online.engine import LiveEngine
+from zhiyin.online.engine import Computed, LiveEngine
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import AnswerSettings
@@ -153,32 +153,39 @@ class Batcher:
                 return
 
     def _answer_batch(self, batch: Sequence[_Waiting]) -> None:
-        now = time.perf_counter()
-        self._metrics.observe_batch(len(batch))
+        since = time.perf_counter()
         by_engine: dict[int, list[_Waiting]] = {}
         for waiting in batch:
-            self._metrics.observe_stage("queue", now - waiting.since)
             if self.spans is not None:
-                self.spans.tracer.stage("queue", now - waiting.since, waiting.here)
+                self.spans.tracer.stage("queue", since - waiting.since, waiting.here)
             if not waiting.is_late:
                 by_engine.setdefault(id(waiting.engine), []).append(waiting)
-        done: dict[int, Answer | Exception] = {}
+        done: dict[int, Computed | Exception] = {}
         for group in by_engine.values():
             spans = _NO_SPANS if self.spans is None else self.spans.of([waiting.here for waiting in group])
+            computed: Sequence[Computed | Exception]
             try:
                 with spans:
-                    answers = group[0].engine.answer([waiting.asked for waiting in group])
+                    computed = group[0].engine.compute([waiting.asked for waiting in group])
             except Exception as error:
-                answers = [error] * len(group)
-            done.update(zip(map(id, group), answers, strict=True))
-        batch[0].future.get_loop().call_soon_threadsafe(self._finish, batch, done)
+                computed = [error] * len(group)
+            done.update(zip(map(id, group), computed, strict=True))
+        batch[0].future.get_loop().call_soon_threadsafe(self._finish, batch, since, done)
 
-    def _finish(self, batch: Sequence[_Waiting], done: Mapping[int, Answer | Exception]) -> None:
+    def _finish(
+        self, batch: Sequence[_Waiting], since: float, done: Mapping[int, Computed | Exception]
+    ) -> None:
+        """Settle what was computed where it is known who still waits for it: the event loop."""
+        self._metrics.observe_batch(len(batch))
         for waiting in batch:
+            self._metrics.observe_stage("queue", since - waiting.since)
             self._pending.pop(id(waiting), None)
-            answer = done.get(id(waiting))
-            if answer is None or waiting.future.done():
-                continue  # Answered late, or the caller went away.
+            computed = done.get(id(waiting))
+            if computed is None or waiting.future.done():
+                if waiting.is_late and computed is not None and not isinstance(computed, Exception):
+                    waiting.engine.keep(computed)
+                continue  # Answered late, or the caller went away: nobody is shown it.
+            answer = computed if isinstance(computed, Exception) else waiting.engine.settle(computed)
             if isinstance(answer, Exception):
                 waiting.future.set_exception(answer)
             else:
