@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -14,12 +15,16 @@ from zhiyin.domain import Catalogue, Histories, Ragged, Vocabulary
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.encoder import load_encoder
 from zhiyin.language.model_files import locate_model
+from zhiyin.language.opened import open_model
 from zhiyin.language.pretraining.contrast import DECAY, NextItemObjective
 from zhiyin.language.pretraining.fitting import pretrain
 from zhiyin.language.pretraining.objectives import Draw
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ITEMS_OF_A_RUN, ShopTexts, shop_texts
+from zhiyin.language.pretraining.texts_to_compare import with_map_behind
+from zhiyin.language.whitening import Whitening
 from zhiyin.testing.tiny_models import save_bert
+from zhiyin.training.devices import open_fabric
 
 RUNS = Ragged.from_rows([np.array([3, 1, 4]), np.array([0, 1]), np.array([4, 2, 0, 1])], np.int64)
 
@@ -101,6 +106,52 @@ def test_what_follows_moves_near_what_stood_before(tmp_path):
     cosines = (vectors @ vectors.T).reshape(6, 4, 6, 4).mean(axis=(0, 2))
     assert cosines[0, 1] > max(cosines[0, 2], cosines[0, 3]) + 0.2
     assert cosines[2, 3] > max(cosines[2, 0], cosines[2, 1]) + 0.2
+
+
+def test_a_map_behind_a_frozen_encoder_learns_alone(tmp_path):
+    """What follows moves near, the network keeps its weights, and the folder is a plain sentence encoder."""
+    nouns, colours = (
+        ("lotion", "cream", "guitar", "violin", "novel", "poem"),
+        ("red", "white", "blue", "green"),
+    )
+    save_bert([*nouns, *colours], tmp_path / "base", initializer_range=0.05)
+    items = [f"{noun} {colour}" for noun in nouns for colour in colours]
+    random = np.random.default_rng(0)
+    rows = [
+        4 * random.permutation(6)[:4] + 2 * random.integers(2) + np.array([0, 1, 0, 1]) for _ in range(80)
+    ]
+    shop = ShopTexts(items, [], np.empty((0, 2), dtype=np.int64), Ragged.from_rows(rows, np.int64))
+    training = {"devices": "cpu", "tokens_per_batch": 256, "max_epochs": 30, "patience": 30}
+    config = PretrainingConfig(
+        objectives=("next_item",),
+        method={"name": "frozen"},
+        max_tokens=8,
+        held_out=0.2,
+        training={**training, "precision": "float32", "learning_rate": 1e-2},
+    )
+    facts = pretrain(locate_model(tmp_path / "base"), shop, config, tmp_path / "out")
+    assert facts["next_item"]["n_trained"] == 32 * 32 + 32
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "out"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    vectors = load_encoder(tmp_path / "out", precision="float32").encode(items)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+    cosines = (vectors @ vectors.T).reshape(6, 4, 6, 4).mean(axis=(0, 2))
+    assert cosines[0, 1] > max(cosines[0, 2], cosines[0, 3]) + 0.2
+    assert cosines[2, 3] > max(cosines[2, 0], cosines[2, 1]) + 0.2
+
+
+def test_a_map_begins_as_half_a_whitening(tmp_path):
+    words = [f"word{place}" for place in range(40)]
+    save_bert(words, tmp_path / "base", initializer_range=0.5)
+    opened = open_model(locate_model(tmp_path / "base"))
+    tokens = [[2, 5 + one, 5 + other, 3] for one in range(40) for other in range(4)]
+    settings = PretrainingConfig(training={"devices": "cpu", "precision": "float32"}).training
+    texts = with_map_behind(opened, tokens, open_fabric(settings))
+    rows = np.arange(len(tokens))
+    plain = texts.batch(rows)["known"].numpy()
+    mapped = texts.vectors(texts.batch(rows)).detach().numpy()
+    expected = Whitening.fit(plain, strength=0.5).apply(plain)
+    np.testing.assert_allclose(mapped @ mapped.T, expected @ expected.T, atol=1e-4)
 
 
 def test_next_item_needs_histories(tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,47 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zhiyin.domain import Ragged
-from zhiyin.language.batching import padded_tokens
 from zhiyin.language.pretraining.objectives import JUDGING, Draw
-from zhiyin.language.pretraining.reading_once import ReadOnce
+from zhiyin.language.pretraining.texts_to_compare import Texts
 
 DECAY = 0.7
 """What each step back in a history counts for ``next_item``."""
 _LEAST = 1e-12
-
-
-class Texts:
-    """The texts of a shop, ready to be read in batches.
-
-    Args:
-        sentences: A sentence encoder whose modules are run as they are.
-        tokens: Token ids of the texts.
-        once: What lower layers said about the texts; None reads them whole each time.
-    """
-
-    def __init__(self, sentences: Any, tokens: Sequence[Sequence[int]], once: ReadOnce | None = None) -> None:
-        self.sentences, self._tokens, self._once = sentences, tokens, once
-        self._padding = sentences.tokenizer.pad_token_id or 0
-
-    def batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return what `vectors` reads for some texts."""
-        ids, is_token = padded_tokens([self._tokens[row] for row in rows.tolist()], self._padding)
-        arrays = {"input_ids": ids, "attention_mask": is_token}
-        batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        return batch if self._once is None else {**batch, "states": self._once.of(rows)}
-
-    def vectors(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return (n, D) float32, each row of length 1."""
-        features: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        with nullcontext() if self._once is None else self._once.below.given(batch["states"]):
-            for part in self.sentences:
-                features = part(features)
-        return functional.normalize(features["sentence_embedding"].float(), dim=-1)
-
-    def close(self) -> None:
-        """Let layers that were skipped speak again."""
-        if self._once is not None:
-            self._once.close()
 
 
 class PairObjective:

@@ -16,7 +16,7 @@ from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.opened import OpenedModel, open_model, refuse_full_folder, save_model
 from zhiyin.language.parameters import trained_part
 from zhiyin.language.pretraining.card import model_card
-from zhiyin.language.pretraining.contrast import NextItemObjective, PairObjective, Texts
+from zhiyin.language.pretraining.contrast import NextItemObjective, PairObjective
 from zhiyin.language.pretraining.masking import Mask
 from zhiyin.language.pretraining.models import default_objectives, masked_head, refuse_unfit
 from zhiyin.language.pretraining.objectives import BlockObjective, Draw, Objective
@@ -24,6 +24,7 @@ from zhiyin.language.pretraining.packing import packed
 from zhiyin.language.pretraining.reading_once import quick_attention, read_once
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ShopTexts
+from zhiyin.language.pretraining.texts_to_compare import Texts, TextsInTokens, with_map_behind
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
 from zhiyin.language.running import Run
 from zhiyin.training.checkpoints import fingerprint
@@ -35,6 +36,8 @@ from zhiyin.training.schedule import Schedule
 LENGTH_OF_TRAINING = {"max_minutes", "devices"}
 FEWEST_PAIRS = 8
 FEWEST_ITEMS = 2
+COMPARING = {"contrastive", "next_item"}
+"""Objectives that compare texts."""
 
 
 def pretrain(
@@ -59,12 +62,13 @@ def pretrain(
     """
     run = run or Run()
     refuse_full_folder(out)
-    _refuse_unfit_method(config)
+    _refuse_unmergeable(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
         objectives = config.objectives or default_objectives(opened)
         refuse_unfit(opened, objectives)
+        _refuse_nothing_to_learn(config, objectives)
         added = _with_new_words(opened, shop, config, run)
         if config.steps.checkpointing:
             kind = {
@@ -91,18 +95,21 @@ def pretrain(
     return facts
 
 
-def _refuse_unfit_method(config: PretrainingConfig) -> None:
-    name = config.method.name
+def _refuse_unmergeable(config: PretrainingConfig) -> None:
     if not config.method.can_merge:
         raise ConfigError(
-            f"What '{name}' learns cannot be worked into the weights of a model, and pre-training writes a "
-            "plain model.",
+            f"What '{config.method.name}' learns cannot be worked into the weights of a model, and "
+            "pre-training writes a plain model.",
             possible="'full', 'top', 'lora', 'adalora' and 'ia3' leave a plain model.",
             remedy="Set method.name to one of them.",
         )
-    if name == "frozen" and not config.new_words:
+
+
+def _refuse_nothing_to_learn(config: PretrainingConfig, objectives: Sequence[str]) -> None:
+    if config.method.name == "frozen" and not config.new_words and not COMPARING.issuperset(objectives):
         raise ConfigError(
             "'frozen' leaves pre-training nothing to learn.",
+            possible=f"A map behind the encoder learns by {' and '.join(sorted(COMPARING))} alone.",
             remedy="Set method.name to another, or new_words to how many words shall be learned.",
         )
 
@@ -183,7 +190,10 @@ def _next_item(
 
 def _texts(opened: OpenedModel, shop: ShopTexts, config: PretrainingConfig, length: int) -> Texts:
     tokens = _token_ids(opened.tokenizer, shop.items, length)
-    return Texts(opened.sentences, tokens, read_once(opened, tokens, config, open_fabric(config.training)))
+    fabric = open_fabric(config.training)
+    if config.method.name == "frozen" and not config.new_words:
+        return with_map_behind(opened, tokens, fabric)
+    return TextsInTokens(opened.sentences, tokens, read_once(opened, tokens, config, fabric))
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], length: int | None) -> list[list[int]]:
