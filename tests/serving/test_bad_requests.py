@@ -252,7 +252,7 @@ def test_items_that_do_not_fit(client: TestClient, body: object, path: str, says
     assert engine_of(client).store.items() == []
 
 
-@pytest.mark.parametrize("item_id", ["", "%00", "%0A", "x" * 257, "%C2%85"])
+@pytest.mark.parametrize("item_id", ["", "%00", "%0A", "i1%0A", "u1%0Au2", "x" * 257, "%C2%85"])
 def test_ids_in_the_path(client: TestClient, item_id: str) -> None:
     for method, route in (("PUT", "items"), ("DELETE", "items"), ("PUT", "users"), ("DELETE", "users")):
         body = {"json": {}} if method == "PUT" else {}

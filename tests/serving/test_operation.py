@@ -80,7 +80,7 @@ def test_metrics_count_what_happened(client: TestClient) -> None:
     assert found[count % 422] == 1
     assert found['zhiyin_requests_total{method="GET",route="unknown",status="404"}'] == 1
     assert found['zhiyin_requests_total{method="OTHER",route="/v1/recommend",status="405"}'] == 1
-    assert found['zhiyin_requests_total{method="PUT",route="/v1/items/{item_id:path}",status="200"}'] == 1
+    assert found['zhiyin_requests_total{method="PUT",route="/v1/items/{item_id:id}",status="200"}'] == 1
     assert found['zhiyin_request_seconds_count{route="/v1/recommend"}'] == 3
     for stage in ("history", "filter", "rank", "explain"):
         assert found[f'zhiyin_stage_seconds_count{{stage="{stage}"}}'] == 1

@@ -49,7 +49,7 @@ def test_no_line_of_the_log_names_a_person(client: TestClient, capsys: pytest.Ca
     for line in lines:
         assert {"timestamp", "level", "request_id", "method", "route", "status", "ms"} <= set(line)
     assert {line["tenant"] for line in lines if "tenant" in line} == {"default"}
-    assert "/v1/users/{user_id:path}" in {line["route"] for line in lines}
+    assert "/v1/users/{user_id:id}" in {line["route"] for line in lines}
 
 
 def test_the_metrics_tell_what_happened_and_name_nobody(client: TestClient) -> None:

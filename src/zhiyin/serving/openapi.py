@@ -76,7 +76,7 @@ def describe(app: FastAPI, examples: Examples) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
-    document["paths"] = {path.replace(":path}", "}"): methods for path, methods in document["paths"].items()}
+    document["paths"] = {path.replace(":id}", "}"): methods for path, methods in document["paths"].items()}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs", {})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from zhiyin.serving import told, wire
+from zhiyin.serving import paths, told, wire
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.routes.asking import durable, engine_of, json_response
 
@@ -15,7 +15,7 @@ ItemId = Annotated[wire.Id, Path(description="The shop's id of the item.")]
 
 
 @router.put(
-    "/items/{item_id:path}",
+    f"/items/{paths.ITEM}",
     response_model=told.ItemOut,
     response_description="The item is on the disk and can be recommended.",
 )
@@ -36,7 +36,7 @@ async def put_item(request: Request, item_id: ItemId, body: Annotated[wire.Attri
 
 
 @router.delete(
-    "/items/{item_id:path}", status_code=204, response_description="The item is not recommended any more."
+    f"/items/{paths.ITEM}", status_code=204, response_description="The item is not recommended any more."
 )
 async def delete_item(request: Request, item_id: ItemId) -> Response:
     """Never recommend an item again, until it is put again. What users did with it stays."""

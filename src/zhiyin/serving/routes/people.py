@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from zhiyin.serving import schemas, told, wire
+from zhiyin.serving import paths, schemas, told, wire
 from zhiyin.serving.access.audit import Deed
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.body import JsonRoute
@@ -26,7 +26,7 @@ UserId = Annotated[wire.Id, Path(description="The shop's id of the user.")]
 
 
 @router.put(
-    "/users/{user_id:path}",
+    f"/users/{paths.USER}",
     response_model=told.UserOut,
     response_description="The attributes are on the disk.",
 )
@@ -39,7 +39,7 @@ async def put_user(request: Request, user_id: UserId, body: Annotated[wire.Attri
 
 
 @router.get(
-    "/users/{user_id:path}",
+    f"/users/{paths.USER}",
     response_model=told.PersonOut,
     response_description="Everything that is stored.",
 )
@@ -80,7 +80,7 @@ async def get_user(request: Request, user_id: UserId) -> Response:
 
 
 @router.delete(
-    "/users/{user_id:path}",
+    f"/users/{paths.USER}",
     response_model=told.ReceiptOut,
     response_description="Nothing about the user is left; the answer is a receipt.",
 )
