@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from zhiyin.evaluation.intervals import Interval
@@ -147,29 +147,36 @@ class _Scale:
         return f"{self.x(x):.1f} {self.y(y):.1f}"
 
     def grid(self) -> Html:
-        levels = fill_each(
-            '<line class="grid" x1="$left" x2="$right" y1="$y" y2="$y"/>'
-            '<text class="axis" x="$text" y="$below" text-anchor="end">$tick</text>',
-            [
-                {
-                    "left": LEFT,
-                    "right": WIDTH - RIGHT,
-                    "text": LEFT - 6,
-                    "y": f"{self.y(tick):.1f}",
-                    "below": f"{self.y(tick) + 4:.1f}",
-                    "tick": f"{tick:g}",
-                }
-                for tick in self.y_ticks
-            ],
-        )
-        steps = fill_each(
-            '<text class="axis" x="$x" y="$y" text-anchor="middle">$tick</text>',
-            [
-                {"x": f"{self.x(tick):.1f}", "y": HEIGHT - BOTTOM + 16, "tick": f"{tick:g}"}
-                for tick in self.x_ticks
-            ],
-        )
+        levels = grid_lines([(self.y(tick), tick) for tick in self.y_ticks], left=LEFT, right=WIDTH - RIGHT)
+        steps = step_names([(self.x(tick), f"{tick:g}") for tick in self.x_ticks], below=HEIGHT - BOTTOM)
         return Html(levels + steps)
+
+
+def grid_lines(levels: Iterable[tuple[float, float]], *, left: float, right: float) -> Html:
+    """Draw a line from ``left`` to ``right`` for each pair of a height and the number there."""
+    return fill_each(
+        '<line class="grid" x1="$left" x2="$right" y1="$y" y2="$y"/>'
+        '<text class="axis" x="$text" y="$below" text-anchor="end">$tick</text>',
+        [
+            {
+                "left": left,
+                "right": right,
+                "text": left - 6,
+                "y": f"{y:.1f}",
+                "below": f"{y + 4:.1f}",
+                "tick": f"{tick:g}",
+            }
+            for y, tick in levels
+        ],
+    )
+
+
+def step_names(steps: Iterable[tuple[float, str]], *, below: float) -> Html:
+    """Write names under the axis at ``below``, for each pair of a place in the drawing and a name."""
+    return fill_each(
+        '<text class="axis" x="$x" y="$y" text-anchor="middle">$name</text>',
+        [{"x": f"{x:.1f}", "y": below + 16, "name": name} for x, name in steps],
+    )
 
 
 def nice_ticks(low: float, high: float, n: int = 4) -> list[float]:

@@ -12,7 +12,7 @@ from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.labels.pictures import Curve, ValuePicture
 from zhiyin.evaluation.labels.words import between
 from zhiyin.evaluation.markup import Html, fill, fill_each
-from zhiyin.evaluation.plots import figure, nice_ticks
+from zhiyin.evaluation.plots import figure, grid_lines, nice_ticks, step_names
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 350, 280, 44, 14, 12, 42
 ROWS_WIDTH, ROW_HEIGHT, NAMES, VALUES = 420, 36, 98, 60
@@ -57,28 +57,8 @@ class _Axes:
 
     def drawn(self, *parts: Html) -> Html:
         """Put parts on a grid, with what the axes are."""
-        levels = fill_each(
-            '<line class="grid" x1="$left" x2="$right" y1="$y" y2="$y"/>'
-            '<text class="axis" x="$text" y="$below" text-anchor="end">$tick</text>',
-            [
-                {
-                    "left": LEFT,
-                    "right": WIDTH - RIGHT,
-                    "text": LEFT - 6,
-                    "y": f"{self.y(tick):.1f}",
-                    "below": f"{self.y(tick) + 4:.1f}",
-                    "tick": f"{tick:g}",
-                }
-                for tick in self.y_ticks
-            ],
-        )
-        steps = fill_each(
-            '<text class="axis" x="$x" y="$y" text-anchor="middle">$tick</text>',
-            [
-                {"x": f"{self.x(tick):.1f}", "y": HEIGHT - BOTTOM + 16, "tick": f"{tick:g}"}
-                for tick in self.x_ticks
-            ],
-        )
+        levels = grid_lines([(self.y(tick), tick) for tick in self.y_ticks], left=LEFT, right=WIDTH - RIGHT)
+        steps = step_names([(self.x(tick), f"{tick:g}") for tick in self.x_ticks], below=HEIGHT - BOTTOM)
         return fill(
             '<figure><figcaption>$y_name</figcaption><svg viewBox="0 0 $width $height" role="img" '
             'aria-label="$y_name">$levels$steps$parts'

@@ -11,7 +11,7 @@ from zhiyin.evaluation.frame import card, fact_list, folded, grid, page, section
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.labels.words import between, duration, figure_name, figure_note
 from zhiyin.evaluation.markup import Html, fill, fill_each
-from zhiyin.evaluation.plots import figure, nice_ticks
+from zhiyin.evaluation.plots import figure, grid_lines, nice_ticks, step_names
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 230, 48, 14, 14, 40
 STYLE = """
@@ -213,25 +213,8 @@ def _chart(report: FewShotReport, task: str, name: str) -> Html:
     for place in range(len(report.methods)):
         points = [(x(n), one) for method, n, one in known if method == place]
         drawn.append(_line(place, [(at, y(one.value), y(one.low), y(one.high), one) for at, one in points]))
-    axes = fill_each(
-        '<line class="grid" x1="$left" x2="$right" y1="$y" y2="$y"/>'
-        '<text class="axis" x="$text" y="$below" text-anchor="end">$tick</text>',
-        [
-            {
-                "left": LEFT,
-                "right": WIDTH - RIGHT,
-                "text": LEFT - 6,
-                "y": f"{y(tick):.1f}",
-                "below": f"{y(tick) + 4:.1f}",
-                "tick": f"{tick:g}",
-            }
-            for tick in ticks
-        ],
-    )
-    below = fill_each(
-        '<text class="axis" x="$x" y="$y" text-anchor="middle">$n</text>',
-        [{"x": f"{x(n):.1f}", "y": HEIGHT - BOTTOM + 16, "n": f"{n:,}"} for n in steps],
-    )
+    axes = grid_lines([(y(tick), tick) for tick in ticks], left=LEFT, right=WIDTH - RIGHT)
+    below = step_names([(x(n), f"{n:,}") for n in steps], below=HEIGHT - BOTTOM)
     return fill(
         '<figure><svg viewBox="0 0 $width $height" role="img" aria-label="$title">$axes$below$lines$names'
         "</svg></figure>",
