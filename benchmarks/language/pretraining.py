@@ -2,8 +2,9 @@
 
     python benchmarks/language/pretraining.py amazon-beauty OUT --set together=1.0
 
-Pre-trains on what the protocol ``cold-items`` may learn from, then looks for held-out items with the source
-``semantic`` alone, over the whole catalogue, once with the default encoder and once with the new one.
+Pre-trains on what the protocol ``cold-items`` may learn from, then looks for held-out items over the whole
+catalogue, with the source ``semantic`` alone or with a whole recipe (``--recipe``), once with the default
+encoder and once with the new one, and compares the two user by user.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,14 @@ from zhiyin.cli.learning import parsed_settings
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR
 from zhiyin.data.reading import read_dataset
+from zhiyin.data.splits import Split
+from zhiyin.evaluation.comparison import compare
+from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.pretraining import PretrainingOrder, pretrain_on
 from zhiyin.experiments.splitting import COLD_ITEMS, split_by
 from zhiyin.experiments.training import fit_pipeline, judge
+from zhiyin.pipeline.recipes import recipe as recipe_of
 from zhiyin.pipeline.settings import PipelineConfig
 
 _SHOWN = ("recall_at_10", "ndcg_at_10")
@@ -38,6 +44,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ZHIYIN_DATA", "../shared/data")))
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--name", default="contrastive")
+    parser.add_argument("--recipe", default="semantic", help="'semantic' is that source alone")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -51,15 +58,20 @@ def main() -> None:
         order = PretrainingOrder(model, "default", settings, given.seed, protocol=COLD_ITEMS)
         pretrain_on(dataset, order, progress)
     seconds = time.perf_counter() - started
-    found: dict[str, Any] = {"dataset": given.dataset, "name": given.name, "seconds": seconds}
-    for name, encoder in (("default", "default"), (given.name, str(model))):
-        found[name] = _cold_figures(split, encoder, progress)
-        told = ", ".join(f"{metric} {found[name][metric]['value']:.4f}" for metric in _SHOWN)
-        print(f"{given.dataset} {name}: {told} over {found[name]['users']:,} users", flush=True)
-    ratio = found[given.name]["recall_at_10"]["value"] / found["default"]["recall_at_10"]["value"]
-    print(f"{given.dataset}: recall ratio {ratio:.2f}; pre-training {seconds:.0f} s")
+    before, after = (_judged(given.recipe, split, encoder, progress) for encoder in ("default", str(model)))
+    found: dict[str, Any] = {"dataset": given.dataset, "name": given.name, "seed": given.seed}
+    found |= {"recipe": given.recipe, "seconds": seconds, "settings": given.settings}
+    for who, first, second in zip(("cold", "everybody"), after, before, strict=True):
+        for change in compare(first, second, _SHOWN):
+            found[f"{who} {change.metric}"] = vars(change)
+            print(
+                f"{given.dataset} {given.recipe} {given.name} {given.seed}, {who} ({len(first):,} users): "
+                f"{change.metric} {change.second:.4f} -> {change.first:.4f}, difference {change.value:+.4f} "
+                f"[{change.low:+.4f}, {change.high:+.4f}]; pre-training {seconds:.0f} s",
+                flush=True,
+            )
     with (given.out / "pretraining.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(found) + "\n")
+        file.write(json.dumps(found, default=float) + "\n")
 
 
 def _folder(data: Path, name: str, out: Path) -> Path:
@@ -76,16 +88,18 @@ def _folder(data: Path, name: str, out: Path) -> Path:
     return folder
 
 
-def _cold_figures(split: Any, encoder: str, progress: TerminalProgress) -> dict[str, Any]:
-    config = PipelineConfig(recipe="semantic", encoder=encoder, sources={"semantic": {}})
+def _judged(recipe: str, split: Split, encoder: str, progress: TerminalProgress) -> tuple[Evaluation, ...]:
+    """Judge on the users whose item was held back; with a whole recipe also on everybody."""
+    if recipe == "semantic":
+        config = PipelineConfig(recipe=recipe, encoder=encoder, sources={"semantic": {}})
+    else:
+        config = recipe_of(recipe).model_copy(update={"encoder": encoder})
     trained = fit_pipeline(config, split, progress=progress)
-    judged = judge(trained, EvaluationSettings(at=(10,), credit_unseen=True), progress)
-    figures = {metric: judged.interval(metric) for metric in _SHOWN}
-    plain = {
-        metric: {"value": interval.value, "low": interval.low, "high": interval.high}
-        for metric, interval in figures.items()
-    }
-    return {"users": len(judged), **plain}
+    parts = [split.test] if recipe == "semantic" or split.everybody is None else [split.test, split.everybody]
+    settings = EvaluationSettings(at=(10,), credit_unseen=True)
+    return tuple(
+        judge(replace(trained, split=replace(split, test=part)), settings, progress) for part in parts
+    )
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def test_what_follows_moves_near_what_stood_before(tmp_path):
     assert cosines[2, 3] > max(cosines[2, 0], cosines[2, 1]) + 0.2
 
 
-def test_a_map_behind_a_frozen_encoder_learns_alone(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_map_behind_a_frozen_encoder_learns_alone(tmp_path, precision):
     """What follows moves near, the network keeps its weights, and the folder is a plain sentence encoder."""
     nouns, colours = (
         ("lotion", "cream", "guitar", "violin", "novel", "poem"),
@@ -127,7 +128,7 @@ def test_a_map_behind_a_frozen_encoder_learns_alone(tmp_path):
         method={"name": "frozen"},
         max_tokens=8,
         held_out=0.2,
-        training={**training, "precision": "float32", "learning_rate": 1e-2},
+        training={**training, "precision": precision, "learning_rate": 1e-2},
     )
     facts = pretrain(locate_model(tmp_path / "base"), shop, config, tmp_path / "out")
     assert facts["next_item"]["n_trained"] == 32 * 32 + 32
@@ -148,7 +149,7 @@ def test_a_map_begins_as_half_a_whitening(tmp_path):
     settings = PretrainingConfig(training={"devices": "cpu", "precision": "float32"}).training
     texts = with_map_behind(opened, tokens, open_fabric(settings))
     rows = np.arange(len(tokens))
-    plain = texts.batch(rows)["known"].numpy()
+    plain = texts._known.numpy()
     mapped = texts.vectors(texts.batch(rows)).detach().numpy()
     expected = Whitening.fit(plain, strength=0.5).apply(plain)
     np.testing.assert_allclose(mapped @ mapped.T, expected @ expected.T, atol=1e-4)

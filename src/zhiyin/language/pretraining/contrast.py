@@ -141,10 +141,10 @@ class _Following(_Contrast):
         is_before = (run[:, None] == run[None, :]) & (steps >= 0)
         weights = torch.where(is_before, DECAY ** steps.clamp(min=0).float(), 0.0)
         asked = is_before.any(dim=1).nonzero()[:, 0]
-        before, was_before = weights[asked] @ vectors[place], is_before[asked]
-        users = functional.normalize(before, dim=-1, eps=_LEAST)
-        logits = users @ vectors.T / self.temperature
-        event, earlier = was_before.nonzero(as_tuple=True)
+        with torch.autocast(place.device.type, enabled=False):
+            users = functional.normalize(weights[asked] @ vectors[place], dim=-1, eps=_LEAST)
+            logits = users @ vectors.T / self.temperature
+        event, earlier = is_before[asked].nonzero(as_tuple=True)
         nothing = torch.tensor(-torch.inf, device=logits.device)
         return logits.index_put((event, place[earlier]), nothing), place[asked]
 

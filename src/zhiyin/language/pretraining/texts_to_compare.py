@@ -90,13 +90,15 @@ class TextsInVectors:
         self._known = known
 
     def batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return the encoder's vectors."""
-        return {"known": self._known[torch.from_numpy(rows)]}
+        """Return which texts; their vectors stay here, since what is handed over may lose digits."""
+        return {"text": torch.from_numpy(rows)}
 
     def vectors(self, batch: dict[str, Tensor]) -> Tensor:
         """Return (n, D) float32, each row of length 1."""
-        with torch.autocast(batch["known"].device.type, enabled=False):
-            mapped: Tensor = self.sentences({"sentence_embedding": batch["known"]})["sentence_embedding"]
+        rows = batch["text"]
+        self._known = self._known.to(rows.device)
+        with torch.autocast(rows.device.type, enabled=False):
+            mapped: Tensor = self.sentences({"sentence_embedding": self._known[rows]})["sentence_embedding"]
             return functional.normalize(mapped, dim=-1)
 
     def close(self) -> None:
