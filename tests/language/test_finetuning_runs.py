@@ -172,6 +172,11 @@ def test_a_switch_changes_the_run_and_costs_what_it_says(with_dropout, n_read, r
     assert curve(off) == curve(plain)
 
 
+def test_r_drop_is_refused_where_nothing_is_dropped(shop_bert):
+    with pytest.raises(ConfigError, match="no dropout"):
+        fitted(shop_bert, epochs=1, restraint={"agreement": 1.0})
+
+
 def test_the_average_of_checkpoints_is_judged_and_the_curve_stays(with_dropout):
     _, plain = fitted(with_dropout)
     _, averaged = fitted(with_dropout, restraint={"checkpoints": 3})

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zhiyin.contracts import Progress, Silent
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray, IndexArray
+from zhiyin.domain.errors import ConfigError
 from zhiyin.language.augmenting import open_rewriter
 from zhiyin.language.batching import batches_by_length
 from zhiyin.language.finetuning.losses import Scale, chances
@@ -235,10 +236,15 @@ def prepared_model(
         n_steps: Of the training to come.
 
     Raises:
-        ConfigError: when the method does not suit the base.
+        ConfigError: when the method does not suit the base, or R-Drop meets a base without dropout.
     """
     part = trained_part(opened.network, config.method, n_steps)
     _set_dropout(opened.network, config.restraint.dropout)
+    if config.restraint.agreement and not _drops_anything(opened.network):
+        raise ConfigError(
+            "R-Drop compares two predictions under different dropout, and this model has no dropout.",
+            remedy="Give it some: --set restraint.dropout=0.1",
+        )
     is_next = [task.kind == "next" for task in tasks.values()]
     reader: Reader
     if config.reader == "cross":
@@ -267,6 +273,13 @@ def _set_dropout(network: nn.Module, share: float | None) -> None:
             part.p = share
         if isinstance(getattr(part, "attention_dropout", None), float):
             part.attention_dropout = share
+
+
+def _drops_anything(network: nn.Module) -> bool:
+    return any(
+        (isinstance(part, nn.Dropout) and part.p > 0) or getattr(part, "attention_dropout", 0.0)
+        for part in network.modules()
+    )
 
 
 def _quick(config: FinetuningConfig, device: torch.device) -> Any:
