@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/zhiyin demo $(DEMO)
 
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25 --durations-min 3 $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
