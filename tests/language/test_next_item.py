@@ -26,7 +26,7 @@ from zhiyin.language.whitening import Whitening
 from zhiyin.testing.tiny_models import save_bert
 from zhiyin.training.devices import open_fabric
 
-RUNS = Ragged.from_rows([np.array([3, 1, 4]), np.array([0, 1]), np.array([4, 2, 0, 1])], np.int64)
+RUNS = Ragged.from_rows([np.array([3, 1, 4]), np.array([0, 1]), np.array([4, 2, 4, 0, 1])], np.int64)
 
 
 def table_of_vectors():
@@ -45,11 +45,11 @@ def test_the_loss_is_the_one_written_down():
     vectors, texts = table_of_vectors()
     objective = NextItemObjective(texts, RUNS, 0.2)
     losses, found = [], []
-    for run in ([3, 1, 4], [4, 2, 0, 1]):
+    for run in ([3, 1, 4], [4, 2, 4, 0, 1]):
         for t in range(1, len(run)):
             user = sum(DECAY**k * vectors[run[t - 1 - k]] for k in range(t))
             user = user / user.norm()
-            others = [item for item in range(5) if item not in run[:t]]
+            others = [item for item in range(5) if item == run[t] or item not in run[:t]]
             logits = torch.stack([user @ vectors[item] / 0.2 for item in others])
             losses.append(-torch.log_softmax(logits, 0)[others.index(run[t])])
             found.append(others[int(logits.argmax())] == run[t])
@@ -57,7 +57,7 @@ def test_the_loss_is_the_one_written_down():
     loss = objective.module(objective.batch(Draw(1, rows)))
     torch.testing.assert_close(loss, torch.stack(losses).mean())
     assert objective.quality([rows]) == pytest.approx(np.mean(found))
-    assert objective.texts_a_row == 3
+    assert objective.texts_a_row == 3  # ten events in three runs
 
 
 @pytest.mark.parametrize("n", [ITEMS_OF_A_RUN, ITEMS_OF_A_RUN + 1, 5 * ITEMS_OF_A_RUN + 3])

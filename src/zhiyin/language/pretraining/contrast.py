@@ -64,12 +64,13 @@ class NextItemObjective:
 
         -log exp(u_t · v[i_t] / τ) / Σ_j exp(u_t · v_j / τ)
 
-    over all items j of the batch which do not stand before t. The more popular an item, the more often it is
-    another's negative, so the vectors say what is more likely than usual. Each text of a batch is read once.
+    over all items j of the batch but those others that stand before t. The more popular an item, the more
+    often it is another's negative, so the vectors say what is more likely than usual. Each text of a batch is
+    read once.
 
     Args:
         texts: Of the items.
-        runs: Rows of ``texts`` in the order in which somebody took them, none twice in a run.
+        runs: Rows of ``texts`` in the order in which somebody took them.
         temperature: τ.
     """
 
@@ -144,7 +145,9 @@ class _Following(_Contrast):
         with torch.autocast(place.device.type, enabled=False):
             users = functional.normalize(weights[asked] @ vectors[place], dim=-1, eps=_LEAST)
             logits = users @ vectors.T / self.temperature
-        event, earlier = is_before[asked].nonzero(as_tuple=True)
+        # An item may come again later in a run; what is asked for is never hidden.
+        is_hidden = is_before[asked] & (place[None, :] != place[asked][:, None])
+        event, earlier = is_hidden.nonzero(as_tuple=True)
         nothing = torch.tensor(-torch.inf, device=logits.device)
         return logits.index_put((event, place[earlier]), nothing), place[asked]
 
