@@ -156,17 +156,17 @@ def _tries(name: str, rows: Rows) -> Iterator[Try]:
             yield {"dimension": dimension, "weight_decay": decay}, factors
     elif name == "deepfm":
         columns, n_values = _fields(rows)
-        for rate, decay in ((3e-3, 0.1), (5e-4, 0.1), (5e-4, 1.0)):
+        for rate, dropout in ((3e-3, 0.3), (3e-3, 0.5), (5e-4, 0.5)):
 
-            def deepfm(parts: dict[str, LabelledExamples], rate: float = rate, pull: float = decay) -> Run:
+            def deepfm(parts: dict[str, LabelledExamples], rate: float = rate, off: float = dropout) -> Run:
                 read = {part: (found, columns(found)) for part, found in parts.items()}
-                module = DeepFM(n_values, read["train"][1].shape[1], 16, hidden=64, dropout=0.5)
-                return row_run(module, read, weight_decay=pull, **{**stepping, "learning_rate": rate})
+                module = DeepFM(n_values, read["train"][1].shape[1], 16, hidden=64, dropout=off)
+                return row_run(module, read, weight_decay=0.1, **{**stepping, "learning_rate": rate})
 
-            yield {"dimension": 16, "learning_rate": rate, "weight_decay": decay, "dropout": 0.5}, deepfm
+            yield {"dimension": 16, "learning_rate": rate, "dropout": dropout}, deepfm
     else:
         click = (rows.dataset.histories.value >= 1).astype(np.int64)
-        for dropout in (0.5, 0.7):
+        for dropout in (0.2, 0.5, 0.7):
 
             def transformer(parts: dict[str, LabelledExamples], off: float = dropout) -> Run:
                 module = HistoryTransformer(n_items, LENGTH, 32, n_layers=2, dropout=off)
