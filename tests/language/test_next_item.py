@@ -1,5 +1,6 @@
 """What was taken next, foretold from the texts of what was taken before."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from zhiyin.language.pretraining.objectives import Draw
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ITEMS_OF_A_RUN, ShopTexts, shop_texts
 from zhiyin.language.pretraining.texts_to_compare import with_map_behind
+from zhiyin.language.running import Run
 from zhiyin.language.whitening import Whitening
 from zhiyin.testing.tiny_models import save_bert
 from zhiyin.training.devices import open_fabric
@@ -153,6 +155,47 @@ def test_a_map_begins_as_half_a_whitening(tmp_path):
     mapped = texts.vectors(texts.batch(rows)).detach().numpy()
     expected = Whitening.fit(plain, strength=0.5).apply(plain)
     np.testing.assert_allclose(mapped @ mapped.T, expected @ expected.T, atol=1e-4)
+
+
+class Kill(BaseException):
+    pass
+
+
+class Killing:
+    """A tracker that ends the run when the second epoch is told."""
+
+    n = 0
+
+    def log_metrics(self, metrics, step):
+        self.n += 1
+        if self.n == 2:
+            raise Kill
+
+    def save(self):
+        pass
+
+
+@pytest.mark.parametrize("changed", ["runs", "words"])
+def test_a_checkpoint_of_other_histories_or_words_is_not_taken_up(tmp_path, changed):
+    """A run that was killed had read all; the one after it must not start from what the test holds."""
+    save_bert(["red", "white", "blue"], tmp_path / "base", initializer_range=0.05)
+    items, no_pairs = ["red", "white", "blue", "red blue"], np.empty((0, 2), dtype=np.int64)
+    rows = [np.array([0, 1, 2, 3])] * 10
+    everything = ShopTexts(items, [], no_pairs, Ragged.from_rows(rows, np.int64))
+    if changed == "runs":
+        other = replace(everything, runs=Ragged.from_rows([row[:-1] for row in rows], np.int64))
+    else:
+        other = replace(everything, items=[*items[:-1], "white blue"])
+    training = {"devices": "cpu", "precision": "float32", "max_epochs": 3, "patience": 9}
+    config = PretrainingConfig(objectives=("next_item",), max_tokens=8, held_out=0.2, training=training)
+    base, run = locate_model(tmp_path / "base"), Run(checkpoints=tmp_path / "checkpoints")
+    with pytest.raises(Kill):
+        pretrain(base, everything, config, tmp_path / "out", replace(run, trackers=[Killing()]))
+    assert list((tmp_path / "checkpoints").iterdir())
+    after = pretrain(base, other, config, tmp_path / "after", run)
+    alone = pretrain(base, other, config, tmp_path / "alone")
+    losses = [[epoch["train_loss"] for epoch in facts["next_item"]["epochs"]] for facts in (after, alone)]
+    assert losses[0] == losses[1]
 
 
 def test_next_item_needs_histories(tmp_path):

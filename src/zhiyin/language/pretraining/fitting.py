@@ -69,6 +69,7 @@ def pretrain(
         objectives = config.objectives or default_objectives(opened)
         refuse_unfit(opened, objectives)
         _refuse_nothing_to_learn(config, objectives)
+        read = shop.digest()
         added = _with_new_words(opened, shop, config, run)
         if config.steps.checkpointing:
             kind = {
@@ -86,7 +87,7 @@ def pretrain(
                 objective = _objective(name, opened, shop, config, run.seed)
                 stage = f"{place + 1} {name}" if len(objectives) > 1 else name
                 named = f"pretrain-{stage}".replace(" ", "-")
-                facts[stage] = _train(opened, objective, named, config, run)
+                facts[stage] = _train(opened, objective, named, config, run, read=read)
                 objective.close()
     if config.steps.checkpointing:
         opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
@@ -210,7 +211,7 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], length: int | None) -> list
 
 
 def _train(
-    opened: OpenedModel, objective: Objective, name: str, config: PretrainingConfig, run: Run
+    opened: OpenedModel, objective: Objective, name: str, config: PretrainingConfig, run: Run, *, read: str
 ) -> dict[str, Any]:
     rows = np.random.default_rng(run.seed).permutation(objective.n_rows)
     n_held = round(config.held_out * len(rows)) if len(rows) > 1 else 0
@@ -230,6 +231,8 @@ def _train(
         "base": opened.folder.fingerprint,
         "seed": run.seed,
         "rows": objective.n_rows,
+        # As many rows may hold what an evaluation holds back: weights that saw it are no start for others.
+        "read": read,
     }
     plan = TrainingPlan(
         name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,19 @@ class ShopTexts:
     def documents(self) -> list[str]:
         """Everything there is to read, none twice."""
         return list(dict.fromkeys(self.items + self.others))
+
+    def digest(self) -> str:
+        """Return a short text that changes with anything that is read here."""
+        digest = hashlib.blake2b(digest_size=16)
+        for texts in (self.items, self.others):
+            digest.update(f"{len(texts)} texts".encode())
+            for text in texts:
+                digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        numbers = [self.pairs] if self.runs is None else [self.pairs, self.runs.offsets, self.runs.values]
+        for array in numbers:
+            digest.update(f"{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
+        return digest.hexdigest()
 
 
 def shop_texts(
