@@ -90,3 +90,12 @@ def test_the_fingerprint_changes_with_the_weights_and_not_with_the_readme(tmp_pa
     one, same = model("a", large, "x"), model("b", large, "y")
     other = model("c", large[:-1] + b"\x01", "x")
     assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_a_model_whose_replacement_was_killed_is_found_again(tmp_path):
+    """The kill came after the old folder was taken away and before the new one stood there."""
+    taken_away = tmp_path / ".model.0123abcd.old"
+    taken_away.mkdir()
+    (taken_away / "config.json").write_text("{}")
+    assert locate_model(tmp_path / "model").folder == tmp_path / "model"
+    assert (tmp_path / "model" / "config.json").is_file()

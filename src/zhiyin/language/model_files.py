@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.stores.whole_folder import bring_back
 
 DEFAULT = "default"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -80,6 +81,7 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _checked_folder(folder: Path) -> Path:
+    bring_back(folder)
     if not folder.is_dir():
         raise ConfigError(
             f"There is no model folder '{folder}'.",

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_DIGITS = 8
+"""Of the random number that a draft, or what was taken away, has in its name."""
+
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
@@ -17,7 +20,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Args:
         folder: Replaced when it exists; whether it may be is for the caller to say.
     """
-    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:_DIGITS]}.partial"
     try:
         draft.mkdir(parents=True)
         yield draft
@@ -36,13 +39,13 @@ def bring_back(folder: Path) -> None:
 
 def _move_into_place(draft: Path, folder: Path) -> None:
     if folder.exists():
-        folder.rename(folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+        folder.rename(folder.parent / f".{folder.name}.{uuid.uuid4().hex[:_DIGITS]}.old")
     draft.rename(folder)
     for replaced in _set_aside(folder):
         shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _set_aside(folder: Path) -> list[Path]:
-    return sorted(
-        folder.parent.glob(f".{glob.escape(folder.name)}.*.old"), key=lambda path: path.stat().st_mtime
-    )
+    # Not any text between the points: a neighbour may be called "v1.2" where this one is "v1".
+    names = f".{glob.escape(folder.name)}.{'[0-9a-f]' * _DIGITS}.old"
+    return sorted(folder.parent.glob(names), key=lambda path: path.stat().st_mtime)
