@@ -65,7 +65,7 @@ def test_the_loss_is_the_one_written_down():
 @pytest.mark.parametrize("n", [ITEMS_OF_A_RUN, ITEMS_OF_A_RUN + 1, 5 * ITEMS_OF_A_RUN + 3])
 def test_histories_are_cut_into_runs_without_losing_anything(n):
     catalogue = Catalogue.from_table(
-        pl.DataFrame({"item_id": [f"{i}" for i in range(n)], "title": ["word"] * n})
+        pl.DataFrame({"item_id": [f"{i}" for i in range(n)], "title": [f"word {i}" for i in range(n)]})
     )
     order = np.random.default_rng(0).permutation(n)
     histories = Histories.of_items([order, np.array([1]), order[:3]])

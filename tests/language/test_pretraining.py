@@ -345,7 +345,7 @@ def test_a_catalogue_without_words_is_refused():
 
 def test_items_without_words_cannot_be_compared(encoder_folder, tmp_path):
     reviews = ShopTexts([], ["red cream and blue poem"] * 9, np.empty((0, 2), dtype=np.int64))
-    with pytest.raises(ConfigError, match="only 0 of them have words"):
+    with pytest.raises(ConfigError, match="different texts number 0, and at least 2"):
         learned(encoder_folder, tmp_path / "out", reviews, objectives=("contrastive",))
 
 
@@ -375,3 +375,13 @@ def test_layers_that_stay_are_read_once_and_nothing_else_changes(tmp_path, monke
     assert halved["contrastive"]["before"] == pytest.approx(whole["contrastive"]["before"], abs=0.5)
     last = [facts["contrastive"]["epochs"][-1]["train_loss"] for facts in (halved, whole)]
     assert last[0] == pytest.approx(last[1], rel=0.1)
+
+
+def test_items_with_equal_texts_are_one_text():
+    """Else a text would be pushed away from itself, and a pair of it with itself would pass for two."""
+    dataset = dataset_of(title=["red cream", "red cream", "blue poem"])
+    made = shop_texts(dataset, PretrainingConfig(reads_reviews=False))
+    assert made.items == ["red cream", "blue poem"]
+    assert made.pairs.tolist() == [[0, 1]]
+    assert made.runs is not None
+    assert [run.tolist() for run in np.split(made.runs.values, made.runs.offsets[1:-1])] == [[0, 1]]

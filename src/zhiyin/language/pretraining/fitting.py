@@ -162,7 +162,8 @@ def _pairs(
     n_items, share = len(shop.items), config.together
     if n_items < FEWEST_ITEMS:
         raise ConfigError(
-            f"'contrastive' compares items, but only {n_items} of them have words.",
+            f"'contrastive' compares items; their different texts number {n_items}, and at least "
+            f"{FEWEST_ITEMS} are needed.",
             remedy="Choose --objective masked, which reads the reviews too.",
         )
     itself = np.repeat(np.arange(n_items, dtype=np.int64)[:, None], 2, axis=1)

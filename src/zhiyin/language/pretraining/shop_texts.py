@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import LongArray, Ragged
+from zhiyin.domain import PAD, IndexArray, LongArray, Ragged
 from zhiyin.domain.arrays import offsets_of
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.pretraining.settings import PretrainingConfig
@@ -29,7 +29,7 @@ class ShopTexts:
     """Texts, and which items' texts belong together.
 
     Attributes:
-        items: Texts of items that have words.
+        items: Texts of items that have words, none twice: items with equal texts are one here.
         others: Reviews, then histories in words.
         pairs: (P, 2) int64 rows of ``items`` that people took one after the other.
         runs: Rows of ``items``, at least two of them, in the order in which somebody took them; None where
@@ -79,7 +79,9 @@ def shop_texts(
         )
     if config.reads_histories:
         others += _histories_in_words(dataset, short_names(dataset.catalogue, texts), has_words)
-    items, taken = [text for text in texts if text], _taken(dataset, has_words)
+    items = list(dict.fromkeys(text for text in texts if text))
+    row_of = {text: row for row, text in enumerate(items)}
+    taken = _taken(dataset, np.array([row_of.get(text, PAD) for text in texts], dtype=np.int32))
     return ShopTexts(items, others, _taken_together(taken), _runs(taken))
 
 
@@ -103,13 +105,14 @@ def _histories_in_words(dataset: Dataset, names: list[str], has_words: npt.NDArr
     return [_BETWEEN.join(part) for part in np.split(words, known.offsets[1:-1])] if len(known) else []
 
 
-def _taken(dataset: Dataset, has_words: npt.NDArray[np.bool_]) -> Ragged:
-    """Return the histories of liked items, as rows among the items that have words."""
+def _taken(dataset: Dataset, text_of_item: IndexArray) -> Ragged:
+    """Return the histories of liked items, as rows of texts; -1 is of items without words, left out."""
     histories = dataset.histories
     if dataset.positive_value is not None:
         histories = histories.where(~(histories.value < dataset.positive_value))
-    histories = histories.where(has_words[histories.item_index]).without_repeats()
-    return Ragged(histories.offsets, (np.cumsum(has_words) - 1)[histories.item_index])
+    histories = replace(histories, item_index=text_of_item[histories.item_index])
+    histories = histories.where(histories.item_index != PAD).without_repeats()
+    return Ragged(histories.offsets, histories.item_index.astype(np.int64))
 
 
 def _taken_together(taken: Ragged) -> npt.NDArray[np.int64]:
