@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,13 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def only(self, places: LongArray) -> Rows:
+        """Return the rows with the labels of some tasks, named by their places."""
+        of = self.examples
+        tasks = tuple(of.tasks[place] for place in places)
+        examples = replace(of, tasks=tasks, labels=of.labels[:, places])
+        return replace(self, examples=examples, labels=self.labels[:, places])
 
     def dealt(self, size: int, *, seed: int | None = None, epoch: int = 0) -> list[npt.NDArray[np.int64]]:
         """Deal the pieces into batches of about so many rows or events, whichever are more.

@@ -8,7 +8,7 @@ import numpy as np
 
 from zhiyin.contracts import ComponentState
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import BoolArray, FloatArray
+from zhiyin.domain import BoolArray, FloatArray, LongArray
 from zhiyin.domain.errors import TrainingError
 
 
@@ -68,6 +68,18 @@ class LabelScale:
             np.where(is_yes_no, entropy, 1.0).astype(np.float32),
         )
 
+    def only(self, places: LongArray) -> LabelScale:
+        """Return what labels of some tasks are like, named by their places."""
+        return LabelScale(
+            tuple(self.tasks[place] for place in places),
+            self.is_yes_no[places],
+            self.mean[places],
+            self.deviation[places],
+            self.low[places],
+            self.high[places],
+            self.loss[places],
+        )
+
     def learned(self, labels: FloatArray) -> FloatArray:
         """Return labels as they are learned: numbers with mean 0 and deviation 1, yes and no as they are."""
         numbers: FloatArray = np.where(self.is_yes_no, labels, (labels - self.mean) / self.deviation)
@@ -87,15 +99,20 @@ class LabelScale:
         usual: FloatArray = np.where(self.is_yes_no, np.log(share / (1 - share)), 0.0).astype(np.float32)
         return usual
 
-    def losses(self, told: FloatArray, labels: FloatArray) -> FloatArray:
-        """Return the (T,) mean loss of (N, T) chances and numbers, as trained; NaN without labels."""
+    def losses_of_rows(self, told: FloatArray, labels: FloatArray) -> FloatArray:
+        """Return the (N, T) loss of each chance and number, as trained; NaN where the label is not known."""
         is_known = ~np.isnan(labels)
         truth = np.where(is_known, labels, 0.0)
         chance = np.clip(told, 1e-6, 1 - 1e-6)
         entropy = -(truth * np.log(chance) + (1 - truth) * np.log(1 - chance))
-        losses = np.where(self.is_yes_no, entropy, ((told - truth) / self.deviation) ** 2) * is_known
-        n_known = is_known.sum(axis=0)
-        total: FloatArray = losses.sum(axis=0) / np.maximum(n_known, 1)
+        losses = np.where(self.is_yes_no, entropy, ((told - truth) / self.deviation) ** 2)
+        known: FloatArray = np.where(is_known, losses, np.nan)
+        return known
+
+    def losses(self, told: FloatArray, labels: FloatArray) -> FloatArray:
+        """Return the (T,) mean loss of (N, T) chances and numbers, as trained; NaN without labels."""
+        n_known = (~np.isnan(labels)).sum(axis=0)
+        total: FloatArray = np.nansum(self.losses_of_rows(told, labels), axis=0) / np.maximum(n_known, 1)
         return np.where(n_known > 0, total, np.nan)
 
     def explained(self, told: FloatArray, labels: FloatArray, weights: FloatArray) -> float:
@@ -112,6 +129,11 @@ class LabelScale:
         of_mean = self.losses(np.broadcast_to(self.mean, labels.shape), labels)
         whole = float(np.nansum(weights * of_mean))
         return 1.0 - float(np.nansum(weights * self.losses(told, labels))) / whole if whole > 0 else 0.0
+
+    @property
+    def yes_no(self) -> list[str]:
+        """Tasks answered by yes and no."""
+        return [task for task, is_one in zip(self.tasks, self.is_yes_no, strict=True) if is_one]
 
     def state(self) -> ComponentState:
         """Return everything as arrays and facts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,28 @@ class RankerNetwork(nn.Module):
     def start_from(self, usual: Tensor) -> None:
         """Answer with these (T,) numbers before anything is learned."""
         self.signals.bias.copy_(usual)
+
+    @torch.no_grad()
+    def only(self, places: Sequence[int]) -> RankerNetwork:
+        """Return a copy that answers some tasks, named by their places, as this one does."""
+        old, d, kept = self.state_dict(), self.shape.dimension, list(places)
+        weights = {
+            name: old[name] for name in ("kinds", "first.weight", "first.bias", "second", "second_bias")
+        }
+        weights |= {name: old[name][kept] for name in ("product", "signals.weight", "signals.bias", "heads")}
+        for name, n_shared in {"users": d, "items": 3 * d, "words": d}.items():
+            columns = [*range(n_shared), *(n_shared + place for place in kept)]
+            weights[f"{name}.weight"] = old[f"{name}.weight"][:, columns]
+        weights["text.weight"] = old["text.weight"][[*range(3 * d), *(3 * d + place for place in kept)]]
+        if self.gates is not None:
+            by_task = (self.shape.n_tasks, self.shape.n_experts)
+            for name in ("gates.weight", "gates.bias"):
+                weights[name] = old[name].unflatten(0, by_task)[kept].flatten(0, 1)
+        shape = replace(self.shape, n_tasks=len(kept))
+        with torch.random.fork_rng(devices=[]):  # nothing is drawn that stays
+            copy = RankerNetwork(shape, dropout=self.dropout.share, identity_dropout=self.identity_dropout)
+        copy.load_state_dict(weights)
+        return copy.train(self.training)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (R, T) float32 answers, and () float32, how long the own vectors are (see `shrinkage`)."""

@@ -56,6 +56,9 @@ class RankerConfig(Config):
     that loss, which both help rare answers; or with weights learned from the noise of each task."""
     task_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Further weight of the loss of a task; 1 where a task is not named."""
+    groups: Literal["one", "validated"] = "one"
+    """Whether all tasks share one network, or each is answered by the network that foretells it best for
+    users held back from validation: that of all tasks, its own, or that of some tasks."""
     shrinkage: NonNegativeFloat = 0.05
     """Pull of the own vectors of users and items towards zero, which keeps those seen rarely small."""
     dropout: Probability = 0.1

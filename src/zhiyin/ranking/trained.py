@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -83,22 +83,35 @@ class Reader:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """A network and the tasks it answers.
+
+    Attributes:
+        places: (t,) int64, where its tasks stand among all.
+        network: In evaluation mode, on the CPU, where it has been trained.
+    """
+
+    places: LongArray
+    network: RankerNetwork
+
+
+@dataclass(frozen=True, eq=False)
 class TrainedRanker:
     """A ranker ready to answer.
 
     Attributes:
-        reader: Makes rows ready.
-        network: In evaluation mode, on the CPU.
-        facts: What JSON can hold: learning curve, device, weights of the tasks.
+        reader: Makes rows ready, once for all networks.
+        parts: Networks; each task is answered by one of them.
+        facts: What JSON can hold: learning curve, device, weights of the tasks, groups of tasks.
     """
 
     reader: Reader
-    network: RankerNetwork
+    parts: tuple[Part, ...]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, rows: Rows) -> FloatArray:
         """Return (N, T) float32 chances and numbers."""
-        return self.reader.labels.told(raw_answers(self.network, rows))
+        return self.reader.labels.told(raw_answers(self.parts, rows))
 
     def with_items(self, vectors: FloatArray) -> TrainedRanker:
         """Return the same with (n, D) more items."""
@@ -112,10 +125,13 @@ class TrainedRanker:
         arrays |= _under("signals", signals.arrays) | _under("labels", labels.arrays)
         if reader.whitening is not None:
             arrays |= _under("whitening", reader.whitening.state().arrays)
-        weights = self.network.state_dict()
-        arrays |= _under("network", {name: value.cpu().numpy() for name, value in weights.items()})
+        for number, part in enumerate(self.parts):
+            weights = part.network.state_dict()
+            arrays |= _under(f"network{number}", {name: value.numpy() for name, value in weights.items()})
         facts = {
-            "shape": asdict(self.network.shape),
+            "networks": [
+                {"shape": asdict(part.network.shape), "places": part.places.tolist()} for part in self.parts
+            ],
             "newest": reader.newest,
             "context": reader.context.facts(),
             "signals": dict(signals.facts),
@@ -139,20 +155,24 @@ class TrainedRanker:
             Signals.restore(ComponentState(_of("signals", arrays), facts["signals"])),
             LabelScale.restore(ComponentState(_of("labels", arrays), facts["labels"])),
         )
-        network = RankerNetwork(Shape(**facts["shape"]))
-        weights = {name: torch.tensor(array) for name, array in _of("network", arrays).items()}
-        network.load_state_dict(weights)
-        return cls(reader, network.eval(), dict(facts["training"]))
+        parts = []
+        for number, saved in enumerate(facts["networks"]):
+            network = RankerNetwork(Shape(**saved["shape"]))
+            weights = _of(f"network{number}", arrays)
+            network.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+            parts.append(Part(np.array(saved["places"], dtype=np.int64), network.eval()))
+        return cls(reader, tuple(parts), dict(facts["training"]))
 
 
-def raw_answers(network: RankerNetwork, rows: Rows) -> FloatArray:
-    """Return the network's (N, T) float32 answers in the order of the examples."""
-    device = network.product.device
-    answers = np.zeros((len(rows), network.shape.n_tasks), dtype=np.float32)
+def raw_answers(parts: Sequence[Part], rows: Rows) -> FloatArray:
+    """Return what the networks say, (N, T) float32, in the order of the examples."""
+    device = parts[0].network.product.device
+    answers = np.zeros((len(rows), sum(len(part.places) for part in parts)), dtype=np.float32)
     with torch.inference_mode():
         for pieces in rows.dealt(ROWS_AT_ONCE):
-            told, _ = network(rows.batch(pieces).to(device))
-            answers[rows.rows_of(pieces)] = told.cpu().numpy()
+            batch, of = rows.batch(pieces).to(device), rows.rows_of(pieces)
+            for part in parts:
+                answers[np.ix_(of, part.places)] = part.network(batch)[0].cpu().numpy()
     return answers
 
 
