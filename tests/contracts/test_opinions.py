@@ -31,6 +31,13 @@ def _compare_with_a_stable_sort(seed: int, n: int, n_items: int, *, with_ties: b
         assert positions[positions >= 0].tolist() == expected
 
 
+def test_portions_in_which_fewer_have_a_score_cut_nothing_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scores_module, "_CELLS_AT_ONCE", 4)
+    nothing = -np.inf
+    scores = np.array([[3, nothing, 4, 5], [nothing] * 4, [1, nothing, 2, nothing]], dtype=np.float32)
+    assert best_positions(scores, 4).tolist() == [[3, 2, 0], [-1, -1, -1], [2, 0, -1]]
+
+
 def test_scores_not_above_the_silence_are_left_out():
     scores = np.array([[0.0, 2.0, -1.0, 1.0]], dtype=np.float32)
     assert best_positions(scores, 3, above=0.0).tolist() == [[1, 3]]
