@@ -1,0 +1,59 @@
+"""A slate that came too late is remembered, and neither stored nor counted as shown."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from zhiyin.online.asked import Asked, AskedSearch, AskedSlate, Wanted
+from zhiyin.online.engine import Computed, LiveEngine
+from zhiyin.online.trials.trials import Assigned
+from zhiyin.online.versions import Loaded
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.stores.opening import open_database
+
+PLAIN = AskedSlate("u1", Wanted(n=5), "r")
+
+
+@pytest.fixture
+def engine(pipeline: Pipeline, tmp_path: Path) -> Iterator[LiveEngine]:
+    database = open_database(f"sqlite:///{tmp_path}/s.db")
+    engine = LiveEngine(Loaded(pipeline, "b1"), database.store())
+    yield engine
+    engine.close()
+    database.close()
+    engine.close_lives()
+
+
+def computed_by(engine: LiveEngine, asked: Asked) -> Computed:
+    [computed] = engine.compute([asked])
+    return computed
+
+
+def at_once(engine: LiveEngine) -> str | None:
+    return engine.answer_at_once(PLAIN).degraded
+
+
+def test_a_late_slate_is_the_answer_of_the_next_time_and_was_shown_to_nobody(engine: LiveEngine) -> None:
+    computed = computed_by(engine, PLAIN)
+    assert at_once(engine) == "popular"
+    engine.keep(computed)
+    engine.impressions.store_all()
+    assert engine.store.counts().impressions == 0
+    assert engine.clicks.outcomes() == {}
+    assert at_once(engine) == "cached"
+    kept, settled = engine.answer_at_once(PLAIN), engine.settle(computed)
+    assert not isinstance(settled, Exception)
+    assert kept.items == settled.items
+    engine.impressions.store_all()
+    assert engine.store.counts().impressions == 1
+
+
+def test_a_slate_of_an_experiment_or_a_failure_or_a_search_is_not_kept(engine: LiveEngine) -> None:
+    computed = computed_by(engine, PLAIN)
+    in_arm = [replace(plan, assigned=Assigned("order", "new", None, {})) for plan in computed.plans]
+    engine.keep(replace(computed, plans=in_arm))
+    engine.keep(replace(computed, made=[ValueError("broken")]))
+    engine.keep(computed_by(engine, AskedSearch("tea", Wanted(), "r", "u1")))
+    assert at_once(engine) == "popular"
