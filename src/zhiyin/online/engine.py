@@ -230,12 +230,17 @@ class LiveEngine:
             live.close()
 
     def keep(self, computed: Computed) -> None:
-        """Remember a slate that came too late to be shown, for when time runs out again."""
+        """Remember a slate that came too late to be shown, for when time runs out again; never raises."""
         ready, plan = computed.made[0], computed.plans[0]
-        if isinstance(computed.asked, AskedSlate) and callable(ready) and plan.assigned is None:
-            answer = ready().answer
-            if answer.items:
-                plan.live.fallback.keep(computed.asked, answer, computed.n_events)
+        if isinstance(ready, Exception) or plan.assigned is not None:
+            return
+        if isinstance(computed.asked, AskedSlate):
+            try:
+                answer = ready().answer
+                if answer.items:
+                    plan.live.fallback.keep(computed.asked, answer, computed.n_events)
+            except Exception:
+                _LOG.exception("a late slate could not be kept")
 
     def _settled(self, computed: Computed) -> Answer | Exception:
         asked, plans = computed.asked, computed.plans
