@@ -30,7 +30,7 @@ OF_FILMS: dict[str, Any] = {"training": {"max_epochs": 5}}
 OF_VIDEOS: dict[str, Any] = {
     "context": FEEDBACK_CONTEXT,
     "n_experts": 6,
-    "balance": "root",
+    "balance": {"name": "root"},
     "dropout": 0.2,
     "training": {"tokens_per_batch": 512, "max_epochs": 3},
 }

@@ -233,7 +233,7 @@ def test_noisy_tasks_get_less_weight_when_it_is_learned():
     noise = np.random.default_rng(7).normal(size=len(rows)).astype(np.float32)
     both = replace(rows, tasks=("rating", "noise"), labels=np.stack([rows.labels[:, 0], noise], axis=1))
     split = split_at_random(both, n_parts=5, tested=0, seed=1)
-    model = ranker(balance="uncertainty")
+    model = ranker(balance={"name": "uncertainty"})
     model.fit(RankerData(split.train, split.validation))
     weights = model.trained.facts["task_weights"]
     assert weights["rating"] > 1.5 * weights["noise"]
@@ -242,7 +242,12 @@ def test_noisy_tasks_get_less_weight_when_it_is_learned():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"balance": "root"}, {"balance": "scaled"}, {"n_experts": 3}, {"task_weights": {"rating": 2.0}}],
+    [
+        {"balance": {"name": "root"}},
+        {"balance": {"name": "scaled"}},
+        {"n_experts": 3},
+        {"balance": {"task_weights": {"rating": 2.0}}},
+    ],
 )
 def test_every_balance_and_several_experts_learn_the_same_world(settings, folds):
     model = ranker(**settings)
@@ -333,7 +338,7 @@ def test_wrong_input_is_named(folds, learned):
     with pytest.raises(TrainingError, match="no rows"):
         ranker().fit(RankerData(train.take(np.arange(0))))
     with pytest.raises(ConfigError, match="task 'click'"):
-        ranker(task_weights={"click": 1.0}).fit(RankerData(train))
+        ranker(balance={"task_weights": {"click": 1.0}}).fit(RankerData(train))
     with pytest.raises(DataError, match="no column 'hour'"):
         ranker(context=("hour",)).fit(RankerData(train))
     with pytest.raises(ShapeMismatch, match="one row for each item"):

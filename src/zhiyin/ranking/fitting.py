@@ -37,7 +37,7 @@ def _check(config: RankerConfig, data: RankerData) -> None:
     train, validation = data.train, data.validation
     if not len(train):
         raise TrainingError("There are no rows to learn from.", remedy="Label some interactions first.")
-    for task in config.task_weights:
+    for task in config.balance.task_weights:
         if task not in train.tasks:
             raise ConfigError(
                 f"A weight is given to task '{task}', which the rows do not have."

@@ -20,7 +20,7 @@ from zhiyin.domain.errors import TrainingError
 from zhiyin.ranking.batches import Rows
 from zhiyin.ranking.learning import Learned, learn_network
 from zhiyin.ranking.reading import Material, RankerData
-from zhiyin.ranking.settings import RankerConfig
+from zhiyin.ranking.settings import BalanceConfig, RankerConfig
 from zhiyin.ranking.trained import Part, TrainedRanker, raw_answers
 
 TOGETHER, ALONE, STAYED, LEFT = KINDS = ("together", "alone", "stayed", "left")
@@ -56,7 +56,7 @@ def alone_config(config: RankerConfig) -> RankerConfig:
     With one task the scale of its loss only says how strong shrinkage is, and there is nothing to mix.
     """
     return config.model_copy(
-        update={"groups": "one", "balance": "scaled", "task_weights": {}, "n_experts": 1}
+        update={"groups": "one", "balance": BalanceConfig(name="scaled"), "n_experts": 1}
     )
 
 

@@ -56,7 +56,7 @@ def learn_network(config: RankerConfig, material: Material, name: str) -> Learne
     network = _new_network(config, material)
     weights = torch.from_numpy(_weights(config, labels))
     is_yes_no = torch.from_numpy(labels.is_yes_no)
-    learner = RankerLearner(network, is_yes_no, weights, config.balance, config.shrinkage)
+    learner = RankerLearner(network, is_yes_no, weights, config.balance.name, config.shrinkage)
     learner.to(fabric.device)
     plan = _plan(config, material, name, learner)
     data = material.data
@@ -144,7 +144,7 @@ def _quality(config: RankerConfig, material: Material, learner: RankerLearner) -
     if rows is None:
         return None
     weights = _weights(config, labels)
-    if config.balance == "uncertainty":  # weights that are learned change from epoch to epoch
+    if config.balance.name == "uncertainty":  # weights that are learned change from epoch to epoch
         weights = weights / labels.loss
     parts = (Part(np.arange(len(labels.tasks)), learner.network),)
 
@@ -155,6 +155,8 @@ def _quality(config: RankerConfig, material: Material, learner: RankerLearner) -
 
 
 def _weights(config: RankerConfig, labels: LabelScale) -> FloatArray:
-    weights = np.array([config.task_weights.get(task, 1.0) for task in labels.tasks], dtype=np.float32)
+    weights = np.array(
+        [config.balance.task_weights.get(task, 1.0) for task in labels.tasks], dtype=np.float32
+    )
     powers = {"root": 0.5, "scaled": 1.0}
-    return weights / labels.loss ** np.float32(powers.get(config.balance, 0.0))
+    return weights / labels.loss ** np.float32(powers.get(config.balance.name, 0.0))

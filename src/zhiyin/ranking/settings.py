@@ -34,6 +34,16 @@ class RankerTraining(TrainingSettings):
     """Numbers of the matrix products; they are small, so that halves save little."""
 
 
+class BalanceConfig(Config):
+    """What the loss of each task counts beside the others."""
+
+    name: Literal["plain", "root", "scaled", "uncertainty"] = "plain"
+    """How losses are added: as they are; divided by the root of the loss of always saying the mean, or by
+    that loss, which both help rare answers; or with weights learned from the noise of each task."""
+    task_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Further weight of the loss of a task; 1 where a task is not named."""
+
+
 class RankerConfig(Config):
     """Settings of `MultiTaskRanker`."""
 
@@ -51,11 +61,8 @@ class RankerConfig(Config):
     """Share of users and items of a batch whose own vectors are hidden; 1 never reads who and which it is."""
     context: tuple[str, ...] = ()
     """Columns of the rows that are read; words as they are, numbers in equally filled ranges."""
-    balance: Literal["plain", "root", "scaled", "uncertainty"] = "plain"
-    """How losses are added: as they are; divided by the root of the loss of always saying the mean, or by
-    that loss, which both help rare answers; or with weights learned from the noise of each task."""
-    task_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """Further weight of the loss of a task; 1 where a task is not named."""
+    balance: BalanceConfig = BalanceConfig()
+    """What the loss of each task counts."""
     groups: Literal["one", "validated"] = "one"
     """Whether all tasks share one network, or each is answered by the network that foretells it best for
     users held back from validation: that of all tasks, its own, or that of some tasks."""
@@ -70,7 +77,7 @@ class RankerConfig(Config):
         "dimension": AnyOf((32, 64, 128)),
         "n_experts": AnyOf((1, 4)),
         "identity_dropout": Between(0.0, 0.5),
-        "balance": AnyOf(("plain", "root", "scaled", "uncertainty")),
+        "balance.name": AnyOf(("plain", "root", "scaled", "uncertainty")),
         "shrinkage": Between(0.01, 0.5, by_ratio=True),
         "dropout": Between(0.0, 0.5),
         "training.learning_rate": Between(5e-4, 5e-3, by_ratio=True),
