@@ -23,8 +23,8 @@ from together import OF_FILMS
 from data import films, folder_of, text_vectors
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples, LabelledSplit, split_by_time
-from zhiyin.ranking.fitting import RankerData
 from zhiyin.ranking.ranker import MultiTaskRanker
+from zhiyin.ranking.reading import RankerData
 
 LENGTH = 100
 """Events that the transformer reads."""

@@ -34,8 +34,8 @@ from zhiyin.data.labelled import (
     split_by_column,
 )
 from zhiyin.data.reading import read_dataset
-from zhiyin.ranking.fitting import RankerData
 from zhiyin.ranking.ranker import MultiTaskRanker
+from zhiyin.ranking.reading import RankerData
 
 LENGTH = 50
 """Events that the transformer reads."""

@@ -19,8 +19,8 @@ from measuring import write, written
 from data import films, folder_of, text_vectors
 from zhiyin.data.random_parts import split_at_random
 from zhiyin.evaluation.machine import peak_memory_mb
-from zhiyin.ranking.fitting import RankerData
 from zhiyin.ranking.ranker import MultiTaskRanker
+from zhiyin.ranking.reading import RankerData
 
 N_PARTS = 5
 SETTINGS: dict[str, Any] = {"training": {"epochs_without_validation": 5}}

@@ -21,9 +21,10 @@ from measuring import differences, figures_of, judged, only, write, written
 
 from data import FEEDBACK_CONTEXT, films, folder_of, text_vectors, videos
 from zhiyin.data.labelled import LabelledExamples, split_by_time
-from zhiyin.ranking.fitting import RankerData, fit_ranker
+from zhiyin.ranking.fitting import fit_ranker
 from zhiyin.ranking.groups import alone_config, halves_by_user
 from zhiyin.ranking.ranker import MultiTaskRanker
+from zhiyin.ranking.reading import RankerData
 from zhiyin.ranking.settings import RankerConfig
 
 OF_FILMS: dict[str, Any] = {"training": {"max_epochs": 5}}

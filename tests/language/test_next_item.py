@@ -76,19 +76,24 @@ def test_histories_are_cut_into_runs_without_losing_anything(n):
     assert shop.runs.lengths[:-1].max() - shop.runs.lengths[:-1].min() <= 1
 
 
-def test_what_follows_moves_near_what_stood_before(tmp_path):
-    """Whoever takes something red takes something white next, whatever the words mean."""
+def red_then_white(base):
+    """Whoever takes something red takes something white next, something blue something green."""
     nouns, colours = (
         ("lotion", "cream", "guitar", "violin", "novel", "poem"),
         ("red", "white", "blue", "green"),
     )
-    save_bert([*nouns, *colours], tmp_path / "base", initializer_range=0.05)
+    save_bert([*nouns, *colours], base, initializer_range=0.05)
     items = [f"{noun} {colour}" for noun in nouns for colour in colours]
     random = np.random.default_rng(0)
     rows = [
         4 * random.permutation(6)[:4] + 2 * random.integers(2) + np.array([0, 1, 0, 1]) for _ in range(80)
     ]
-    shop = ShopTexts(items, [], np.empty((0, 2), dtype=np.int64), Ragged.from_rows(rows, np.int64))
+    return ShopTexts(items, [], np.empty((0, 2), dtype=np.int64), Ragged.from_rows(rows, np.int64))
+
+
+def test_what_follows_moves_near_what_stood_before(tmp_path):
+    """Whoever takes something red takes something white next, whatever the words mean."""
+    shop = red_then_white(tmp_path / "base")
     config = PretrainingConfig(
         objectives=("next_item",),
         max_tokens=8,
@@ -104,7 +109,7 @@ def test_what_follows_moves_near_what_stood_before(tmp_path):
     )
     facts = pretrain(locate_model(tmp_path / "base"), shop, config, tmp_path / "out")
     assert facts["next_item"]["best_validation"] > facts["next_item"]["before"]
-    vectors = load_encoder(tmp_path / "out", precision="float32").encode(items)
+    vectors = load_encoder(tmp_path / "out", precision="float32").encode(shop.items)
     cosines = (vectors @ vectors.T).reshape(6, 4, 6, 4).mean(axis=(0, 2))
     assert cosines[0, 1] > max(cosines[0, 2], cosines[0, 3]) + 0.2
     assert cosines[2, 3] > max(cosines[2, 0], cosines[2, 1]) + 0.2
@@ -113,17 +118,7 @@ def test_what_follows_moves_near_what_stood_before(tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_map_behind_a_frozen_encoder_learns_alone(tmp_path, precision):
     """What follows moves near, the network keeps its weights, and the folder is a plain sentence encoder."""
-    nouns, colours = (
-        ("lotion", "cream", "guitar", "violin", "novel", "poem"),
-        ("red", "white", "blue", "green"),
-    )
-    save_bert([*nouns, *colours], tmp_path / "base", initializer_range=0.05)
-    items = [f"{noun} {colour}" for noun in nouns for colour in colours]
-    random = np.random.default_rng(0)
-    rows = [
-        4 * random.permutation(6)[:4] + 2 * random.integers(2) + np.array([0, 1, 0, 1]) for _ in range(80)
-    ]
-    shop = ShopTexts(items, [], np.empty((0, 2), dtype=np.int64), Ragged.from_rows(rows, np.int64))
+    shop = red_then_white(tmp_path / "base")
     training = {"devices": "cpu", "tokens_per_batch": 256, "max_epochs": 30, "patience": 30}
     config = PretrainingConfig(
         objectives=("next_item",),
@@ -136,7 +131,7 @@ def test_a_map_behind_a_frozen_encoder_learns_alone(tmp_path, precision):
     assert facts["next_item"]["n_trained"] == 32 * 32 + 32
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "out"))
     assert all(torch.equal(before[name], after[name]) for name in before)
-    vectors = load_encoder(tmp_path / "out", precision="float32").encode(items)
+    vectors = load_encoder(tmp_path / "out", precision="float32").encode(shop.items)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
     cosines = (vectors @ vectors.T).reshape(6, 4, 6, 4).mean(axis=(0, 2))
     assert cosines[0, 1] > max(cosines[0, 2], cosines[0, 3]) + 0.2

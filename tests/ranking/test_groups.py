@@ -12,9 +12,10 @@ import torch
 from zhiyin.data.labelled import LabelledExamples, LabelledSplit
 from zhiyin.domain import NO_TIMESTAMP, Histories
 from zhiyin.domain.errors import TrainingError
-from zhiyin.ranking.fitting import RankerData, fit_ranker
+from zhiyin.ranking.fitting import fit_ranker
 from zhiyin.ranking.groups import Verdict, alone_config, halves_by_user
 from zhiyin.ranking.ranker import MultiTaskRanker
+from zhiyin.ranking.reading import RankerData
 from zhiyin.testing.listening import Killed, Listening
 
 N_USERS, N_ITEMS, N_EACH = 120, 60, 30

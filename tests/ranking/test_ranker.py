@@ -13,8 +13,8 @@ from zhiyin.data.random_parts import split_at_random
 from zhiyin.domain import NO_TIMESTAMP, Histories
 from zhiyin.domain.arrays import offsets_of
 from zhiyin.domain.errors import ConfigError, DataError, NotFitted, ShapeMismatch, TrainingError
-from zhiyin.ranking.fitting import RankerData
 from zhiyin.ranking.ranker import MultiTaskRanker
+from zhiyin.ranking.reading import RankerData
 from zhiyin.testing.listening import Killed, Listening
 
 NOISE = 0.3

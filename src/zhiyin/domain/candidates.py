@@ -70,6 +70,10 @@ class Candidates:
         }
         return Candidates(np.where(dropped, np.int32(PAD), self.item_index), columns)
 
+    def of_queries(self, rows: slice | BoolArray) -> Candidates:
+        """Return the candidates of some queries."""
+        return Candidates(self.item_index[rows], {name: col[rows] for name, col in self.columns.items()})
+
     def at(self, positions: IndexArray) -> Candidates:
         """Return the candidates at (B, M) positions of the N axis."""
         place = positions + np.arange(len(self), dtype=np.int64)[:, None] * self.n_per_query

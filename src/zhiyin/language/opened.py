@@ -7,11 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.stores.whole_folder import whole_folder
+
+
+def run_sentences(sentences: Any, features: dict[str, Any]) -> Tensor:
+    """Run the modules of a sentence encoder as they are.
+
+    Args:
+        sentences: The encoder.
+        features: ``input_ids`` and ``attention_mask``, or what its first module reads.
+
+    Returns:
+        (n, D) float32, of whatever length.
+    """
+    for part in sentences:
+        features = part(features)
+    pooled: Tensor = features["sentence_embedding"].float()
+    return pooled
 
 
 @dataclass(frozen=True, eq=False)

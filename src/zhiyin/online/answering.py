@@ -182,7 +182,9 @@ class Answering:
     def _slates(
         self, route: str, slates: Candidates, explained: list[tuple[Recommendation, ...]] | None = None
     ) -> Slates:
-        item_ids = self._histories.item_ids(slates.item_index[slates.is_item].tolist())
+        item_ids: list[str] = []
+        if explained is None:  # whoever explains names the items too
+            item_ids = self._histories.item_ids(slates.item_index[slates.is_item].tolist())
         return Slates(slates, item_ids, route=route, bundle=self._bundle, explained=explained)
 
 

@@ -28,7 +28,8 @@ class Slates:
 
     Args:
         computed: Best first, padding at the end, with ``score`` and perhaps ``chance`` and ``propensity``.
-        item_ids: Of all its items that are no padding, one slate after the other.
+        item_ids: Of all its items that are no padding, one slate after the other; not looked at where they
+            are explained.
         route: Which kind of request asked.
         bundle: Version of the bundle that chose.
         explained: The same items with reasons, where somebody wants to know why.

@@ -150,9 +150,7 @@ def scores_unseen(
     for kept in (is_first, ~is_first):
         half = copy(merge)
         half.weights = merge.weights.copy()
-        part = Candidates(
-            candidates.item_index[kept], {name: column[kept] for name, column in candidates.columns.items()}
-        )
+        part = candidates.of_queries(kept)
         half.fit(part, targets[kept], penalty=penalty, demand=None if demand is None else demand[kept])
         scores = _scores(half, candidates, demand)
         unseen[~kept] = np.interp(scores[~kept], _rising(scores), _rising(whole))
@@ -164,9 +162,8 @@ def _scores(merge: Merge, candidates: Candidates, demand: FloatArray | None) -> 
     scores = np.empty(candidates.item_index.shape, dtype=np.float32)
     for start in range(0, len(candidates), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
-        columns = {name: column[rows] for name, column in candidates.columns.items()}
-        part = Candidates(candidates.item_index[rows], columns)
-        scores[rows] = merge.apply(part, None if demand is None else demand[rows]).column(SCORE)
+        of_rows = None if demand is None else demand[rows]
+        scores[rows] = merge.apply(candidates.of_queries(rows), of_rows).column(SCORE)
     return scores
 
 

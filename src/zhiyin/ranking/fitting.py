@@ -11,8 +11,6 @@ from zhiyin.ranking.reading import Material, RankerData
 from zhiyin.ranking.settings import RankerConfig
 from zhiyin.ranking.trained import Part, TrainedRanker
 
-__all__ = ["RankerData", "fit_ranker"]
-
 
 def fit_ranker(config: RankerConfig, data: RankerData, name: str) -> TrainedRanker:
     """Train until the validation rows are not explained better, and keep the best weights.

@@ -8,7 +8,8 @@ from zhiyin.contracts import Component, ComponentState
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import NotFitted, ShapeMismatch
-from zhiyin.ranking.fitting import RankerData, fit_ranker
+from zhiyin.ranking.fitting import fit_ranker
+from zhiyin.ranking.reading import RankerData
 from zhiyin.ranking.settings import RankerConfig
 from zhiyin.ranking.trained import TrainedRanker
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zhiyin.language.opened import run_sentences
+
 Batch = Mapping[str, Tensor]
 _SLOPE, _SLOPE_OF_NEXT = 4.0, 20.0
 """Where the slopes of the cosine begin: among many items only large differences can decide."""
@@ -86,9 +88,7 @@ class TowerReader(nn.Module):
             features: dict[str, Any] = {
                 name: batch[f"{side}_{name}"] for name in ("input_ids", "attention_mask")
             }
-            for part in self.sentences:
-                features = part(features)
-            pooled = features["sentence_embedding"].float()
+            pooled = run_sentences(self.sentences, features)
         return functional.normalize(pooled, dim=-1)
 
     def joined(self, users: Tensor, items: Tensor) -> Tensor:

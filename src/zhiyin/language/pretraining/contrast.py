@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,35 @@ DECAY = 0.7
 _LEAST = 1e-12
 
 
-class PairObjective:
+class _Comparing(ABC):
+    """An objective whose module compares the texts of a batch."""
+
+    def __init__(self, texts: Texts, contrast: _Contrast, n_rows: int) -> None:
+        self._texts, self._contrast = texts, contrast
+        self.module: nn.Module = contrast
+        self.n_rows = n_rows
+
+    @abstractmethod
+    def batch(self, draw: Draw) -> dict[str, Tensor]:
+        """Return what the module reads for the rows of a draw."""
+
+    def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
+        """Return the share of what is asked for in held-out rows that is the nearest of its batch."""
+        device = next(self.module.parameters()).device
+        found, n = 0.0, 0
+        for some in rows:
+            batch = {name: part.to(device) for name, part in self.batch(Draw(JUDGING, some)).items()}
+            logits, right = self._contrast.compare(batch)
+            found += float((logits.argmax(dim=1) == right).sum())
+            n += len(right)
+        return found / max(n, 1)
+
+    def close(self) -> None:
+        """Let layers that were skipped speak again."""
+        self._texts.close()
+
+
+class PairObjective(_Comparing):
     """Texts that belong together near each other, all others of the batch away from them.
 
     ``-log exp(cos(a, b) / τ) / Σ_j exp(cos(a, b_j) / τ)`` over the batch, both ways round. A pair is one
@@ -37,26 +66,16 @@ class PairObjective:
     texts_a_row = 2
 
     def __init__(self, texts: Texts, pairs: npt.NDArray[np.int64], temperature: float) -> None:
-        self._contrast = _Pairs(texts, temperature)
-        self.module: nn.Module = self._contrast
-        self.n_rows = len(pairs)
-        self._texts, self._pairs = texts, pairs
+        super().__init__(texts, _Pairs(texts, temperature), len(pairs))
+        self._pairs = pairs
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         """Return the tokens of both sides, the one under the other, and which text each is."""
         rows = np.ascontiguousarray(self._pairs[draw.rows].T.reshape(-1))
         return {**self._texts.batch(rows), "text": torch.from_numpy(rows)}
 
-    def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
-        """Return the share of held-out texts whose partner is nearest among the pairs of their batch."""
-        return _share_found(self._contrast, (self.batch(Draw(JUDGING, some)) for some in rows))
 
-    def close(self) -> None:
-        """Let layers that were skipped speak again."""
-        self._texts.close()
-
-
-class NextItemObjective:
+class NextItemObjective(_Comparing):
     """What somebody took next, near what they took before, as a source that reads texts compares them.
 
     With v the unit vectors of the texts, u_t = Σ_k decay**k v[i_{t-1-k}] over what stands before event t in
@@ -78,11 +97,9 @@ class NextItemObjective:
     """Share of the events whose item is the nearest of the batch."""
 
     def __init__(self, texts: Texts, runs: Ragged, temperature: float) -> None:
-        self._contrast = _Following(texts, temperature)
-        self.module: nn.Module = self._contrast
-        self.n_rows = len(runs)
+        super().__init__(texts, _Following(texts, temperature), len(runs))
         self.texts_a_row = max(2, round(len(runs.values) / max(len(runs), 1)))
-        self._texts, self._runs = texts, runs
+        self._runs = runs
 
     def batch(self, draw: Draw) -> dict[str, Tensor]:
         """Return the tokens of the items of some runs, and where in the batch each event's item stands."""
@@ -94,25 +111,17 @@ class NextItemObjective:
             **{name: torch.from_numpy(array) for name, array in found.items()},
         }
 
-    def quality(self, rows: Sequence[npt.NDArray[np.int64]]) -> float:
-        """Return the share of held-out events whose item is nearest among the items of their batch."""
-        return _share_found(self._contrast, (self.batch(Draw(JUDGING, some)) for some in rows))
 
-    def close(self) -> None:
-        """Let layers that were skipped speak again."""
-        self._texts.close()
-
-
-class _Contrast(nn.Module):
+class _Contrast(nn.Module, ABC):
     """Compares the texts of a batch."""
 
     def __init__(self, texts: Texts, temperature: float) -> None:
         super().__init__()
         self.sentences, self.texts, self.temperature = texts.sentences, texts, temperature
 
+    @abstractmethod
     def compare(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return (B, N) logits and (B,) int64, which is right."""
-        raise NotImplementedError
 
 
 class _Pairs(_Contrast):
@@ -154,13 +163,3 @@ class _Following(_Contrast):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         logits, right = self.compare(batch)
         return functional.cross_entropy(logits, right)
-
-
-def _share_found(contrast: _Contrast, batches: Iterable[dict[str, Tensor]]) -> float:
-    device = next(contrast.parameters()).device
-    found, n = 0.0, 0
-    for batch in batches:
-        logits, right = contrast.compare({name: part.to(device) for name, part in batch.items()})
-        found += float((logits.argmax(dim=1) == right).sum())
-        n += len(right)
-    return found / max(n, 1)

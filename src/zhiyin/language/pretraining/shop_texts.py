@@ -11,7 +11,7 @@ import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import PAD, IndexArray, LongArray, Ragged
-from zhiyin.domain.arrays import offsets_of
+from zhiyin.domain.arrays import flat_positions, offsets_of
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.texts import TextTemplate, item_texts, short_names
@@ -125,12 +125,9 @@ def _taken_together(taken: Ragged) -> npt.NDArray[np.int64]:
 def _runs(taken: Ragged) -> Ragged | None:
     """Cut the histories into runs of nearly equal length, none longer than a run may be."""
     n_runs = -(-taken.lengths // ITEMS_OF_A_RUN)
-    in_run, n_of_its = (
-        np.arange(n_runs.sum()) - np.repeat(np.cumsum(n_runs) - n_runs, n_runs),
-        n_runs.repeat(n_runs),
-    )
+    nth, of_so_many = flat_positions(np.zeros_like(n_runs), n_runs), np.repeat(n_runs, n_runs)
     length = np.repeat(taken.lengths, n_runs)
-    lengths = (in_run + 1) * length // np.maximum(n_of_its, 1) - in_run * length // np.maximum(n_of_its, 1)
+    lengths = (nth + 1) * length // of_so_many - nth * length // of_so_many
     runs = Ragged(offsets_of(lengths), taken.values)
     runs = runs.take(np.flatnonzero(lengths > 1))
     return runs if len(runs) else None

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from zhiyin.domain import FloatArray
 from zhiyin.language.batching import batches_by_length, padded_tokens
-from zhiyin.language.opened import OpenedModel
+from zhiyin.language.opened import OpenedModel, run_sentences
 from zhiyin.language.pretraining.reading_once import ReadOnce
 from zhiyin.language.whitening import Whitening
 
@@ -67,9 +67,7 @@ class TextsInTokens:
         features: dict[str, Any] = {name: batch[name] for name in ("input_ids", "attention_mask")}
         # Kept in bfloat16 to save room; the layers above take what autocast, if there is any, makes of it.
         with nullcontext() if self._once is None else self._once.below.given(batch["states"].float()):
-            for part in self.sentences:
-                features = part(features)
-        return functional.normalize(features["sentence_embedding"].float(), dim=-1)
+            return functional.normalize(run_sentences(self.sentences, features), dim=-1)
 
     def close(self) -> None:
         """Let layers that were skipped speak again."""
@@ -151,9 +149,7 @@ def _read(opened: OpenedModel, tokens: Sequence[Sequence[int]], fabric: Fabric) 
         features: dict[str, Any] = _padded([tokens[row] for row in rows.tolist()], padding)
         features = {name: part.to(fabric.device) for name, part in features.items()}
         with torch.no_grad(), fabric.autocast():
-            for part in sentences:
-                features = part(features)
-        found = functional.normalize(features["sentence_embedding"].float(), dim=-1).cpu().numpy()
+            found = functional.normalize(run_sentences(sentences, features), dim=-1).cpu().numpy()
         if known is None:
             known = np.empty((len(tokens), found.shape[1]), dtype=np.float32)
         known[rows] = found
