@@ -144,3 +144,17 @@ def test_ties_are_shuffled_where_there_are_any(zhiyin, shop, tmp_path):
     assert code == 0
     assert "shuffled, seed 3" in err
     assert json.loads(file.read_text())["ties_seed"] == 3
+
+
+def test_a_shop_of_the_first_day_is_trained_and_not_judged(zhiyin, tmp_path):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "items.csv").write_text("item_id,title\n1,Red shirt\n2,Blue shirt\n3,Boots\n")
+    code, out, err = zhiyin("train", tmp_path / "shop", "--out", tmp_path / "bundle")
+    assert code == 0
+    assert "Not evaluated: nobody has met three different items yet" in out
+    assert "report" not in out
+    assert "1 warning about the data" in err
+    assert zhiyin("recommend", tmp_path / "bundle", "--user", "anybody", "-n", 2)[1].count("shirt") == 2
+    code, _, err = zhiyin("evaluate", tmp_path / "shop", "--recipe", "fast")
+    assert code == 1
+    assert "leaves nothing to test on" in err

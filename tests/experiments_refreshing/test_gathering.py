@@ -1,13 +1,18 @@
 """What there is to learn from: the bundle's data and everything since, nobody's who was removed."""
 
 import numpy as np
+import polars as pl
 import pytest
 
-from zhiyin.domain import NO_TIMESTAMP
+from zhiyin.contracts import TrainingData
+from zhiyin.data.dataset import Dataset
+from zhiyin.domain import NO_TIMESTAMP, Catalogue, Histories, Vocabulary
 from zhiyin.experiments.refreshing.gathering import grow, read_news
 from zhiyin.experiments.refreshing.holding import hold_back
 from zhiyin.experiments.refreshing.settings import RefreshConfig
 from zhiyin.pipeline.bundle import load_bundle, read_card
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
 from zhiyin.stores.records import Event
 
 
@@ -100,3 +105,15 @@ def test_events_without_times_are_older_than_those_with(bundle, store):
     pipeline.histories.timestamp[:] = NO_TIMESTAMP
     grown = grow(pipeline, {}, read_news(store, 0))
     assert history(grown, "u0")[-1] == "i1"
+
+
+def test_a_shop_of_the_first_day_learns_the_kinds_of_its_events(store):
+    catalogue = Catalogue.from_table(pl.DataFrame({"item_id": ["i0", "i1"], "title": ["tea", "pot"]}))
+    pipeline = Pipeline(recipe("fast"))
+    nothing = Dataset("new", catalogue, Vocabulary([]), Histories.empty(0))
+    pipeline.fit(TrainingData(nothing, pipeline.language))
+    store.append_events([Event("a", "u0", "i0", "view", 1), Event("b", "u0", "i1", "buy", 2)]).result()
+    grown = grow(pipeline, {"event_weights": [1.0]}, read_news(store, 0))
+    assert grown.dataset.event_kinds == ("buy", "view")
+    assert grown.dataset.histories.event_index.tolist() == [1, 0]
+    assert grown.dataset.event_weights.tolist() == [1.0, 1.0]

@@ -184,3 +184,13 @@ def test_nobody_is_known_to_an_empty_bundle() -> None:
     assert together.user_index.tolist() == [-1, -1]
     assert list(together.is_known) == [True, False]
     assert together.histories.lengths.tolist() == [1, 0]
+
+
+def test_a_bundle_that_knows_nobody_learns_from_the_first_event() -> None:
+    empty = Histories.empty(0)
+    histories = LiveHistories(Vocabulary([]), empty, EventKinds((), empty), ["i0", "i1"])
+    recorded = histories.record([event("ann", "i0", 100), event("ann", "i1", 200)])
+    steps, early = histories.steps(recorded)
+    assert steps.item_index.tolist() == [0, 1]
+    assert steps.before.lengths.tolist() == [0, 1]
+    assert len(early) == 0

@@ -46,6 +46,10 @@ SettingsOf = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 DEFAULT_RECIPE = "fast"
+NOT_EVALUATED = (
+    "Not evaluated: nobody has met three different items yet. Everything there is was learned from; texts say"
+    " most of it. Train again when more has happened."
+)
 
 
 def train(
@@ -72,8 +76,12 @@ def train(
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     outcome = train_bundle(dataset, config, out, seed=seed, progress=progress, command=command_line())
-    OUT.print(metrics_table(outcome.evaluations))
-    OUT.print(f"\nBundle: {out}   report: {out / 'report.html'}", highlight=False)
+    if outcome.evaluation is None:
+        OUT.print(NOT_EVALUATED)
+        OUT.print(f"\nBundle: {out}", highlight=False)
+    else:
+        OUT.print(metrics_table(outcome.evaluations))
+        OUT.print(f"\nBundle: {out}   report: {out / 'report.html'}", highlight=False)
     OUT.print(f"Next:   zhiyin serve {out}", highlight=False)
 
 
@@ -233,8 +241,8 @@ def read_with_notes(data: str, progress: Progress) -> Dataset:
         dataset, report = read_checked(data)
     n_warnings = len(report.warnings)
     if n_warnings:
-        kinds = "1 kind of row was" if n_warnings == 1 else f"{n_warnings} kinds of rows were"
-        progress.say(f"{kinds} cleaned; `zhiyin check {data}` lists them")
+        warnings = "1 warning" if n_warnings == 1 else f"{n_warnings} warnings"
+        progress.say(f"{warnings} about the data; `zhiyin check {data}` shows what was cleaned or is strange")
     progress.say(
         f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
         f"{dataset.n_interactions:,} interactions"

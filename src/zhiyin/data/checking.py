@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from zhiyin.data.checks.columns import report_unused_names, with_known_names
-from zhiyin.data.checks.interactions import Events, check_interactions
+from zhiyin.data.checks.interactions import Events, check_interactions, no_events
 from zhiyin.data.checks.items import check_items
 from zhiyin.data.checks.others import check_facts, check_impressions, check_users
 from zhiyin.data.dataset import Dataset
@@ -69,7 +69,7 @@ def inspect(
         return None, _report(shown, n_rows, findings, None)
     with progress.stage("Indexing the data"):
         dataset = dataset_of(name, events, tables, findings.description)
-        summary = summary_of(dataset, n_rows["interactions"], tables)
+        summary = summary_of(dataset, n_rows.get("interactions", 0), tables)
     return dataset, _report(shown, n_rows, findings, summary)
 
 
@@ -84,7 +84,9 @@ def _raw_tables(location: str | Path, findings: Findings) -> tuple[dict[str, Raw
         return read_database(findings.description.database), name
     found = locate(place, findings.description)
     if "interactions" not in found.tables:
-        raise no_interactions(place, found, findings.description)
+        error = no_interactions(place, found, findings.description)
+        if error is not None:
+            raise error
     if found.others and place.is_dir():
         names = ", ".join(path.name for path in found.others)
         findings.note("not_read", str(place), f"These files belong to no table and were not read: {names}.")
@@ -96,6 +98,7 @@ def _clean(
     raw: dict[str, RawTable], now: float, findings: Findings
 ) -> tuple[dict[str, pl.DataFrame], Events | None]:
     report_unused_names(raw.values(), findings)
+    is_first_day = "interactions" not in raw
     named = {}
     for table in TABLES:
         if table in raw:
@@ -108,6 +111,14 @@ def _clean(
             clean = checked(named.pop(table), findings)
             if clean is not None:
                 tables[table] = clean
+    if is_first_day and "items" in tables:
+        findings.warn(
+            "no_interactions",
+            "interactions",
+            "There is no file of interactions, only a catalogue.",
+            done="a shop of which nobody has done anything yet: recommendations come from texts",
+        )
+        return tables, no_events(findings)
     if "interactions" not in named:
         return tables, None
     items = tables["items"]["item_id"] if "items" in tables else None

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from zhiyin.data.kinds import NO_KINDS
 from zhiyin.domain import Catalogue, Histories, LongArray, Vocabulary
 
 
@@ -35,7 +36,7 @@ class Dataset:
     catalogue: Catalogue
     users: Vocabulary
     histories: Histories
-    event_kinds: tuple[str, ...] = ("interaction",)
+    event_kinds: tuple[str, ...] = NO_KINDS
     event_weights: npt.NDArray[np.float32] = field(default_factory=lambda: np.ones(1, dtype=np.float32))
     positive_value: float | None = None
     context: Mapping[str, pl.Series] = field(default_factory=dict)

@@ -16,6 +16,11 @@ SAME_MEANING: tuple[frozenset[str], ...] = (
 )
 """Groups of words that mean the same; a bundle that knows one of a group understands the others."""
 
+USUAL_KIND = "interaction"
+"""The kind of an event that does not say."""
+NO_KINDS = (USUAL_KIND,)
+"""The one kind there is where no event says."""
+
 
 class EventKinds:
     """Finds for any word the event kind of the bundle that it is treated as.
@@ -29,7 +34,7 @@ class EventKinds:
     """
 
     def __init__(self, known: tuple[str, ...], histories: Histories) -> None:
-        self.known = known or ("interaction",)
+        self.known = known or NO_KINDS
         counts = np.bincount(histories.event_index, minlength=len(self.known))
         self.commonest = int(counts.argmax())
         self._index = {kind: index for index, kind in enumerate(self.known)}

@@ -165,10 +165,10 @@ def summary_of(dataset: Dataset, n_read: int, tables: Mapping[str, pl.DataFrame]
         first_day=None if days is None else _day(int(days[0])),
         last_day=None if days is None else _day(int(days[1])),
         density=dataset.n_interactions / max(1, dataset.n_users * dataset.n_items),
-        events_per_user=float(np.median(lengths[lengths > 0])),
+        events_per_user=float(np.median(lengths[lengths > 0])) if histories.n_events else 0.0,
         users_with_three=int((lengths >= 3).sum()),
         text_coverage=float(table.select(pl.any_horizontal(texts).mean()).item()) if texts else 0.0,
-        cold_share=float(1.0 - touched.mean()),
+        cold_share=float(1.0 - touched.mean()) if len(touched) else 0.0,
         columns={
             "context": tuple(dataset.context),
             **{name: tuple(frame.columns) for name, frame in tables.items()},

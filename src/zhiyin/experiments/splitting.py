@@ -49,10 +49,7 @@ def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
         RequestError: when there is no such protocol, or nothing is left to test on.
     """
     refuse_unknown_protocol(protocol)
-    if protocol in _OF_LAST_ITEMS:
-        split = _OF_LAST_ITEMS[protocol](dataset, repeat=repeat)
-    else:
-        split = _OTHERS[protocol](dataset)
+    split = divided(protocol, dataset, repeat=repeat)
     if len(split.test) == 0:
         raise RequestError(
             f"'{protocol}' leaves nothing to test on in '{dataset.name}': {dataset.n_users} users, "
@@ -60,3 +57,10 @@ def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
             remedy="leave-last-out needs users who met at least three items; bring a longer log.",
         )
     return split
+
+
+def divided(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
+    """Divide a dataset as `split_by` does, even where that leaves nothing to test on."""
+    if protocol in _OF_LAST_ITEMS:
+        return _OF_LAST_ITEMS[protocol](dataset, repeat=repeat)
+    return _OTHERS[protocol](dataset)

@@ -21,7 +21,7 @@ from zhiyin.evaluation.evaluate import evaluate
 from zhiyin.evaluation.evaluation import Evaluation, RunRecord
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
 from zhiyin.experiments.reporting import report_page
-from zhiyin.experiments.splitting import COLD_ITEMS, LEAVE_LAST_OUT, split_by
+from zhiyin.experiments.splitting import COLD_ITEMS, LEAVE_LAST_OUT, divided, split_by
 from zhiyin.pipeline.bundle import load_bundle, read_card, refuse_foreign_folder, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -52,17 +52,19 @@ class Outcome:
 
     Attributes:
         pipeline: The one that was evaluated and written.
-        evaluation: Of the whole pipeline.
+        evaluation: Of the whole pipeline; None where nobody met three items, so that nothing can be tested.
         alone: Source name → what it does alone; ``popularity`` is the floor.
     """
 
     pipeline: Pipeline
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     alone: Mapping[str, Evaluation]
 
     @property
     def evaluations(self) -> dict[str, Evaluation]:
-        """All of them, the whole pipeline first."""
+        """All of them, the whole pipeline first; none where nothing could be tested."""
+        if self.evaluation is None:
+            return {}
         return {self.pipeline.config.recipe: self.evaluation, **self.alone}
 
 
@@ -133,8 +135,9 @@ def train(
     """Train on all but the last events, evaluate on these, and write the bundle.
 
     What is served is what was evaluated: the weights are those of the evaluated pipeline, the remembered
-    histories are complete. A killed run leaves the checkpoints of long training beside the bundle, and the
-    same call goes on from there.
+    histories are complete. Where nobody met three items, as on the first day of a shop, everything is learned
+    from, nothing is evaluated, and the bundle holds neither figures nor report. A killed run leaves the
+    checkpoints of long training beside the bundle, and the same call goes on from there.
 
     Args:
         dataset: Everything.
@@ -148,13 +151,10 @@ def train(
         BundleError: when ``out`` holds something that is not a bundle; before anything is trained.
     """
     refuse_foreign_folder(out)
-    split = split_by(LEAVE_LAST_OUT, dataset)
+    split = divided(LEAVE_LAST_OUT, dataset)
     checkpoints = out.parent / f".{out.name}.checkpoints"
     trained = fit_pipeline(config, split, seed=seed, progress=progress, checkpoints=checkpoints)
-    evaluation = judge(trained, progress=progress)
-    run = RunRecord(dataset.name, config.recipe, split.name, seed, trained.fit_seconds, command)
-    alone = judge_sources(trained, progress=progress)
-    page = report_page(trained.pipeline, dataset, split, run, evaluation, alone)
+    outcome, pages = _judged(trained, dataset, command, progress)
     trained.pipeline.remember(dataset)
     facts = {
         "dataset": dataset.name,
@@ -166,10 +166,28 @@ def train(
     }
     if trained.pipeline.reranking is not None:
         facts["rerank"] = trained.pipeline.reranking.facts()
-    pages = {"metrics.json": evaluation.to_json(run), "report.html": page}
     save_bundle(trained.pipeline, out, facts=facts, report=pages)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return Outcome(trained.pipeline, evaluation, alone)
+    return outcome
+
+
+def _judged(
+    trained: Trained, dataset: Dataset, command: str, progress: Progress | None
+) -> tuple[Outcome, dict[str, str]]:
+    """Evaluate pipeline and sources, and write the figures and the report, as far as there is a test."""
+    pipeline, split = trained.pipeline, trained.split
+    if not len(split.test):
+        return Outcome(pipeline, None, {}), {}
+    evaluation = judge(trained, progress=progress)
+    run = RunRecord(
+        dataset.name, pipeline.config.recipe, split.name, trained.seed, trained.fit_seconds, command
+    )
+    alone = judge_sources(trained, progress=progress)
+    page = report_page(pipeline, dataset, split, run, evaluation, alone)
+    return Outcome(pipeline, evaluation, alone), {
+        "metrics.json": evaluation.to_json(run),
+        "report.html": page,
+    }
 
 
 def reading_facts(dataset: Dataset) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from zhiyin.data.kinds import USUAL_KIND
 from zhiyin.domain import Recommendation
 
 
@@ -21,7 +22,7 @@ class Past:
     """
 
     item_id: str
-    kind: str = "interaction"
+    kind: str = USUAL_KIND
     timestamp: int | None = None
     value: float | None = None
 

@@ -11,6 +11,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from zhiyin.data.kinds import USUAL_KIND
+
 LONGEST_ID = 256
 """Characters of the id of a user, an item or an event."""
 LONGEST_WORD = 64
@@ -23,8 +25,6 @@ MOST_CONTEXT = 50
 """Names in a context."""
 LARGEST_VALUE = 1e12
 """What a value may be, up or down."""
-USUAL_KIND = "interaction"
-"""What an event is that does not say."""
 FIELDS = ("user_id", "item_id", "event", "timestamp", "value", "context", "event_id")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no id and no word may hold."""

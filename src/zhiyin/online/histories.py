@@ -103,7 +103,8 @@ class LiveHistories:
         self.kinds = kinds
         self._users = users
         self._base = histories
-        self._is_masked = np.zeros(len(users), dtype=np.bool_)
+        # One more than there are users: a stranger, at -1, is never masked.
+        self._is_masked = np.zeros(len(users) + 1, dtype=np.bool_)
         self._live = GrowingHistories()
         self._row: dict[str, int] = {}
         self._user_of_row = np.full(64, PAD, dtype=np.int64)
@@ -307,7 +308,7 @@ class LiveHistories:
     def _base_of(self, rows: LongArray) -> Histories:
         """Return what the bundle remembers of the users of some rows."""
         users = self._user_of_row[rows]
-        users = np.where((users >= 0) & self._is_masked[np.maximum(users, 0)], PAD, users)
+        users = np.where(self._is_masked[users], PAD, users)
         starts = self._base.offsets[np.maximum(users, 0)]
         # One below the first user there is offset 0, so a stranger, at -1, has a run of no length.
         return self._base.runs(starts, self._base.offsets[users + 1] - starts)

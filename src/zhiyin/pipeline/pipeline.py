@@ -269,7 +269,8 @@ class Pipeline:
         parts = {
             source: float(slate.column(f"{source}:part")[row, place])
             for source in self.merge.sources
-            if f"{source}:part" in slate.columns and not np.isnan(slate.column(source)[row, place])
+            # 0 is an item that nobody has taken, and the like: nothing speaks for it.
+            if f"{source}:part" in slate.columns and np.nan_to_num(slate.column(source)[row, place]) != 0
         }
         if TREND_PART in slate.columns:
             parts[TREND] = float(slate.column(TREND_PART)[row, place])

@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from zhiyin.data.kinds import USUAL_KIND
 from zhiyin.online.event_rules import (
-    USUAL_KIND,
     SentEvents,
     read_together,
 )

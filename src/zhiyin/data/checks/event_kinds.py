@@ -8,13 +8,12 @@ import polars as pl
 
 from zhiyin.data.description import FILE_NAME
 from zhiyin.data.files.raw import RawTable
+from zhiyin.data.kinds import NO_KINDS, USUAL_KIND
 from zhiyin.data.order import first_appearances
 from zhiyin.data.problems import Findings, rows_of
 from zhiyin.domain import PAD, BoolArray, IndexArray
 from zhiyin.domain.errors import did_you_mean
 
-EVENT_WITHOUT_NAME = "interaction"
-"""The kind of events that the data does not name."""
 _LARGEST_NUMBER_OF_KINDS = 1_000
 
 Kinds = tuple[tuple[str, ...], npt.NDArray[np.int16], BoolArray]
@@ -49,15 +48,15 @@ def read_kinds(raw: RawTable, findings: Findings) -> Kinds:
         rows = np.flatnonzero(unnamed)
         message = f"{rows_of(len(rows), 'names', 'name')} no event."
         findings.settle("missing_event", raw, rows, message, column="event")
-    named = [name or EVENT_WITHOUT_NAME for name in names]
-    kinds = tuple(dict.fromkeys([*named, EVENT_WITHOUT_NAME] if PAD in index else named))
+    named = [name or USUAL_KIND for name in names]
+    kinds = tuple(dict.fromkeys([*named, USUAL_KIND] if PAD in index else named))
     kind_of = np.array([kinds.index(name) for name in [*named, kinds[-1]]], dtype=np.int16)
     _check_weights(kinds, raw, findings)
     return kinds, kind_of[index], unnamed
 
 
 def _one_kind(n_rows: int, raw: RawTable, findings: Findings) -> Kinds:
-    kinds = (EVENT_WITHOUT_NAME,)
+    kinds = NO_KINDS
     _check_weights(kinds, raw, findings)
     return kinds, np.zeros(n_rows, dtype=np.int16), np.zeros(n_rows, dtype=np.bool_)
 

@@ -28,6 +28,11 @@ class Ids:
     distinct: pl.Series
     place: IndexArray
 
+    @classmethod
+    def none(cls) -> Ids:
+        """Return the ids of no row."""
+        return cls(pl.Series([], dtype=pl.String), np.empty(0, dtype=np.int32))
+
     def kept(self, keep: BoolArray) -> Ids:
         """Return the rows marked in (T,) bool, and only the ids that still occur."""
         place = self.place[keep]

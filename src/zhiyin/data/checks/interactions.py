@@ -17,6 +17,7 @@ from zhiyin.data.checks.numbers import read_numbers
 from zhiyin.data.checks.types import with_narrow_types
 from zhiyin.data.description import FILE_NAME
 from zhiyin.data.files.raw import RawTable
+from zhiyin.data.kinds import NO_KINDS
 from zhiyin.data.known import KNOWN
 from zhiyin.data.problems import Findings, rows_of
 from zhiyin.domain import BoolArray, FloatArray
@@ -43,6 +44,11 @@ class Events:
     kind: npt.NDArray[np.int16]
     value: FloatArray | None
     context: Mapping[str, pl.Series]
+
+    @classmethod
+    def none(cls, kinds: tuple[str, ...]) -> Events:
+        """Return no event, of the kinds that are to come."""
+        return cls(Ids.none(), Ids.none(), None, kinds, np.empty(0, dtype=np.int16), None, {})
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -81,10 +87,7 @@ def check_interactions(
         The events, or None when they cannot be used.
     """
     if raw.frame.is_empty():
-        findings.error(
-            "no_rows", raw.label, "There is a header but no row.", "At least one interaction is needed."
-        )
-        return None
+        return _no_row(raw, items, findings)
     users = read_ids(raw, "user_id", findings)
     item_ids = read_ids(raw, "item_id", findings)
     moments = read_moments(raw, "timestamp", findings) if "timestamp" in raw.frame.columns else None
@@ -115,6 +118,20 @@ def check_interactions(
     events = Events(users, item_ids, moments, kinds, kind, value, context)
     dropping.add("duplicate_event", report_duplicates(raw, _compared(events), events.context, findings))
     return dropping.apply(events)
+
+
+def no_events(findings: Findings) -> Events:
+    """Return no event; of which kinds later ones are, ``event_weights`` of the description may say."""
+    return Events.none(tuple(findings.description.event_weights) or NO_KINDS)
+
+
+def _no_row(raw: RawTable, items: pl.Series | None, findings: Findings) -> Events | None:
+    said = "There is a header but no row."
+    if items is None:
+        findings.error("no_rows", raw.label, said, "At least one interaction, or a file of items, is needed.")
+        return None
+    findings.warn("no_rows", raw.label, said, done="a shop of which nobody has done anything yet")
+    return no_events(findings)
 
 
 def _compared(events: Events) -> dict[str, npt.NDArray[np.generic]]:

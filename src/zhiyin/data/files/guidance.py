@@ -18,12 +18,17 @@ _DONE = ("click", "isclick", "clicked", "purchase", "ispurchase", "buy", "isbuy"
 _WHAT_THEY_ARE = "Interactions are rows of user_id and item_id, one for each thing a user did with an item."
 
 
-def no_interactions(folder: Path, found: Found, description: Description) -> DataError:
-    """Return an error that names the file that probably holds them, and the lines to write."""
+def no_interactions(folder: Path, found: Found, description: Description) -> DataError | None:
+    """Return an error that names the file that probably holds them, and the lines to write.
+
+    None where there is a catalogue and nothing that could hold interactions: a shop on its first day.
+    """
     start = "There is no interactions.csv, .parquet or .jsonl"
     if "impressions" in found.tables:
         return _only_impressions(f"{start}, only impressions: what was shown.", found, description)
     likely = [path for path in found.others if _looks_like_interactions(path, description)]
+    if "items" in found.tables and not likely:
+        return None
     there = [path.name for paths in found.tables.values() for path in paths]
     there += [path.name for path in found.others]
     if likely:

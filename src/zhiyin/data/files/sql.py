@@ -72,9 +72,11 @@ def read_database(url: str) -> dict[str, RawTable]:
         with engine.connect() as connection:
             there = sqlalchemy.inspect(connection).get_table_names()
             there += sqlalchemy.inspect(connection).get_view_names()
-            if "interactions" not in there:
+            near = did_you_mean("interactions", there)
+            is_first_day = "items" in there and "impressions" not in there and not near
+            if "interactions" not in there and not is_first_day:
                 raise DataError(
-                    f"The database has no table or view 'interactions'.{did_you_mean('interactions', there)}",
+                    f"The database has no table or view 'interactions'.{near}",
                     possible=f"It has {', '.join(there) or 'no tables'}.",
                     remedy="Add one:  CREATE VIEW interactions AS SELECT … AS user_id, … AS item_id FROM …",
                 )

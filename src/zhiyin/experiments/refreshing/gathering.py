@@ -12,7 +12,7 @@ import polars as pl
 
 from zhiyin.data.attributes import rows_of
 from zhiyin.data.dataset import Dataset
-from zhiyin.data.kinds import EventKinds
+from zhiyin.data.kinds import NO_KINDS, EventKinds
 from zhiyin.data.order import carried_forward, history_offsets, joined_to, time_order
 from zhiyin.domain import PAD, BoolArray, Catalogue, Histories, LongArray, Vocabulary
 from zhiyin.pipeline.pipeline import Pipeline
@@ -105,7 +105,7 @@ def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News) -> Grown:
     known = catalogue.items.indices(news.events["item_id"])
     events = news.events.filter(pl.Series(known != PAD))
     users, row = _rows_of_users(users, events["user_id"])
-    kinds = EventKinds(pipeline.event_kinds, pipeline.histories)
+    kinds = _kinds_of(pipeline, events["event"])
     columns = (
         (base.row_of_event.astype(np.int32), row),
         (base.item_index, known[known != PAD]),
@@ -170,6 +170,14 @@ def _rows_of_users(users: Vocabulary, ids: pl.Series) -> tuple[Vocabulary, np.nd
     users, index = joined_to(users, distinct)
     places = ids.replace_strict(distinct, pl.Series(index), return_dtype=pl.Int32) if len(ids) else ids
     return users, places.cast(pl.Int32).to_numpy()
+
+
+def _kinds_of(pipeline: Pipeline, words: pl.Series) -> EventKinds:
+    """Return the kinds of the bundle; those of the log where it was trained before anybody did anything."""
+    known = pipeline.event_kinds
+    if known == NO_KINDS and not pipeline.histories.n_events:
+        known = tuple(words.unique().sort().to_list())
+    return EventKinds(known, pipeline.histories)
 
 
 def _kind_of(words: pl.Series, kinds: EventKinds) -> np.ndarray[Any, Any]:

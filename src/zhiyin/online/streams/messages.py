@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from zhiyin.data.kinds import USUAL_KIND
 from zhiyin.domain.errors import RequestError, did_you_mean
 from zhiyin.online.event_rules import (
     CONTROL,
@@ -20,7 +21,6 @@ from zhiyin.online.event_rules import (
     LONGEST_TEXT,
     LONGEST_WORD,
     MOST_CONTEXT,
-    USUAL_KIND,
     utc_seconds,
 )
 from zhiyin.stores.records import Event
