@@ -129,3 +129,27 @@ def test_the_folder_is_named_by_the_environment(tmp_path: Path, monkeypatch: pyt
     assert default_cache_folder() == tmp_path / "vectors"
     monkeypatch.delenv("ZHIYIN_CACHE")
     assert default_cache_folder() == Path.home() / ".cache" / "zhiyin" / "vectors"
+
+
+def test_vectors_of_files_stay_on_disk(tmp_path: Path):
+    texts = [f"text {number}" for number in range(2_000)]
+    filled(tmp_path, texts)
+    fresh = VectorCache(tmp_path, "toy")
+    assert fresh.find(["text 7"])[0].all()
+    (segment,) = fresh._segments
+    assert not segment.vectors.flags.owndata
+    assert not segment.vectors.flags.writeable
+
+
+def test_where_nothing_can_be_written_portions_are_joined_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache_module, "_MOST_SEGMENTS", 3)
+    (tmp_path / "file").write_text("no folder")
+    cache = VectorCache(tmp_path / "file", "toy")
+    texts = [f"text {number}" for number in range(9)]
+    for text in texts:
+        with pytest.warns(ZhiyinWarning, match="cannot be kept"):
+            cache.add([text, "again"], ENCODER.encode([text, "again"]))
+    assert len(cache._segments) <= 3
+    assert_holds(cache, [*texts, "again"])
