@@ -261,6 +261,15 @@ def test_ids_in_the_path(client: TestClient, item_id: str) -> None:
         assert document["errors"][0]["path"] == route[:-1] + "_id"
 
 
+@pytest.mark.parametrize("user_id", ["%FF", "u1%C3", "%ED%A0%80"])
+def test_bytes_that_are_no_text_name_nobody(client: TestClient, user_id: str) -> None:
+    client.put("/v1/users/%EF%BF%BD", json={"age": 40})
+    for method, body in (("PUT", {"json": {}}), ("DELETE", {})):
+        document = problem(client.request(method, f"/v1/users/{user_id}", **body), 422, "invalid-request")
+        assert "not UTF-8" in document["detail"]
+    assert client.delete("/v1/users/%EF%BF%BD").status_code == 200, "the sign itself may be an id"
+
+
 def test_many_errors_are_counted_and_the_first_are_listed(client: TestClient) -> None:
     document = problem(client.post("/v1/events", json={"events": [{}] * 50}), 422, "invalid-request")
     assert len(document["errors"]) == 20

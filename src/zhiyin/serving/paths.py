@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.types import Scope
+
+from zhiyin.serving.problems import Refused
+
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 class AnyText(PathConvertor):
@@ -19,3 +26,21 @@ USER = "{user_id:id}"
 """The id of a user, at the end of a path."""
 ITEM = "{item_id:id}"
 """The id of an item, at the end of a path."""
+
+
+def refuse_what_is_no_text(scope: Scope) -> None:
+    """Refuse a path whose bytes are not UTF-8: servers replace them, and so name somebody else.
+
+    Raises:
+        Refused: with the bytes.
+    """
+    if _REPLACED not in scope["path"] or "raw_path" not in scope:
+        return
+    try:
+        unquote_to_bytes(scope["raw_path"]).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(
+            "invalid-request",
+            f"The path holds bytes that are not UTF-8: {error.object[error.start : error.end].hex(' ')}.",
+            remedy="Write ids as UTF-8, each byte beyond ASCII as %XX.",
+        ) from None

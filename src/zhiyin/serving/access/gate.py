@@ -14,6 +14,7 @@ from zhiyin.serving.access.keys import ADMIN, SCOPES
 from zhiyin.serving.access.rates import Headers, RateLimits
 from zhiyin.serving.access.receiving import TimedBody
 from zhiyin.serving.access.scopes import DESCRIPTION_AREAS, Principal, area_of, scope_of
+from zhiyin.serving.paths import refuse_what_is_no_text
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
 from zhiyin.serving.tracing import Tracer
@@ -81,6 +82,7 @@ class Gate:
         try:
             sent = _read(scope, self._settings.max_headers, self._settings.max_header_bytes)
             headers = await self._let_in(scope, sent, path)
+            refuse_what_is_no_text(scope)
         except Refused as refused:
             if sent is None or sent.n_body_bytes > self._longest_body:
                 refused.headers["Connection"] = "close"  # nobody will read what is still to come
