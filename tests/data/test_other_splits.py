@@ -173,7 +173,9 @@ def test_what_cannot_be_split_says_why():
         by_time(world([[(5, 1), (5, 2)]] * 4))
     with pytest.raises(DataError, match="Each lies between 0 and 1, and so does their sum"):
         by_user(timeless, validation_share=0.6, test_share=0.6)
-    with pytest.raises(DataError, match="Only 1 can be chosen from"):
+    with pytest.raises(
+        DataError, match="There are 1 users who met two different items, too few to hold back 1 and 1"
+    ):
         by_user(world([[(1, 1), (2, 2)]]))
 
 

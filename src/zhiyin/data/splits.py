@@ -167,7 +167,7 @@ def by_user(
     """
     positions = np.flatnonzero(first_meetings(dataset.histories))
     per_user = np.bincount(dataset.histories.row_of_event[positions], minlength=dataset.n_users)
-    users = _drawn(per_user >= 2, (validation_share, test_share), seed)
+    users = _drawn("users who met two different items", per_user >= 2, (validation_share, test_share), seed)
     ends = np.cumsum(per_user)
     validation, test = (
         _as_strangers(next_events(dataset, chosen, positions[ends[chosen] - 1])) for chosen in users
@@ -206,7 +206,8 @@ def cold_users(
     positions = np.flatnonzero(first_meetings(dataset.histories))
     per_user = np.bincount(dataset.histories.row_of_event[positions], minlength=dataset.n_users)
     ends = np.cumsum(per_user)
-    chosen = _drawn(per_user > max(n_known), (validation_share, test_share), seed)
+    what = f"users who met more than {max(n_known)} different items"
+    chosen = _drawn(what, per_user > max(n_known), (validation_share, test_share), seed)
     validation, asked = chosen
     first = (ends - per_user)[asked]
     steps = {n: _as_strangers(next_events(dataset, asked, positions[first + n])) for n in sorted(n_known)}
@@ -238,7 +239,7 @@ def cold_items(dataset: Dataset, *, test_share: float = 0.052, seed: int = 0, re
     warm = leave_last_out(dataset, repeat=repeat)
     is_target = np.zeros(dataset.n_items, dtype=np.bool_)
     is_target[warm.test.targets.values] = True
-    (items,) = _drawn(is_target, (test_share,), seed)
+    (items,) = _drawn("items that can be targets", is_target, (test_share,), seed)
     is_held = np.zeros(dataset.n_items, dtype=np.bool_)
     is_held[items] = True
     validation, everybody = (_without_items(part, is_held) for part in (warm.validation, warm.test))
@@ -269,14 +270,16 @@ def _of_period(dataset: Dataset, inside: npt.NDArray[np.bool_]) -> Examples:
     return next_events(dataset, users, np.flatnonzero(inside)[before], n_targets[users])
 
 
-def _drawn(eligible: npt.NDArray[np.bool_], shares: tuple[float, ...], seed: int) -> tuple[LongArray, ...]:
-    """Draw disjoint sets from those marked in (n,) bool, each in rising order."""
+def _drawn(
+    what: str, eligible: npt.NDArray[np.bool_], shares: tuple[float, ...], seed: int
+) -> tuple[LongArray, ...]:
+    """Draw disjoint sets from those marked in (n,) bool, each in rising order; ``what`` they are, in words."""
     _require_shares(*shares)
     candidates = np.random.default_rng(seed).permutation(np.flatnonzero(eligible))
     sizes = [max(1, round(len(candidates) * share)) for share in shares]
     if sum(sizes) >= len(candidates):
         raise DataError(
-            f"Only {len(candidates)} can be chosen from, too few to hold back "
+            f"There are {len(candidates)} {what}, too few to hold back "
             f"{' and '.join(str(size) for size in sizes)}.",
             remedy="Give smaller shares, or more data.",
         )
