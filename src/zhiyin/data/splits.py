@@ -273,7 +273,7 @@ def _of_period(dataset: Dataset, inside: npt.NDArray[np.bool_]) -> Examples:
 def _drawn(
     what: str, eligible: npt.NDArray[np.bool_], shares: tuple[float, ...], seed: int
 ) -> tuple[LongArray, ...]:
-    """Draw disjoint sets from those marked in (n,) bool, each in rising order; ``what`` they are, in words."""
+    """Draw disjoint sets from those marked in (n,) bool, each in rising order; ``what`` they are called."""
     _require_shares(*shares)
     candidates = np.random.default_rng(seed).permutation(np.flatnonzero(eligible))
     sizes = [max(1, round(len(candidates) * share)) for share in shares]
