@@ -9,6 +9,7 @@ import pytest
 from zhiyin.contracts import Growth, Steps, TrainingData
 from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import Histories, Queries
+from zhiyin.pipeline import refreshing
 from zhiyin.pipeline.absorbing import absorb
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.refreshing import refreshed
@@ -114,6 +115,22 @@ def test_the_merge_is_weighed_again_where_there_is_enough_and_kept_otherwise():
     expected = trained().recommend(asked, 5).item_index
     np.testing.assert_array_equal(again.recommend(asked, 5).item_index, expected)
     assert replace(training, validation=None).validation is None
+
+
+def test_a_merge_that_was_never_weighed_begins_with_little(monkeypatch):
+    monkeypatch.setattr(refreshing, "FEWEST_AT_FIRST", 10)
+    split = leave_last_out(tea_shop())
+    pipeline = Pipeline(PipelineConfig(sources=SOURCES), ToyLanguage())
+    pipeline.fit(TrainingData(split.train, pipeline.language))
+    assert pipeline.chances is None
+    before = pipeline.merge.weights.copy()
+    training = TrainingData(split.train, pipeline.language, split.validation)
+    growth = Growth(np.zeros(split.train.n_interactions, dtype=np.bool_))
+    after = refreshed(pipeline, training, growth, fewest_to_weigh=1_000)
+    assert after.chances is not None
+    assert (after.merge.weights != before).any()
+    again = refreshed(after, training, growth, fewest_to_weigh=1_000)
+    np.testing.assert_array_equal(again.merge.weights, after.merge.weights)
 
 
 def test_a_pipeline_refreshed_without_validation_keeps_its_weights():

@@ -7,6 +7,9 @@ from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.reranking_files import carried_over
 from zhiyin.pipeline.trends import Trends
 
+FEWEST_AT_FIRST = 50
+"""Validation examples from which on a merge is fitted that never was: any weights are better than none."""
+
 
 def refreshed(
     pipeline: Pipeline, training: TrainingData, growth: Growth, *, fewest_to_weigh: int
@@ -21,7 +24,8 @@ def refreshed(
         pipeline: Trained, knowing every item of the catalogue of ``training``.
         training: Everything, old and new.
         growth: What of it is new.
-        fewest_to_weigh: Validation examples from which on the merge is fitted again.
+        fewest_to_weigh: Validation examples from which on the merge is fitted again; one that was trained
+            before there was any needs `FEWEST_AT_FIRST` at most.
     """
     after = Pipeline(pipeline.config, pipeline.language)
     after.take_over(training.dataset.catalogue, pipeline.content, removed=pipeline.removed.copy())
@@ -33,7 +37,8 @@ def refreshed(
     after.chances = pipeline.chances
     if pipeline.reranking is not None:
         after.reranking = carried_over(pipeline.reranking, pipeline.users, training.dataset.users)
-    enough = training.validation is not None and len(training.validation) >= max(fewest_to_weigh, 1)
+    needed = fewest_to_weigh if pipeline.chances is not None else min(fewest_to_weigh, FEWEST_AT_FIRST)
+    enough = training.validation is not None and len(training.validation) >= max(needed, 1)
     after.new_items.restore(pipeline.new_items.state())
     if after.new_items.is_on:
         after.new_items.count(training.dataset.item_counts)
