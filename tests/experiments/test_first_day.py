@@ -50,7 +50,6 @@ def test_nobody_is_told_that_an_item_is_popular_which_nobody_took(folder):
     train(read_dataset(folder), recipe("fast"), folder / "bundle")
     for one in asked(load_bundle(folder / "bundle")):
         assert one.reasons == ()
-        assert one.sources == {}
 
 
 def test_a_few_events_are_learned_from_whole(folder):

@@ -112,8 +112,14 @@ def test_a_shop_of_the_first_day_learns_the_kinds_of_its_events(store):
     pipeline = Pipeline(recipe("fast"))
     nothing = Dataset("new", catalogue, Vocabulary([]), Histories.empty(0))
     pipeline.fit(TrainingData(nothing, pipeline.language))
-    store.append_events([Event("a", "u0", "i0", "view", 1), Event("b", "u0", "i1", "buy", 2)]).result()
+    words = ["view", "view", "buy", "Purchase", "view", "click"]
+    store.append_events([Event(f"{n}", "u0", f"i{n % 2}", word, n) for n, word in enumerate(words)]).result()
     grown = grow(pipeline, {"event_weights": [1.0]}, read_news(store, 0))
-    assert grown.dataset.event_kinds == ("buy", "view")
-    assert grown.dataset.histories.event_index.tolist() == [1, 0]
+    assert grown.dataset.event_kinds == ("view", "Purchase"), "words that mean the same are one kind"
+    assert grown.dataset.histories.event_index.tolist() == [0, 0, 1, 1, 0, 0]
     assert grown.dataset.event_weights.tolist() == [1.0, 1.0]
+    many = [Event(f"m{n}", "u1", "i0", f"word{n}", 10 + n) for n in range(300)]
+    store.append_events([*many, Event("s", "u2", "i1", "word7", 500)]).result()
+    grown = grow(pipeline, {"event_weights": [1.0]}, read_news(store, 0))
+    assert len(grown.dataset.event_kinds) <= 100
+    assert grown.dataset.event_kinds[0] == "view", "the commonest stands for what has no kind of its own"

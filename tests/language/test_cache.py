@@ -131,14 +131,39 @@ def test_the_folder_is_named_by_the_environment(tmp_path: Path, monkeypatch: pyt
     assert default_cache_folder() == Path.home() / ".cache" / "zhiyin" / "vectors"
 
 
-def test_vectors_of_files_stay_on_disk(tmp_path: Path):
+def test_one_text_among_many_is_read_by_itself(tmp_path: Path):
     texts = [f"text {number}" for number in range(2_000)]
     filled(tmp_path, texts)
     fresh = VectorCache(tmp_path, "toy")
-    assert fresh.find(["text 7"])[0].all()
-    (segment,) = fresh._segments
-    assert not segment.vectors.flags.owndata
-    assert not segment.vectors.flags.writeable
+    assert_holds(fresh, ["text 7", "text 1999", "text 0"])
+    assert_holds(fresh, texts[::-1])
+
+
+def test_a_file_that_is_shortened_or_removed_while_it_is_known(tmp_path: Path):
+    texts = [f"text {number}" for number in range(100)]
+    for damage in (lambda path: os.truncate(path, 2_000), Path.unlink):
+        cache = filled(tmp_path, texts)
+        assert_holds(cache, texts)
+        damage(next(cache.folder.glob("*.vectors")))
+        is_there, vectors = cache.find(["text 99"])
+        assert not is_there.any()
+        assert len(vectors) == 0
+        for path in cache.folder.glob("*.vectors"):
+            path.unlink()
+
+
+def test_files_of_another_length_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache_module, "_SEGMENTS_BEFORE_JOINING", 4)
+    other = VectorCache(tmp_path, "toy")
+    other.add(["long"], HashedWords(16).encode(["long"]))
+    (kept,) = other.folder.glob("*.vectors")
+    cache = VectorCache(tmp_path / "x", "toy")
+    cache.folder = other.folder
+    for place in range(8):
+        cache._looked_at.add(kept.name)
+        cache.add([f"text {place}"], ENCODER.encode([f"text {place}"]))
+    assert kept.is_file()
+    assert_holds(cache, [f"text {place}" for place in range(8)])
 
 
 def test_where_nothing_can_be_written_portions_are_joined_in_memory(

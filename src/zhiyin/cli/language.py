@@ -103,7 +103,8 @@ def pretrain(
     facts = pretrain_on(dataset, order, progress)
     _print_facts(facts)
     OUT.print(f"\nModel: {out}   card: {out / 'README.md'}", highlight=False)
-    OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set encoder={out}", highlight=False)
+    judged = f"evaluate {data}" if dataset.n_interactions else f"train {data} --out bundle"
+    OUT.print(f"Next:  zhiyin {judged} --recipe hybrid --set encoder={out}", highlight=False)
     if json_file is not None:
         write_json(json_file, facts)
 

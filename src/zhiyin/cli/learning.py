@@ -47,8 +47,8 @@ SettingsOf = Annotated[
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 DEFAULT_RECIPE = "fast"
 NOT_EVALUATED = (
-    "Not evaluated: nobody has met three different items yet. Everything there is was learned from; texts say"
-    " most of it. Train again when more has happened."
+    "Not evaluated: nobody has met three different items yet. Everything there is was learned from."
+    " Train again when more has happened."
 )
 
 

@@ -16,6 +16,7 @@ from zhiyin.data.checks.others import check_facts, check_impressions, check_user
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.description import Description, read_description
 from zhiyin.data.files.guidance import no_interactions
+from zhiyin.data.files.left_out import refuse_a_log_left_out
 from zhiyin.data.files.locate import locate
 from zhiyin.data.files.raw import RawTable
 from zhiyin.data.files.sql import is_database, read_database, without_password
@@ -83,22 +84,24 @@ def _raw_tables(location: str | Path, findings: Findings) -> tuple[dict[str, Raw
     if findings.description.database:
         return read_database(findings.description.database), name
     found = locate(place, findings.description)
-    if "interactions" not in found.tables:
-        error = no_interactions(place, found, findings.description)
-        if error is not None:
-            raise error
+    is_first_day = "items" in found.tables and "impressions" not in found.tables
+    if "interactions" not in found.tables and not is_first_day:
+        raise no_interactions(place, found, findings.description)
     if found.others and place.is_dir():
         names = ", ".join(path.name for path in found.others)
         findings.note("not_read", str(place), f"These files belong to no table and were not read: {names}.")
     read = {table: read_table(table, paths, findings) for table, paths in found.tables.items()}
-    return {table: raw for table, raw in read.items() if raw is not None}, name
+    raw = {table: one for table, one in read.items() if one is not None}
+    if is_first_day and ("interactions" not in raw or raw["interactions"].frame.is_empty()):
+        refuse_a_log_left_out(place, found, findings.description)
+    return raw, name
 
 
 def _clean(
     raw: dict[str, RawTable], now: float, findings: Findings
 ) -> tuple[dict[str, pl.DataFrame], Events | None]:
     report_unused_names(raw.values(), findings)
-    is_first_day = "interactions" not in raw
+    is_first_day = "interactions" not in raw and not findings.has_errors
     named = {}
     for table in TABLES:
         if table in raw:
@@ -116,10 +119,14 @@ def _clean(
             "no_interactions",
             "interactions",
             "There is no file of interactions, only a catalogue.",
-            done="a shop of which nobody has done anything yet: recommendations come from texts",
+            done="a shop in which nobody has done anything yet",
         )
         return tables, no_events(findings)
     if "interactions" not in named:
+        if not findings.has_errors:
+            findings.error(
+                "no_rows", "items", "There is no row.", "At least one item, or one interaction, is needed."
+            )
         return tables, None
     items = tables["items"]["item_id"] if "items" in tables else None
     if items is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from zhiyin.domain import Histories
@@ -42,6 +44,14 @@ class EventKinds:
 
     def index(self, kind: str) -> int:
         """Return the position among the bundle's kinds."""
+        found = self._found(kind)
+        return self.commonest if found is None else found
+
+    def knows(self, kind: str) -> bool:
+        """Whether a word is a kind of the bundle, or means one."""
+        return self._found(kind) is not None
+
+    def _found(self, kind: str) -> int | None:
         exact = self._index.get(kind, self._plain.get(_plain(kind)))
         if exact is not None:
             return exact
@@ -50,11 +60,24 @@ class EventKinds:
                 for index, known in enumerate(self.known):
                     if _plain(known) in group:
                         return index
-        return self.commonest
+        return None
 
     def unknown(self, kinds: set[str]) -> dict[str, str]:
         """Return the words the bundle does not have, each with the kind it is treated as."""
         return {kind: self.known[self.index(kind)] for kind in sorted(kinds) if kind not in self._index}
+
+
+def distinct_kinds(words: Iterable[str]) -> tuple[str, ...]:
+    """Return words of which no two mean the same kind, the earlier one of those that do.
+
+    The first is what words are taken for that mean none of them, until there are events to count.
+    """
+    nobody = Histories.empty(0)
+    kinds: tuple[str, ...] = ()
+    for word in words:
+        if not kinds or not EventKinds(kinds, nobody).knows(word):
+            kinds = (*kinds, word)
+    return kinds
 
 
 def _plain(kind: str) -> str:

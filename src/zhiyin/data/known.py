@@ -56,6 +56,8 @@ _ALIASES = {
     "relation": "predicate rel r 关系",
     "tail": "object target t 尾",
 }
+_UNCLEAR = {"id", "name", "account", "source", "when"}
+"""Other names that stand for much else."""
 _OTHER_NAMES = {name: frozenset(words.split()) for name, words in _ALIASES.items()}
 _NAME_OF_ALIAS = {alias: name for name, aliases in reversed(_OTHER_NAMES.items()) for alias in aliases}
 
@@ -78,6 +80,12 @@ def column_for(name: str, columns: Iterable[str]) -> str | None:
         if did_you_mean(plain(column), [plain(name)]):
             return column
     return None
+
+
+def column_named(name: str, columns: Iterable[str]) -> str | None:
+    """Find the column that is called ``name`` or a clear other name of it; None rather than a guess."""
+    clear = ({plain(name)} | _OTHER_NAMES.get(name, frozenset())) - _UNCLEAR
+    return next((column for column in columns if plain(column) in clear), None)
 
 
 def stands_for(column: str) -> str | None:

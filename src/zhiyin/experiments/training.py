@@ -28,6 +28,9 @@ from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.reranking import Reranking
 from zhiyin.pipeline.settings import PipelineConfig
 
+NOT_DIVIDED = "none"
+"""The protocol of a bundle that learned from everything, because nothing could be tested on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -159,7 +162,7 @@ def train(
     facts = {
         "dataset": dataset.name,
         "fingerprint": fingerprint(dataset),
-        "protocol": split.name,
+        "protocol": split.name if len(split.test) else NOT_DIVIDED,
         "seed": seed,
         "fit_seconds": round(trained.fit_seconds, 2),
         **reading_facts(dataset),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import uuid
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,8 @@ _DIGEST_BYTES = 16
 _SEGMENTS_BEFORE_JOINING = 64
 _MOST_SEGMENTS = 2 * _SEGMENTS_BEFORE_JOINING
 """Segments held at most: where files cannot be written, none are ever joined there."""
+_ROWS_READ_ONE_BY_ONE = 8
+"""Of a file, one vector in so many is read by itself; where more are asked for, the whole file is."""
 _SUFFIX = ".vectors"
 
 Digests = npt.NDArray[np.bytes_]
@@ -35,40 +36,59 @@ def default_cache_folder() -> Path:
     return (Path(named).expanduser() if named else Path.home() / ".cache" / "zhiyin") / "vectors"
 
 
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    """Some texts and their vectors, as one file holds them.
-
-    Attributes:
-        digests: (n,) of 16 bytes each, rising.
-        rows: (n,) int64, where the vector of each stands.
-        vectors: (n, D) float32; of a file, they stay on disk until they are looked at.
-    """
+class _Segment(Protocol):
+    """Some texts and their vectors."""
 
     digests: Digests
+    """(n,) of 16 bytes each, rising."""
     rows: LongArray
-    vectors: FloatArray
+    """(n,) int64, where the vector of each stands."""
+    dimension: int
 
-    @classmethod
-    def of(cls, digests: Digests, vectors: FloatArray) -> _Segment:
-        """Take texts in any order."""
-        rows = np.argsort(digests, kind="stable")
-        return cls(digests[rows], rows, vectors)
+    def vectors(self, rows: LongArray) -> FloatArray:
+        """Return the (m, D) float32 vectors of some rows."""
+        ...
 
-    @classmethod
-    def joined(cls, segments: Sequence[_Segment]) -> _Segment:
-        """Return each text of some segments once."""
-        digests = np.concatenate([segment.digests for segment in segments])
-        distinct, first = np.unique(digests, return_index=True)
-        vectors = np.concatenate([segment.vectors[segment.rows] for segment in segments])[first]
-        return cls(distinct, np.arange(len(distinct)), vectors)
 
-    def find(self, wanted: Digests) -> LongArray:
-        """Return (m,) int64, the row of each wanted text, -1 where it is not here."""
-        if not len(self.digests):
-            return np.full(len(wanted), -1, dtype=np.int64)
-        entry = np.minimum(np.searchsorted(self.digests, wanted), len(self.digests) - 1)
-        return np.where(self.digests[entry] == wanted, self.rows[entry], -1)
+class _Held:
+    """Texts and vectors in memory, (n,) and (n, D)."""
+
+    def __init__(self, digests: Digests, vectors: FloatArray) -> None:
+        self.rows = np.argsort(digests, kind="stable")
+        self.digests, self.dimension = digests[self.rows], vectors.shape[1]
+        self._vectors = vectors
+
+    def vectors(self, rows: LongArray) -> FloatArray:
+        """See `_Segment.vectors`."""
+        return self._vectors[rows]
+
+
+class _OnDisk:
+    """A file of which only the digests are held; of its vectors, those that are asked for are read."""
+
+    def __init__(self, path: Path, digests: Digests, start: int, dimension: int) -> None:
+        self.path, self.dimension = path, dimension
+        self.rows = np.argsort(digests, kind="stable")
+        self.digests = digests[self.rows]
+        self._start = start
+
+    def vectors(self, rows: LongArray) -> FloatArray:
+        """See `_Segment.vectors`.
+
+        Raises:
+            OSError: when the file is gone, or shorter than it was.
+        """
+        size = 4 * self.dimension
+        with self.path.open("rb", buffering=0) as file:
+            if len(rows) > len(self.rows) // _ROWS_READ_ONE_BY_ONE:
+                whole = _read_at(file, self._start, len(self.rows) * size)
+                if len(whole) < len(self.rows) * size:
+                    raise OSError("it is shorter than it was")
+                return np.frombuffer(whole, dtype=np.float32).reshape(-1, self.dimension)[rows]
+            parts = [_read_at(file, self._start + int(row) * size, size) for row in rows]
+        if any(len(part) < size for part in parts):
+            raise OSError("it is shorter than it was")
+        return np.frombuffer(b"".join(parts), dtype=np.float32).reshape(-1, self.dimension)
 
 
 class VectorCache:
@@ -77,8 +97,8 @@ class VectorCache:
     What is added becomes one new file, written under another name, flushed, then renamed: a reader sees it
     whole or not at all, writers never touch each other's files, and a kill leaves at worst a temporary file.
     Each file carries a checksum; a damaged one is removed with a warning, and its texts are encoded again.
-    Vectors are stored as float32, so that a second run sees the same numbers as the first. Those of files are
-    mapped into memory: a service that looks for one text does not hold all that were ever encoded.
+    Vectors are stored as float32, so that a second run sees the same numbers as the first. Of files, only the
+    digests are held: a service that looks for one text does not hold all vectors that were ever made.
 
     Args:
         folder: Where the files lie; made when first written to.
@@ -89,7 +109,7 @@ class VectorCache:
         digest = hashlib.blake2b(encoder_name.encode(), digest_size=8).hexdigest()
         words = "".join(letter if letter.isalnum() else "-" for letter in encoder_name.split(maxsplit=1)[0])
         self.folder = folder / f"{words[-60:].strip('-')}-{digest}"
-        self._read: set[str] = set()
+        self._looked_at: set[str] = set()
         self._segments: list[_Segment] = []
 
     def find(self, texts: Sequence[str]) -> tuple[BoolArray, FloatArray]:
@@ -105,13 +125,17 @@ class VectorCache:
         wanted = _digests(texts)
         is_there = np.zeros(len(texts), dtype=np.bool_)
         vectors = np.empty((len(texts), self._dimension), dtype=np.float32)
-        for segment in self._segments:
+        for segment in list(self._segments):
             missing = np.flatnonzero(~is_there)
             if not len(missing):
                 break
-            row = segment.find(wanted[missing])
+            row = _rows_of(segment, wanted[missing])
             found = missing[row >= 0]
-            vectors[found] = segment.vectors[row[row >= 0]]
+            try:
+                vectors[found] = segment.vectors(row[row >= 0])
+            except OSError:  # joined with others by somebody else, or damaged: not there any more
+                self._segments.remove(segment)
+                continue
             is_there[found] = True
         return is_there, vectors if is_there.all() else vectors[is_there]
 
@@ -122,50 +146,68 @@ class VectorCache:
         """
         if len(texts) == 0:
             return
-        added = _Segment.of(_digests(texts), np.ascontiguousarray(vectors, dtype=np.float32))
-        self._remember(added)
+        digests, vectors = _digests(texts), np.ascontiguousarray(vectors, dtype=np.float32)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._read.add(_write(self.folder, added))
+            self._take_in(_write(self.folder, digests, vectors))
             self._join_files_when_many()
         except OSError as error:
+            self._remember(_Held(digests, vectors))
             _warn(
                 f"Vectors cannot be kept in '{self.folder}' ({error}); they will be encoded again next time."
             )
 
     def _read_new_files(self) -> None:
-        if not self.folder.is_dir():
-            return
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
-            if path.name not in self._read:
-                self._read.add(path.name)
-                segment = _read(path)
-                if segment is not None:
-                    self._remember(segment)
+        if self.folder.is_dir():
+            for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+                if path.name not in self._looked_at:
+                    self._take_in(path)
+
+    def _take_in(self, path: Path) -> None:
+        self._looked_at.add(path.name)
+        segment = _read(path)
+        if segment is not None:
+            self._remember(segment)
 
     @property
     def _dimension(self) -> int:
-        return self._segments[0].vectors.shape[1] if self._segments else 0
+        return self._segments[0].dimension if self._segments else 0
 
     def _remember(self, segment: _Segment) -> None:
-        if self._segments and segment.vectors.shape[1] != self._dimension:
+        if self._segments and segment.dimension != self._dimension:
             return
         self._segments.append(segment)
         if len(self._segments) > _MOST_SEGMENTS:
-            self._segments = [_Segment.joined(self._segments)]
+            self._segments = [_Held(*_joined(self._segments))]
 
     def _join_files_when_many(self) -> None:
         """Write everything known as one file, then remove the files it replaces."""
-        paths = list(self.folder.glob(f"*{_SUFFIX}"))
-        if len(paths) < _SEGMENTS_BEFORE_JOINING:
+        if len(list(self.folder.glob(f"*{_SUFFIX}"))) < _SEGMENTS_BEFORE_JOINING:
             return
         self._read_new_files()
-        replaced = [path for path in paths if path.name in self._read]
-        self._segments = [_Segment.joined(self._segments)]
-        self._read.add(_write(self.folder, self._segments[0]))
+        replaced = [segment.path for segment in self._segments if isinstance(segment, _OnDisk)]
+        joined = _write(self.folder, *_joined(self._segments))
+        self._segments = []
+        self._take_in(joined)
         for path in replaced:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _rows_of(segment: _Segment, wanted: Digests) -> LongArray:
+    """Return (m,) int64, the row of each wanted text, -1 where it is not in the segment."""
+    if not len(segment.digests):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    entry = np.minimum(np.searchsorted(segment.digests, wanted), len(segment.digests) - 1)
+    return np.where(segment.digests[entry] == wanted, segment.rows[entry], -1)
+
+
+def _joined(segments: Sequence[_Segment]) -> tuple[Digests, FloatArray]:
+    """Return each text of some segments once, (n,) and (n, D)."""
+    digests = np.concatenate([segment.digests for segment in segments])
+    vectors = np.concatenate([segment.vectors(segment.rows) for segment in segments])
+    distinct, first = np.unique(digests, return_index=True)
+    return distinct, vectors[first]
 
 
 def _digests(texts: Sequence[str]) -> Digests:
@@ -176,10 +218,10 @@ def _digests(texts: Sequence[str]) -> Digests:
     return np.frombuffer(joined, dtype=f"S{_DIGEST_BYTES}")
 
 
-def _write(folder: Path, segment: _Segment) -> str:
+def _write(folder: Path, digests: Digests, vectors: FloatArray) -> Path:
     """Write one file whole: format line, header, checksum of what follows, digests, vectors."""
-    body = segment.digests.tobytes() + segment.vectors[segment.rows].tobytes()
-    n, dimension = segment.vectors.shape
+    body = digests.tobytes() + vectors.tobytes()
+    n, dimension = vectors.shape
     header = {"n": n, "dimension": dimension, "checksum": hashlib.blake2b(body, digest_size=16).hexdigest()}
     name = f"{uuid.uuid4().hex}{_SUFFIX}"
     temporary = folder / f"{name}.{os.getpid()}.partial"
@@ -191,33 +233,29 @@ def _write(folder: Path, segment: _Segment) -> str:
         temporary.replace(folder / name)
     finally:
         temporary.unlink(missing_ok=True)
-    return name
+    return folder / name
 
 
-def _read(path: Path) -> _Segment | None:
-    """Return the content of one file; None when it is damaged (it is removed) or was joined meanwhile."""
-    content: mmap.mmap | bytes
+def _read(path: Path) -> _OnDisk | None:
+    """Check one file; None when it is damaged (it is removed), or was joined meanwhile."""
     try:
-        with path.open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except ValueError:  # an empty file cannot be mapped, and is damaged
-        content = b""
     except OSError as error:
         _warn(f"The file '{path}' of kept vectors cannot be read ({error}); its texts are encoded again.")
         return None
     try:
-        if content[: len(_FORMAT)] != _FORMAT:
+        if not content.startswith(_FORMAT):
             raise ValueError("it does not begin as such a file does")
-        end = content.find(b"\n", len(_FORMAT))
+        end = content.index(b"\n", len(_FORMAT))
         header = json.loads(content[len(_FORMAT) : end])
         n, dimension, body = int(header["n"]), int(header["dimension"]), memoryview(content)[end + 1 :]
         if hashlib.blake2b(body, digest_size=16).hexdigest() != header["checksum"]:
             raise ValueError("its checksum does not fit")
-        digests = np.frombuffer(body[: n * _DIGEST_BYTES], dtype=f"S{_DIGEST_BYTES}")
-        vectors = np.frombuffer(body[n * _DIGEST_BYTES :], dtype=np.float32).reshape(n, dimension)
-    except (ValueError, KeyError, TypeError) as error:
+        if len(body) != n * (_DIGEST_BYTES + 4 * dimension):
+            raise ValueError("its length does not fit")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         with suppress(OSError):
             path.unlink(missing_ok=True)
         _warn(
@@ -225,7 +263,13 @@ def _read(path: Path) -> _Segment | None:
             "encoded again."
         )
         return None
-    return _Segment.of(digests, vectors)
+    digests = np.frombuffer(body[: n * _DIGEST_BYTES], dtype=f"S{_DIGEST_BYTES}")
+    return _OnDisk(path, digests, end + 1 + n * _DIGEST_BYTES, dimension)
+
+
+def _read_at(file: IO[bytes], start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)
 
 
 def _warn(message: str) -> None:

@@ -269,19 +269,24 @@ class Pipeline:
         parts = {
             source: float(slate.column(f"{source}:part")[row, place])
             for source in self.merge.sources
-            # 0 is an item that nobody has taken, and the like: nothing speaks for it.
-            if f"{source}:part" in slate.columns and np.nan_to_num(slate.column(source)[row, place]) != 0
+            if f"{source}:part" in slate.columns and not np.isnan(slate.column(source)[row, place])
         }
         if TREND_PART in slate.columns:
             parts[TREND] = float(slate.column(TREND_PART)[row, place])
         if LANGUAGE_PART in slate.columns and not np.isnan(slate.column(LANGUAGE_PART)[row, place]):
             parts[LANGUAGE] = float(slate.column(LANGUAGE_PART)[row, place])
+        # 0 is an item that nobody has taken, and the like: nothing speaks for it.
+        speaking = {
+            source: part
+            for source, part in parts.items()
+            if source not in self.merge.sources or slate.column(source)[row, place] != 0
+        }
         pointed_at = {source: int(index[row, place]) for source, index in because.items()}
         return Recommendation(
             item_id=catalogue.items.id(item),
             rank=place + 1,
             score=float(slate.column(SCORE)[row, place]),
-            reasons=reasons_for(Evidence(parts, pointed_at), catalogue),
+            reasons=reasons_for(Evidence(speaking, pointed_at), catalogue),
             sources=parts,
             chance=float(slate.column(CHANCE)[row, place]) if CHANCE in slate.columns else None,
         )

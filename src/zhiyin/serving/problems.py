@@ -221,7 +221,7 @@ def _sentence(error: Mapping[str, Any], known_fields: list[str]) -> str:
     kind = error["type"]
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
-        return f"The field '{name}' is not known.{did_you_mean(name, known_fields)}"
+        return f"The field '{name}' is not known.{did_you_mean(name, set(known_fields) - {name})}"
     if kind == "missing":
         return "This field is missing."
     if kind in ("dict_type", "model_type", "model_attributes_type"):

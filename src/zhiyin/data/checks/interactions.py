@@ -121,8 +121,11 @@ def check_interactions(
 
 
 def no_events(findings: Findings) -> Events:
-    """Return no event; of which kinds later ones are, ``event_weights`` of the description may say."""
-    return Events.none(tuple(findings.description.event_weights) or NO_KINDS)
+    """Return no event; of which kinds later ones are, ``event_weights`` of the description may say.
+
+    The usual kind comes first: without events to count, it is what words that are not known are taken for.
+    """
+    return Events.none(tuple(dict.fromkeys((*NO_KINDS, *findings.description.event_weights))))
 
 
 def _no_row(raw: RawTable, items: pl.Series | None, findings: Findings) -> Events | None:
@@ -130,7 +133,7 @@ def _no_row(raw: RawTable, items: pl.Series | None, findings: Findings) -> Event
     if items is None:
         findings.error("no_rows", raw.label, said, "At least one interaction, or a file of items, is needed.")
         return None
-    findings.warn("no_rows", raw.label, said, done="a shop of which nobody has done anything yet")
+    findings.warn("no_rows", raw.label, said, done="a shop in which nobody has done anything yet")
     return no_events(findings)
 
 

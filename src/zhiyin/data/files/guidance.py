@@ -18,17 +18,12 @@ _DONE = ("click", "isclick", "clicked", "purchase", "ispurchase", "buy", "isbuy"
 _WHAT_THEY_ARE = "Interactions are rows of user_id and item_id, one for each thing a user did with an item."
 
 
-def no_interactions(folder: Path, found: Found, description: Description) -> DataError | None:
-    """Return an error that names the file that probably holds them, and the lines to write.
-
-    None where there is a catalogue and nothing that could hold interactions: a shop on its first day.
-    """
+def no_interactions(folder: Path, found: Found, description: Description) -> DataError:
+    """Return an error that names the file that probably holds them, and the lines to write."""
     start = "There is no interactions.csv, .parquet or .jsonl"
     if "impressions" in found.tables:
         return _only_impressions(f"{start}, only impressions: what was shown.", found, description)
     likely = [path for path in found.others if _looks_like_interactions(path, description)]
-    if "items" in found.tables and not likely:
-        return None
     there = [path.name for paths in found.tables.values() for path in paths]
     there += [path.name for path in found.others]
     if likely:
@@ -48,13 +43,13 @@ def no_interactions(folder: Path, found: Found, description: Description) -> Dat
 
 
 def _looks_like_interactions(path: Path, description: Description) -> bool:
-    columns = _schema(path, description)
+    columns = schema_of(path, description)
     return all(column_for(name, columns) for name in REQUIRED["interactions"])
 
 
 def _only_impressions(start: str, found: Found, description: Description) -> DataError:
     path = found.tables["impressions"][0]
-    schema = _schema(path, description)
+    schema = schema_of(path, description)
     missing = [name for name in REQUIRED["interactions"] if name not in schema]
     done = [name for name, dtype in schema.items() if plain(name) in _DONE and not dtype.is_nested()]
     columns = ", ".join(list(schema)[:12]) + (", …" if len(schema) > 12 else "")
@@ -83,7 +78,8 @@ def _only_impressions(start: str, found: Found, description: Description) -> Dat
     )
 
 
-def _schema(path: Path, description: Description) -> dict[str, pl.DataType]:
+def schema_of(path: Path, description: Description) -> dict[str, pl.DataType]:
+    """Return the columns of a file; none where it cannot be read."""
     try:
         if format_of(path) == "parquet":
             return dict(pl.read_parquet_schema(path))

@@ -62,7 +62,9 @@ def locate(location: Path, description: Description) -> Found:
     tables = {}
     for table in TABLES:
         if table in description.files:
-            tables[table] = _named(location, table, description.files[table])
+            named = _named(location, table, description.files[table])
+            if named:
+                tables[table] = named
             continue
         files = _of_table(location, table, readable)
         if files:
@@ -73,7 +75,7 @@ def locate(location: Path, description: Description) -> Found:
 
 def _of_table(folder: Path, table: str, readable: list[Path]) -> tuple[Path, ...]:
     pattern = re.compile(rf"{table}([-_.]?\d+|[-_.]part.*)?$", re.IGNORECASE)
-    files = [path for path in readable if path.is_file() and pattern.match(_stem(path))]
+    files = [path for path in readable if path.is_file() and pattern.match(stem_of(path))]
     inside = folder / table
     if inside.is_dir():
         files += sorted((path for path in inside.iterdir() if format_of(path)), key=_natural)
@@ -115,7 +117,8 @@ def _neighbour(location: Path) -> str:
     return did_you_mean(location.name, [entry.name for entry in location.parent.iterdir()])
 
 
-def _stem(path: Path) -> str:
+def stem_of(path: Path) -> str:
+    """Return the name of a file without its ending, ``.gz`` included."""
     return path.name[: -len("".join(path.suffixes[-2:]))] if path.name.endswith(".gz") else path.stem
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from zhiyin.data.files.left_out import refuse_a_table_left_out
 from zhiyin.data.files.raw import Part, RawTable
 from zhiyin.data.files.values import column_of, stacked
 from zhiyin.data.known import TABLES
@@ -72,11 +73,18 @@ def read_database(url: str) -> dict[str, RawTable]:
         with engine.connect() as connection:
             there = sqlalchemy.inspect(connection).get_table_names()
             there += sqlalchemy.inspect(connection).get_view_names()
-            near = did_you_mean("interactions", there)
-            is_first_day = "items" in there and "impressions" not in there and not near
-            if "interactions" not in there and not is_first_day:
+            inspector = sqlalchemy.inspect(connection)
+            if "interactions" not in there and "items" in there and "impressions" not in there:
+                refuse_a_table_left_out(
+                    {
+                        name: [str(column["name"]) for column in inspector.get_columns(name)]
+                        for name in there
+                        if name not in TABLES
+                    }
+                )
+            elif "interactions" not in there:
                 raise DataError(
-                    f"The database has no table or view 'interactions'.{near}",
+                    f"The database has no table or view 'interactions'.{did_you_mean('interactions', there)}",
                     possible=f"It has {', '.join(there) or 'no tables'}.",
                     remedy="Add one:  CREATE VIEW interactions AS SELECT … AS user_id, … AS item_id FROM …",
                 )

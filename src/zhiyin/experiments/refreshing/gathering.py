@@ -12,7 +12,7 @@ import polars as pl
 
 from zhiyin.data.attributes import rows_of
 from zhiyin.data.dataset import Dataset
-from zhiyin.data.kinds import NO_KINDS, EventKinds
+from zhiyin.data.kinds import NO_KINDS, EventKinds, distinct_kinds
 from zhiyin.data.order import carried_forward, history_offsets, joined_to, time_order
 from zhiyin.domain import PAD, BoolArray, Catalogue, Histories, LongArray, Vocabulary
 from zhiyin.pipeline.pipeline import Pipeline
@@ -20,6 +20,9 @@ from zhiyin.stores.events import BATCH_SCHEMA, EventStore
 from zhiyin.stores.records import StoredItem
 
 _TYPES: Any = dict(BATCH_SCHEMA)
+
+_MOST_NEW_WORDS = 100
+"""Words of a log, the commonest, that become kinds of events where there were none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +177,10 @@ def _rows_of_users(users: Vocabulary, ids: pl.Series) -> tuple[Vocabulary, np.nd
 
 def _kinds_of(pipeline: Pipeline, words: pl.Series) -> EventKinds:
     """Return the kinds of the bundle; those of the log where it was trained before anybody did anything."""
-    known = pipeline.event_kinds
-    if known == NO_KINDS and not pipeline.histories.n_events:
-        known = tuple(words.unique().sort().to_list())
-    return EventKinds(known, pipeline.histories)
+    if pipeline.event_kinds != NO_KINDS or pipeline.histories.n_events:
+        return EventKinds(pipeline.event_kinds, pipeline.histories)
+    commonest = words.value_counts().sort("count", words.name, descending=[True, False])[words.name]
+    return EventKinds(distinct_kinds(commonest.head(_MOST_NEW_WORDS).to_list()), pipeline.histories)
 
 
 def _kind_of(words: pl.Series, kinds: EventKinds) -> np.ndarray[Any, Any]:
