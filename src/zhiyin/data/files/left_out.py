@@ -48,7 +48,7 @@ def refuse_a_log_left_out(folder: Path, found: Found, description: Description) 
     if unreadable:
         ways.append(f"{unreadable[0].name} cannot be read: write it as one of {', '.join(FORMATS)}.")
     raise DataError(
-        f"No file is called interactions, but {' and '.join(names)} could hold what people did.",
+        f"There are no interactions, but {' and '.join(names)} could hold what people did.",
         remedy="\n".join(
             [*ways, f"If nobody has done anything yet:  [files]  interactions = []  in {FILE_NAME}"]
         ),
