@@ -1,12 +1,19 @@
 """Training before anybody has done enough to test on: texts speak, and nothing is claimed."""
 
+import numpy as np
+import polars as pl
 import pytest
 
+from zhiyin.contracts import SCORE, TrainingData
 from zhiyin.data.reading import read_dataset
 from zhiyin.domain import Histories, Queries
 from zhiyin.experiments.training import train
 from zhiyin.pipeline.bundle import load_bundle
+from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.pipeline.registry import SOURCES
+from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.testing.toy_language import ToyLanguage
 
 ITEMS = """item_id,title,categories
 red,Red cotton shirt,shirts
@@ -62,3 +69,16 @@ def test_a_few_events_are_learned_from_whole(folder):
     assert {one.item_id for one in told} == {"red", "boots", "hat"}
     assert {one.reasons for one in told} == {("popular with everybody",)}
     assert outcome.pipeline.users.ids.to_list() == ["anna", "ben"]
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"two_tower"}))
+def test_every_source_bears_a_shop_without_events(folder, name):
+    dataset = read_dataset(folder)
+    pipeline = Pipeline(PipelineConfig(sources={name: {}}), ToyLanguage())
+    pipeline.fit(TrainingData(dataset, pipeline.language))
+    histories = Histories.of_items([np.array([], dtype=np.int32), np.array([1]), np.array([4, 0])])
+    slates = pipeline.recommend(Queries.of_histories(histories), 5)
+    assert len(slates) == 3
+    assert not np.isnan(slates.column(SCORE)[slates.is_item]).any()
+    pipeline.add_items(pl.DataFrame({"item_id": ["scarf"], "title": ["Wool scarf"]}))
+    pipeline.similar(np.array([5]), 3)
