@@ -54,7 +54,8 @@ def split_by(protocol: str, dataset: Dataset, *, repeat: bool = False) -> Split:
         raise RequestError(
             f"'{protocol}' leaves nothing to test on in '{dataset.name}': {dataset.n_users} users, "
             f"{dataset.n_interactions} interactions.",
-            remedy="leave-last-out needs users who met at least three items; bring a longer log.",
+            remedy="It takes users who met at least three different items. Bring a longer log; `zhiyin train`"
+            " learns from what there is.",
         )
     return split
 
