@@ -16,7 +16,7 @@ from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import NO_TIMESTAMP, Barred, Catalogue, Histories, Queries, Vocabulary
 from zhiyin.sources.item_graph import walking
 from zhiyin.sources.item_graph.choosing import ALTERNATIVES, choose_settings
-from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, scaled
+from zhiyin.sources.item_graph.counts import decayed_sum, follower_counts, scaled, strongest
 from zhiyin.sources.item_graph.measuring import GraphQuality
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.sources.item_graph.source import ItemGraph
@@ -251,3 +251,26 @@ def test_many_edges_are_answered_like_few(asked_graph: tuple[ItemGraph, Queries]
         np.testing.assert_allclose(opinion.at(everything), few.at(everything), rtol=1e-5)
         best, expected = (some.best(3, Barred.nothing(len(queries), n_items)) for some in (opinion, few))
         np.testing.assert_allclose(few.at(best), few.at(expected), rtol=1e-5)
+
+
+def test_the_strongest_edges_of_each_item_are_kept():
+    random = np.random.default_rng(0)
+    dense = random.integers(0, 6, (40, 300)).astype(np.float32) * (random.random((40, 300)) < 0.5)
+    edges = sp.csr_array(dense)
+    for n in (1, 7, 100, 1_000):
+        kept = strongest(edges, n).toarray()
+        for row, before in zip(kept, dense, strict=True):
+            order = np.lexsort((np.arange(300), -before))[: min(n, int((before > 0).sum()))]
+            expected = np.zeros(300, dtype=np.float32)
+            expected[order] = before[order]
+            np.testing.assert_array_equal(row, expected)
+    assert strongest(edges, 300) is edges
+
+
+def test_what_everybody_buys_leads_to_a_bounded_number_of_items():
+    world = checkerboard(n_users=60, n_items=40)
+    whole, bounded = (ItemGraph(choose_on_validation=False, most_edges=n) for n in (4_096, 3))
+    for source in (whole, bounded):
+        source.fit(world.training)
+    assert np.diff(whole.graph.indptr).max() > 3
+    assert np.diff(bounded.graph.indptr).max() == 3

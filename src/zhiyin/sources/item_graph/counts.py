@@ -72,6 +72,27 @@ def scaled(
     return result
 
 
+def strongest(edges: sp.csr_array, n: int) -> sp.csr_array:
+    """Return the ``n`` largest values of each row; of equal ones those of the lower columns.
+
+    Args:
+        edges: (M, I), sorted indices.
+        n: At least 1.
+    """
+    long = np.flatnonzero(np.diff(edges.indptr) > n)
+    if not len(long):
+        return edges
+    kept = np.ones(edges.nnz, dtype=np.bool_)
+    for start, stop in zip(edges.indptr[long], edges.indptr[long + 1], strict=True):  # few rows are so long
+        values = edges.data[start:stop]
+        least = np.partition(values, -n)[-n]
+        is_kept = values > least
+        is_kept[np.flatnonzero(values == least)[: n - int(is_kept.sum())]] = True
+        kept[start:stop] = is_kept
+    ends = np.append(0, np.cumsum(kept))[edges.indptr].astype(edges.indptr.dtype)
+    return sp.csr_array((edges.data[kept], edges.indices[kept], ends), shape=edges.shape)
+
+
 def history_weights(
     histories: Histories, event_weights: FloatArray, *, decay: float, n_items: int
 ) -> sp.csr_array:

@@ -25,6 +25,7 @@ from zhiyin.sources.item_graph.counts import (
     follower_counts,
     history_weights,
     scaled,
+    strongest,
 )
 from zhiyin.sources.item_graph.measuring import GraphQuality, joined
 from zhiyin.sources.item_graph.settings import ItemGraphConfig
@@ -90,7 +91,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
         chosen = self._chosen
         moved = decayed(chosen.window, chosen.decay, chosen.backward)
         edges = scaled(moved, row_exponent=chosen.row_exponent, column_exponent=chosen.column_exponent)
-        self.graph, self.arrivals = joined(edges, text, chosen), None
+        self.graph, self.arrivals = strongest(joined(edges, text, chosen), chosen.most_edges), None
         self.recent = RecentEdges.beside(moved)
 
     def score_all(self, queries: Queries) -> FloatArray:
