@@ -269,7 +269,7 @@ def test_the_strongest_edges_of_each_item_are_kept():
 
 def test_what_everybody_buys_leads_to_a_bounded_number_of_items():
     world = checkerboard(n_users=60, n_items=40)
-    whole, bounded = (ItemGraph(choose_on_validation=False, most_edges=n) for n in (4_096, 3))
+    whole, bounded = (ItemGraph(choose_on_validation=False, most_edges=n) for n in (1_024, 3))
     for source in (whole, bounded):
         source.fit(world.training)
     assert np.diff(whole.graph.indptr).max() > 3

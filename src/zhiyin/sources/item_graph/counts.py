@@ -89,7 +89,7 @@ def strongest(edges: sp.csr_array, n: int) -> sp.csr_array:
         is_kept = values > least
         is_kept[np.flatnonzero(values == least)[: n - int(is_kept.sum())]] = True
         kept[start:stop] = is_kept
-    ends = np.append(0, np.cumsum(kept))[edges.indptr].astype(edges.indptr.dtype)
+    ends = np.append(0, np.cumsum(np.minimum(np.diff(edges.indptr), n))).astype(edges.indptr.dtype)
     return sp.csr_array((edges.data[kept], edges.indices[kept], ends), shape=edges.shape)
 
 

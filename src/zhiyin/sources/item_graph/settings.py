@@ -31,7 +31,7 @@ class ItemGraphConfig(Config):
     """Power of the cosine; below 1 brings far neighbours nearer."""
     n_text_neighbours: PositiveInt = 100
     """Text neighbours of an item."""
-    most_edges: PositiveInt = 4_096
+    most_edges: PositiveInt = 1_024
     """Edges that lead on from an item at most, the strongest: half of a large catalogue follows what
     everybody buys, and would be walked at every request."""
     history_length: PositiveInt = 200
