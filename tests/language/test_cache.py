@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,31 @@ def test_where_nothing_can_be_written_portions_are_joined_in_memory(
             cache.add([text, "again"], ENCODER.encode([text, "again"]))
     assert len(cache._segments) <= 3
     assert_holds(cache, [*texts, "again"])
+
+
+def test_files_that_somebody_else_joined_are_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache_module, "_SEGMENTS_BEFORE_JOINING", 4)
+    one, other = VectorCache(tmp_path, "toy"), VectorCache(tmp_path, "toy")
+    texts = [f"text {number}" for number in range(12)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for place, text in enumerate(texts):
+            cache = (one, other)[place % 4 == 3]  # the other one joins what the first one knows
+            cache.add([text], ENCODER.encode([text]))
+    for cache in (one, other, VectorCache(tmp_path, "toy")):
+        assert_holds(cache, texts)
+
+
+def test_too_many_segments_are_joined_although_files_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache_module, "_MOST_SEGMENTS", 3)
+    cache = VectorCache(tmp_path, "toy")
+    for text in ("a", "b"):
+        cache.add([text], ENCODER.encode([text]))
+    for path in cache.folder.glob("*.vectors"):
+        path.unlink()
+    for text in ("c", "d"):
+        cache.add([text], ENCODER.encode([text]))
+    assert_holds(cache, ["c", "d"])
+    assert not cache.find(["a", "b"])[0].any()

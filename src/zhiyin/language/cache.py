@@ -131,6 +131,8 @@ class VectorCache:
                 break
             row = _rows_of(segment, wanted[missing])
             found = missing[row >= 0]
+            if not len(found):
+                continue
             try:
                 vectors[found] = segment.vectors(row[row >= 0])
             except OSError:  # joined with others by somebody else, or damaged: not there any more
@@ -178,20 +180,21 @@ class VectorCache:
             return
         self._segments.append(segment)
         if len(self._segments) > _MOST_SEGMENTS:
-            self._segments = [_Held(*_joined(self._segments))]
+            self._segments = [_Held(*_joined(_loaded(self._segments)))]
 
     def _join_files_when_many(self) -> None:
         """Write everything known as one file, then remove the files it replaces."""
         if len(list(self.folder.glob(f"*{_SUFFIX}"))) < _SEGMENTS_BEFORE_JOINING:
             return
         self._read_new_files()
-        replaced = [segment.path for segment in self._segments if isinstance(segment, _OnDisk)]
-        joined = _write(self.folder, *_joined(self._segments))
+        loaded = _loaded(self._segments)
+        joined = _write(self.folder, *_joined(loaded))
         self._segments = []
         self._take_in(joined)
-        for path in replaced:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        for segment, _ in loaded:
+            if isinstance(segment, _OnDisk):
+                with suppress(OSError):
+                    segment.path.unlink(missing_ok=True)
 
 
 def _rows_of(segment: _Segment, wanted: Digests) -> LongArray:
@@ -202,10 +205,19 @@ def _rows_of(segment: _Segment, wanted: Digests) -> LongArray:
     return np.where(segment.digests[entry] == wanted, segment.rows[entry], -1)
 
 
-def _joined(segments: Sequence[_Segment]) -> tuple[Digests, FloatArray]:
+def _loaded(segments: Sequence[_Segment]) -> list[tuple[_Segment, FloatArray]]:
+    """Return the segments that can be read, with all vectors; files that others joined are gone."""
+    loaded = []
+    for segment in segments:
+        with suppress(OSError):
+            loaded.append((segment, segment.vectors(segment.rows)))
+    return loaded
+
+
+def _joined(loaded: Sequence[tuple[_Segment, FloatArray]]) -> tuple[Digests, FloatArray]:
     """Return each text of some segments once, (n,) and (n, D)."""
-    digests = np.concatenate([segment.digests for segment in segments])
-    vectors = np.concatenate([segment.vectors(segment.rows) for segment in segments])
+    digests = np.concatenate([segment.digests for segment, _ in loaded])
+    vectors = np.concatenate([vectors for _, vectors in loaded])
     distinct, first = np.unique(digests, return_index=True)
     return distinct, vectors[first]
 

@@ -71,9 +71,8 @@ def read_database(url: str) -> dict[str, RawTable]:
         ) from None
     try:
         with engine.connect() as connection:
-            there = sqlalchemy.inspect(connection).get_table_names()
-            there += sqlalchemy.inspect(connection).get_view_names()
             inspector = sqlalchemy.inspect(connection)
+            there = inspector.get_table_names() + inspector.get_view_names()
             if "interactions" not in there and "items" in there and "impressions" not in there:
                 refuse_a_table_left_out(
                     {
