@@ -5,7 +5,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zhiyin.data.description import Description
@@ -15,6 +15,7 @@ fields = st.text(alphabet='ab,"\n é', max_size=4)
 
 
 @given(st.lists(st.lists(fields, min_size=1, max_size=4), min_size=1, max_size=8))
+@example([["", "", ""], ["", "", "\n"]])
 def test_damaged_csv_is_read_as_the_standard_library_reads_it(rows):
     """Rows with three fields are kept, all others reported; a line of nothing is no row."""
     buffer = io.StringIO()

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from zhiyin.data.description import Description
-from zhiyin.data.files.csv_records import count_ragged, read_records
+from zhiyin.data.files.csv_records import count_records, read_records
 from zhiyin.data.files.encoding import UTF16_MARKS, is_plain_utf8, text_of
 from zhiyin.data.files.raw import TextTable, ragged_complaint
 from zhiyin.domain import BoolArray
@@ -53,8 +53,12 @@ def _read(source: Path | bytes, separator: str) -> TextTable:
     if lines.are_rows and len(lines.is_row) == frame.height + 1:
         return lines.rows_of(frame)
     text = (source.read_bytes() if isinstance(source, Path) else source).decode("utf-8-sig")
-    if not is_cut and count_ragged(text, separator) == 0:
-        return TextTable(frame.filter(~pl.all_horizontal(pl.all().is_null())))
+    if not is_cut:
+        n_records, n_ragged = count_records(text, separator)
+        # Blank lines and rows of empty fields look alike; only where all or none are blank it is clear which.
+        for rows in (frame, frame.filter(~pl.all_horizontal(pl.all().is_null()))):
+            if not n_ragged and rows.height == n_records:
+                return TextTable(rows)
     return read_records(text, separator)
 
 

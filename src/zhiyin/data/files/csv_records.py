@@ -13,15 +13,19 @@ from zhiyin.data.files.raw import TextTable, ragged_complaint
 from zhiyin.domain.errors import DataError
 
 
-def count_ragged(text: str, separator: str) -> int:
-    """Count the records that have not as many fields as the header, without keeping any.
+def count_records(text: str, separator: str) -> tuple[int, int]:
+    """Count the records under the header, and those that have not as many fields as it, without keeping any.
 
     Raises:
         DataError: when a quote is left open.
     """
     records = _records(text, separator)
     width = len(next(records, []))
-    return sum(len(fields) != width for fields in records)
+    n_records = n_ragged = 0
+    for fields in records:
+        n_records += 1
+        n_ragged += len(fields) != width
+    return n_records, n_ragged
 
 
 def read_records(text: str, separator: str) -> TextTable:
