@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from zhiyin.data.kinds import NO_KINDS
+from zhiyin.data.shown import shown_before
 from zhiyin.domain import Catalogue, Histories, LongArray, Vocabulary
 
 
@@ -70,6 +71,11 @@ class Dataset:
         return np.bincount(self.histories.item_index, minlength=self.n_items).astype(np.int64)
 
     def with_events(self, keep: npt.NDArray[np.bool_]) -> Dataset:
-        """Return the dataset with only the events marked in (T,) bool; users and items keep their index."""
+        """Return the dataset with only the events marked in (T,) bool, and the impressions that tell nothing
+        of the others; users and items keep their index.
+        """
         context = {name: column.filter(pl.Series(keep)) for name, column in self.context.items()}
-        return replace(self, histories=self.histories.where(keep), context=context)
+        shown = self.impressions
+        if shown is not None:
+            shown = shown_before(shown, self.users, self.catalogue.items, self.histories, keep)
+        return replace(self, histories=self.histories.where(keep), context=context, impressions=shown)

@@ -11,6 +11,7 @@ import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.order import carried_forward
+from zhiyin.data.shown import seconds_of
 from zhiyin.data.splits import first_meetings
 from zhiyin.domain import NO_TIMESTAMP, FloatArray, Histories, IndexArray, LongArray
 from zhiyin.domain.arrays import flat_positions, offsets_of
@@ -275,7 +276,7 @@ def _of_impressions(dataset: Dataset, rules: Mapping[str, LabelRule]) -> Labelle
     items = dataset.catalogue.items.indices(table["item_id"])
     is_known = (users >= 0) & (items >= 0)
     table, users, items = table.filter(pl.Series(is_known)), users[is_known], items[is_known]
-    seconds = _seconds(table)
+    seconds = seconds_of(table)
     order = np.argsort(seconds, kind="stable")
     table, users, items, seconds = table[order], users[order], items[order], seconds[order]
     return LabelledExamples(
@@ -288,15 +289,6 @@ def _of_impressions(dataset: Dataset, rules: Mapping[str, LabelRule]) -> Labelle
         events=dataset.histories,
         n_known=_n_before(dataset.histories, users, seconds),
     )
-
-
-def _seconds(table: pl.DataFrame) -> LongArray:
-    if "timestamp" not in table.columns:
-        return np.full(table.height, NO_TIMESTAMP)
-    column = table["timestamp"]
-    if column.dtype.is_temporal():
-        column = column.dt.epoch("s")
-    return column.cast(pl.Int64).fill_null(NO_TIMESTAMP).to_numpy()
 
 
 def _n_before(events: Histories, users: npt.NDArray[np.integer], seconds: LongArray) -> LongArray:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.order import carried_forward
-from zhiyin.domain import PAD, Examples, Histories, LongArray, Queries, Ragged
+from zhiyin.data.shown import seconds_of
+from zhiyin.domain import NO_TIMESTAMP, PAD, Examples, Histories, LongArray, Queries, Ragged
 from zhiyin.domain.arrays import flat_positions, offsets_of
 from zhiyin.domain.errors import DataError
 
@@ -151,10 +153,19 @@ def by_time(dataset: Dataset, *, validation_share: float = 0.1, test_share: floa
         )
     return Split(
         "by-time",
-        dataset.with_events(moment < first),
+        _of_times_before(dataset.with_events(moment < first), first),
         _of_period(dataset, (moment >= first) & (moment < second)),
         _of_period(dataset, moment >= second),
     )
+
+
+def _of_times_before(train: Dataset, moment: int) -> Dataset:
+    """Leave out what was shown later; that nobody took it is known later, too."""
+    shown = train.impressions
+    if shown is None:
+        return train
+    seconds = seconds_of(shown)
+    return replace(train, impressions=shown.filter(pl.Series((seconds < moment) & (seconds != NO_TIMESTAMP))))
 
 
 def by_user(
@@ -245,11 +256,20 @@ def cold_items(dataset: Dataset, *, test_share: float = 0.052, seed: int = 0, re
     validation, everybody = (_without_items(part, is_held) for part in (warm.validation, warm.test))
     return Split(
         "cold-items",
-        warm.train.with_events(~is_held[warm.train.histories.item_index]),
+        _never_shown(warm.train.with_events(~is_held[warm.train.histories.item_index]), items),
         validation.take(np.flatnonzero(~is_held[validation.targets.values])),
         everybody.take(np.flatnonzero(is_held[everybody.targets.values])),
         everybody,
     )
+
+
+def _never_shown(train: Dataset, items: LongArray) -> Dataset:
+    """Leave out every showing of some items, as if they were new."""
+    shown = train.impressions
+    if shown is None:
+        return train
+    ids = train.catalogue.items.ids.gather(items)
+    return replace(train, impressions=shown.filter(~pl.col("item_id").cast(pl.String).is_in(ids.implode())))
 
 
 def _without_items(examples: Examples, is_held: npt.NDArray[np.bool_]) -> Examples:

@@ -1,0 +1,66 @@
+"""What was shown, as far as it may be known when events are held back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from zhiyin.data.order import carried_forward
+from zhiyin.domain import NO_TIMESTAMP, Histories, LongArray, Vocabulary
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def shown_before(
+    impressions: pl.DataFrame,
+    users: Vocabulary,
+    items: Vocabulary,
+    histories: Histories,
+    keep: npt.NDArray[np.bool_],
+) -> pl.DataFrame:
+    """Return the impressions that tell nothing of the events that are held back.
+
+    Left out is what was shown to a user from the first event on that is held back of theirs (everything,
+    where moments are not known or nothing of theirs is kept), and what they did something with that is held
+    back, whenever it was shown.
+
+    Args:
+        impressions: With ``user_id`` and ``item_id``, perhaps ``timestamp``.
+        users: Row ``u`` of the histories is user index ``u``.
+        items: Of the catalogue.
+        histories: All events.
+        keep: (T,) bool, events that are not held back.
+    """
+    if keep.all():
+        return impressions
+    user, item = users.indices(impressions["user_id"]), items.indices(impressions["item_id"])
+    from_when = np.append(_first_held(histories, keep), _NEVER)  # -1, a stranger, finds the last
+    is_hidden = seconds_of(impressions) >= from_when[user]
+    is_hidden |= (seconds_of(impressions) == NO_TIMESTAMP) & (from_when[user] < _NEVER)
+    width = len(items) + 1
+    held = histories.row_of_event[~keep] * width + histories.item_index[~keep]
+    is_hidden |= np.isin(user.astype(np.int64) * width + item, held)
+    return impressions.filter(pl.Series(~is_hidden))
+
+
+def seconds_of(table: pl.DataFrame) -> LongArray:
+    """Return (N,) int64, the ``timestamp`` of rows in UTC seconds, `NO_TIMESTAMP` where there is none."""
+    if "timestamp" not in table.columns:
+        return np.full(table.height, NO_TIMESTAMP)
+    column = table["timestamp"]
+    if column.dtype.is_temporal():
+        column = column.dt.epoch("s")
+    return column.cast(pl.Int64).fill_null(NO_TIMESTAMP).to_numpy()
+
+
+def _first_held(histories: Histories, keep: npt.NDArray[np.bool_]) -> LongArray:
+    """Return (U,) int64: the moment of the first event held back of each user, never without one, and
+    before everything where no event of theirs is kept.
+    """
+    moment = carried_forward(histories.row_of_event.astype(np.int32), histories.timestamp)
+    first = np.full(len(histories), _NEVER)
+    np.minimum.at(first, histories.row_of_event[~keep], moment[~keep])
+    n_kept = np.bincount(histories.row_of_event[keep], minlength=len(histories))
+    first[(n_kept == 0) & (first < _NEVER)] = NO_TIMESTAMP
+    return first
