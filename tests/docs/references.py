@@ -29,9 +29,8 @@ from zhiyin.online.click_rate import ClickRateSettings
 from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.online.trials.definition import Arm, Trial
 from zhiyin.pipeline.registry import SOURCES, source_class
-from zhiyin.pipeline.settings import MergeConfig, PipelineConfig
+from zhiyin.pipeline.settings import MergeConfig, PipelineConfig, RankerTask
 from zhiyin.policy.new_items import NewItemsConfig
-from zhiyin.ranking.settings import RankerConfig
 from zhiyin.serving.alerts.rules import AlertSettings, Rule
 from zhiyin.serving.problems import TITLES
 from zhiyin.serving.settings import ServingSettings
@@ -52,7 +51,7 @@ def configs() -> dict[str, type[Config]]:
         "pretrain": PretrainingConfig,
         "finetune": FinetuningConfig,
         "finetune.tasks.NAME": TaskConfig,
-        "ranker": RankerConfig,
+        "ranker.tasks.NAME": RankerTask,
         "evaluation": EvaluationSettings,
         "loop": LoopConfig,
         "experiment": Trial,

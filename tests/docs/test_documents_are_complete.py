@@ -78,8 +78,8 @@ def test_every_settings_class_is_in_the_reference() -> None:
     )
     from zhiyin.language.parameters import MethodConfig
     from zhiyin.language.pretraining.settings import ReadingSettings
-    from zhiyin.pipeline.settings import RerankConfig
-    from zhiyin.ranking.settings import BalanceConfig, RankerTraining
+    from zhiyin.pipeline.settings import RankerStageConfig, RerankConfig
+    from zhiyin.ranking.settings import BalanceConfig, RankerConfig, RankerTraining
     from zhiyin.serving.alerts.rules import WebhookSettings
     from zhiyin.sources.factors.settings import FactorConfig, FactorTraining, LightGcnTraining
     from zhiyin.sources.two_tower.settings import TwoTowerTraining
@@ -108,6 +108,8 @@ def test_every_settings_class_is_in_the_reference() -> None:
         FactorConfig,
         FactorTraining,
         LightGcnTraining,
+        RankerStageConfig,
+        RankerConfig,
         BalanceConfig,
         RankerTraining,
         MeasuringSettings,

@@ -70,6 +70,11 @@ def store(tmp_path: Path):
     database.close()
 
 
+@pytest.fixture(scope="session")
+def circle_shop() -> Dataset:
+    return shop()
+
+
 @pytest.fixture
 def new_walks() -> Callable[..., list[Event]]:
     return walks

@@ -51,6 +51,7 @@ def recipes(
         _show(f"sources.{source}", config_class.parse(settings, where=source))
     _show("merge", config.merge)
     _show("rerank", config.rerank)
+    _show("ranker", config.ranker)
     _show("new_items", config.new_items)
     OUT.print(f"Change one:  zhiyin train DATA --recipe {name} --out BUNDLE --set merge.n_candidates=300")
 

@@ -19,16 +19,14 @@ from zhiyin.cli.learning import (
     write_json,
 )
 from zhiyin.cli.progress import TerminalProgress
-from zhiyin.cli.terminal import ERR, OUT
+from zhiyin.cli.terminal import ERR, OUT, figures_table
 from zhiyin.domain.errors import RequestError
 from zhiyin.evaluation.labels.few_shot import HEADS as FEW_SHOT_HEADS
 from zhiyin.evaluation.labels.few_shot import FewShotReport
-from zhiyin.evaluation.labels.figures import LabelKind
 from zhiyin.evaluation.labels.reading import read_report
 from zhiyin.evaluation.labels.run_report import FinetuningReport
 from zhiyin.evaluation.labels.sentences import Tone
 from zhiyin.evaluation.labels.words import figure_name
-from zhiyin.evaluation.plots import figure
 from zhiyin.experiments.few_shot import PAGE, POINTS, few_shot_on, parsed_shots
 from zhiyin.experiments.finetuning import CARD, REPORT, TASKS, FinetuningOrder, finetune_on
 from zhiyin.experiments.pretraining import PretrainingOrder, pretrain_on
@@ -39,11 +37,6 @@ from zhiyin.language.model_files import DEFAULT
 from zhiyin.language.parameters import Method
 from zhiyin.language.pretraining.settings import PretrainingConfig
 
-_SHOWN = {
-    LabelKind.CHANCE: ("roc_auc", "log_loss", "accuracy", "f1_yes", "f1_no", "calibration_error"),
-    LabelKind.VALUE: ("rmse", "mae", "correlation"),
-    LabelKind.RANKING: ("ndcg_at_10", "mrr", "hit_rate_at_10"),
-}
 _TONES = {Tone.GOOD: "✓", Tone.WORRY: "!", Tone.PLAIN: "·"}
 EVERYTHING = "none"
 _TRACKERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
@@ -208,15 +201,7 @@ def _refuse_unwritable(out: Path, json_file: Path | None, tracker: str) -> None:
 def _print_report(report: FinetuningReport) -> None:
     """Print the figures a reader looks for first, then what the report says in plain words."""
     for told in report.tasks:
-        table = Table(told.figures.task, "rows")
-        shown = [name for name in _SHOWN[told.figures.kind] if name in told.figures.figures]
-        for name in shown:
-            table.add_column(figure_name(name), justify="right")
-        for part in (told.figures.whole, *told.figures.by_history):
-            table.add_row(
-                part.label, f"{part.n_rows:,}", *(figure(part.figures[name].value) for name in shown)
-            )
-        OUT.print(table)
+        OUT.print(figures_table(told.figures))
     for sentence in read_report(report):
         OUT.print(f"{_TONES[sentence.tone]} {sentence.text}", highlight=False, markup=False)
 

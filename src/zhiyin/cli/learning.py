@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 
 from zhiyin.cli.cold_start import evaluate_zero_shot, further_figures
 from zhiyin.cli.progress import TerminalProgress
-from zhiyin.cli.terminal import ERR, OUT, command_line, metrics_table
+from zhiyin.cli.terminal import ERR, OUT, command_line, figures_table, metrics_table
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.known import TABLES
@@ -19,9 +19,11 @@ from zhiyin.data.reading import read_checked
 from zhiyin.data.ties import are_tied, shuffled_ties
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.evaluation.evaluation import RunRecord
+from zhiyin.evaluation.labels.figures import LabelFigures
 from zhiyin.evaluation.per_user import PerUser
 from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.comparing import per_user_facts
+from zhiyin.experiments.ranker_figures import predictions_record, ranker_figures
 from zhiyin.experiments.settings_file import with_settings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol, split_by
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
@@ -76,6 +78,7 @@ def train(
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
     outcome = train_bundle(dataset, config, out, seed=seed, progress=progress, command=command_line())
+    _show_predictions(outcome.predictions)
     if outcome.evaluation is None:
         OUT.print(NOT_EVALUATED)
         OUT.print(f"\nBundle: {out}", highlight=False)
@@ -149,11 +152,13 @@ def evaluate(
     name = trained.pipeline.config.recipe
     run = RunRecord(dataset.name, name, protocol, trained.seed, fit_seconds, command_line(), shuffle_ties)
     OUT.print(metrics_table({_with_added_sources(trained.pipeline.config): evaluation}))
+    predictions = ranker_figures(trained.pipeline, seed=trained.seed)
+    _show_predictions(predictions)
     timing = "" if fit_seconds is None else f"training {fit_seconds:.1f} s, "
     OUT.print(
         f"\n{len(evaluation):,} users, {timing}ranking {evaluation.scoring_seconds:.1f} s", highlight=False
     )
-    figures = evaluation.record(run)
+    figures = evaluation.record(run) | predictions_record(predictions)
     figures |= further_figures(trained, judging, run, json_file, progress)
     if per_user is not None:
         PerUser.of(evaluation, trained.split.test, trained.split.train.users).write(per_user)
@@ -161,6 +166,12 @@ def evaluate(
         OUT.print(f"Values of every user: {per_user}", highlight=False)
     if json_file is not None:
         write_json(json_file, figures)
+
+
+def _show_predictions(predictions: Sequence[LabelFigures]) -> None:
+    """Show how well the ranker predicts, where there is one."""
+    for figures in predictions:
+        OUT.print(figures_table(figures))
 
 
 def _refuse_without_effect(bundle: Path, has_settings: bool, ties: int | None, seed: int | None) -> None:

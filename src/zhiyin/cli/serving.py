@@ -138,6 +138,7 @@ def show_user(pipeline: Pipeline, user: str, n: int, *, explain: bool) -> None:
     for place, answer in zip(places, pipeline.explain(queries, slate)[0], strict=True):
         title = escape(title_of(catalogue, int(slate.item_index[0, place])))
         by = ", ".join(proposers(answer.sources or {}))
+        told = "  ".join(f"{task} {value:.3g}" for task, value in (answer.predictions or {}).items())
         why = "\n[dim]" + escape("; ".join(answer.reasons)) + "[/dim]" if explain else ""
-        table.add_row(f"{answer.rank:4}", escape(answer.item_id), title + why, f"[dim]{by}[/dim]")
+        table.add_row(f"{answer.rank:4}", escape(answer.item_id), title + why, told, f"[dim]{by}[/dim]")
     OUT.print(table)

@@ -11,6 +11,9 @@ from rich.table import Table
 
 from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.labels.figures import LabelFigures
+from zhiyin.evaluation.labels.words import figure_name, shown_figures
+from zhiyin.evaluation.plots import figure
 
 _WIDTH_OF_FILES = 110
 
@@ -35,6 +38,18 @@ def metrics_table(columns: dict[str, Evaluation]) -> Table:
     for metric in (f"{name}_at_{k}" for name in _SHOWN_METRICS):
         if metric in first.metrics:
             table.add_row(metric, *(_told(evaluation.interval(metric)) for evaluation in columns.values()))
+    return table
+
+
+def figures_table(figures: LabelFigures) -> Table:
+    """Show how well a task is predicted, for everybody and by length of history."""
+    shown = shown_figures(figures)
+    table = Table(figures.task, "rows")
+    for name in shown:
+        table.add_column(figure_name(name), justify="right")
+    for part in (figures.whole, *figures.by_history):
+        told = (figure(part.figures[name].value) for name in shown)
+        table.add_row(part.label, f"{part.n_rows:,}", *told)
     return table
 
 

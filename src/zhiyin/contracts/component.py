@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -119,10 +119,14 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
 
 
 def _table_at(config_class: type[Config], location: tuple[int | str, ...]) -> type[Config]:
-    """Return the settings class of a table inside a settings class."""
+    """Return the settings class of a table inside a settings class, or of one of its named tables."""
+    kind: Any = config_class
     for name in location:
-        field = config_class.model_fields.get(str(name))
-        nested = field.annotation if field is not None else None
-        if isinstance(nested, type) and issubclass(nested, Config):
-            config_class = nested
+        if isinstance(kind, type) and issubclass(kind, Config):
+            field = kind.model_fields.get(str(name))
+            kind = field.annotation if field is not None else None
+        elif get_origin(kind) is dict:  # the name is one that somebody gave
+            kind = get_args(kind)[1]
+        if isinstance(kind, type) and issubclass(kind, Config):
+            config_class = kind
     return config_class

@@ -42,6 +42,11 @@ class LabelRule:
     yes_from: float | None = None
     yes_words: tuple[str, ...] = ()
 
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether the label is 1 or 0 by the rule itself."""
+        return self.yes_from is not None or bool(self.yes_words)
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledExamples:
@@ -119,8 +124,8 @@ def labelled_examples(dataset: Dataset, rules: Mapping[str, LabelRule]) -> Label
         DataError: when neither table holds the columns, or no row has a label.
     """
     rows = (
-        _of_interactions(dataset)
-        if _holds(_event_columns(dataset), rules)
+        examples_of_interactions(dataset)
+        if are_of_interactions(dataset, rules)
         else _of_impressions(dataset, rules)
     )
     labels = np.stack([_labels(rows.context, name, rule) for name, rule in rules.items()], axis=1)
@@ -132,6 +137,11 @@ def labelled_examples(dataset: Dataset, rules: Mapping[str, LabelRule]) -> Label
         )
     whole = replace(rows, tasks=tuple(rules), labels=labels)
     return whole if is_labelled.all() else whole.take(np.flatnonzero(is_labelled))
+
+
+def are_of_interactions(dataset: Dataset, rules: Mapping[str, LabelRule]) -> bool:
+    """Whether the rules read interactions, what was taken, and not impressions, what was shown."""
+    return _holds(_event_columns(dataset), rules)
 
 
 def split_by_column(examples: LabelledExamples, column: str, *, seed: int = 0) -> LabelledSplit:
@@ -195,7 +205,9 @@ def without_held_events(split: LabelledSplit, part_of_event: npt.NDArray[np.int8
     return LabelledSplit(*parts)
 
 
-def split_by_time(examples: LabelledExamples, *, validation: float, test: float) -> LabelledSplit:
+def split_by_time(
+    examples: LabelledExamples, *, validation: float, test: float, most: int | None = None, seed: int = 0
+) -> LabelledSplit:
     """Hold back the newest rows of each user: the last share is test, the share before it validation.
 
     A user with fewer than three rows is learned from only; one with more gives at least one row to each.
@@ -204,13 +216,21 @@ def split_by_time(examples: LabelledExamples, *, validation: float, test: float)
         examples: Rows of one user in time order.
         validation: Share, above 0.
         test: Share, above 0.
+        most: Rows of both parts together, at most: users are drawn, and of the others nothing is held back.
+        seed: Of the draw.
     """
     order = np.argsort(examples.user_index, kind="stable")
     counts = np.bincount(examples.user_index)
     lengths = counts[counts > 0]
     is_divided = lengths >= _FEWEST_TO_DIVIDE
-    n_test = np.where(is_divided, np.maximum(1, np.round(test * lengths)), 0).astype(np.int64)
-    n_validation = np.where(is_divided, np.maximum(1, np.round(validation * lengths)), 0).astype(np.int64)
+    n_test, n_validation = (
+        np.where(is_divided, np.maximum(1, np.round(share * lengths)), 0).astype(np.int64)
+        for share in (test, validation)
+    )
+    if most is not None:
+        drawn = np.random.default_rng(seed).permutation(np.flatnonzero(is_divided))
+        left = drawn[np.cumsum((n_test + n_validation)[drawn]) > most]
+        n_test[left], n_validation[left] = 0, 0
     starts = offsets_of(lengths)[:-1]
     n_train = lengths - n_test - n_validation
     places = (
@@ -239,11 +259,12 @@ def next_items(dataset: Dataset, *, newest: int | None = None) -> LabelledExampl
         of_user = histories.row_of_event[rows]
         ends = np.cumsum(np.bincount(of_user, minlength=len(histories)))
         rows = rows[ends[of_user] - np.arange(len(rows)) <= newest]
-    whole = _of_interactions(dataset).take(rows)
+    whole = examples_of_interactions(dataset).take(rows)
     return replace(whole, tasks=("next",), labels=np.ones((len(rows), 1), dtype=np.float32))
 
 
-def _of_interactions(dataset: Dataset) -> LabelledExamples:
+def examples_of_interactions(dataset: Dataset) -> LabelledExamples:
+    """Make one row of every event, in their order, without tasks."""
     histories = dataset.histories
     kinds = pl.Series(
         EVENT, np.array(dataset.event_kinds, dtype=object)[histories.event_index], dtype=pl.String

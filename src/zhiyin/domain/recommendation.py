@@ -16,6 +16,7 @@ class Recommendation(NamedTuple):
         reasons: Sentences for the user, most important first; empty unless asked for.
         sources: Source name → what it added to the score; empty unless asked for.
         chance: That this item comes next, from 0 to 1; None where the pipeline cannot tell.
+        predictions: Task → chance or number that the ranker predicts; None or empty where there is none.
     """
 
     item_id: str
@@ -24,3 +25,4 @@ class Recommendation(NamedTuple):
     reasons: tuple[str, ...] = ()
     sources: Mapping[str, float] | None = None
     chance: float | None = None
+    predictions: Mapping[str, float] | None = None

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.breakdown import Breakdown, SourceShare
-from zhiyin.evaluation.frame import template
+from zhiyin.evaluation.frame import card, table, template
 from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.labels.figures import LabelFigures
+from zhiyin.evaluation.labels.words import figure_name, shown_figures
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
 from zhiyin.evaluation.reliability import reliability
@@ -63,6 +65,7 @@ def render_report(data: ReportData, *, lang: str = "en") -> str:
         page.slates(),
         page.sources(),
         page.calibration(),
+        page.predictions(),
         page.curves(),
         page.examples(),
         page.behind(),
@@ -174,6 +177,9 @@ class _Page:
     def calibration(self) -> Html:
         told = self.data.calibration
         return Html("") if told is None else self._section("chances", reliability(told, self.words))
+
+    def predictions(self) -> Html:
+        return self._section("predictions", _columns([_predicted(one) for one in self.data.predictions]))
 
     def curves(self) -> Html:
         cards = [self._curve(curve) for curve in self.data.curves if curve.epochs]
@@ -318,6 +324,17 @@ def _columns(cards: Sequence[Html]) -> Html:
     """Cards of different heights, one below the other in as many columns as fit."""
     shown = [card for card in cards if card]
     return fill('<div class="columns">$cards</div>', cards=Html("".join(shown))) if shown else Html("")
+
+
+def _predicted(figures: LabelFigures) -> Html:
+    """Show how well one task is predicted, for everybody and by length of history."""
+    shown = shown_figures(figures)
+    parts = (figures.whole, *figures.by_history)
+    rows = [
+        (part.label, f"{part.n_rows:,}", *(figure(part.figures[name].value) for name in shown))
+        for part in parts
+    ]
+    return card(figures.task, "", table(("", "rows", *map(figure_name, shown)), rows))
 
 
 def _facts(facts: Mapping[str, str]) -> Html:

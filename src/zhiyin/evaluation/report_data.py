@@ -10,6 +10,7 @@ from zhiyin.evaluation.breakdown import Breakdown, SourceShare
 from zhiyin.evaluation.calibration import Calibration
 from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.labels.figures import LabelFigures
 
 
 class Role(StrEnum):
@@ -108,6 +109,7 @@ class ReportData:
         breakdowns: Of the whole pipeline.
         sources: What each source adds.
         calibration: Of the whole pipeline, where it tells chances.
+        predictions: Of the ranker, task by task, on rows that it has not seen.
         curves: Of the components that were trained in epochs.
         examples: A few users to look at.
         data: Fact of the dataset → its value.
@@ -127,6 +129,7 @@ class ReportData:
     breakdowns: tuple[Breakdown, ...] = ()
     sources: tuple[SourceShare, ...] = ()
     calibration: Calibration | None = None
+    predictions: tuple[LabelFigures, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
     examples: tuple[ExampleSlate, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)

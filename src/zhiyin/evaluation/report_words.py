@@ -62,6 +62,9 @@ ENGLISH: Mapping[str, str] = {
     "expected_hits": "The same by its chances",
     "log_loss": "Log-loss of what came next: a place or none",
     "log_loss_of_frequencies": "The same if each place had its mean chance",
+    "predictions": "What the ranker predicts",
+    "predictions_note": "Rows that it has not learned from, the newest of some users; for everybody, and by "
+    "how many events of the user were known.",
     "curves": "How it learned",
     "train_loss": "Training loss",
     "validation_ndcg": "Validation NDCG@10",
@@ -141,6 +144,8 @@ CHINESE: Mapping[str, str] = {
     "expected_hits": "按概率预期的占比",
     "log_loss": "下一次选择的对数损失（某一位置或皆否）",
     "log_loss_of_frequencies": "若各位置一律取其平均概率",
+    "predictions": "排序模型的预测",
+    "predictions_note": "取部分用户最新的、未参与训练的记录；先列全体，再按已知的历史事件数分列。",
     "curves": "学习过程",
     "train_loss": "训练损失",
     "validation_ndcg": "验证集 NDCG@10",

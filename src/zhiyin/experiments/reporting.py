@@ -14,6 +14,7 @@ from zhiyin.data.splits import Split
 from zhiyin.domain import Candidates
 from zhiyin.evaluation.breakdown import by_cold_items, by_history_length, by_item_popularity, source_shares
 from zhiyin.evaluation.evaluation import Evaluation, RunRecord
+from zhiyin.evaluation.labels.figures import LabelFigures
 from zhiyin.evaluation.machine import versions
 from zhiyin.evaluation.report import render_report
 from zhiyin.evaluation.report_data import (
@@ -44,6 +45,7 @@ def report_page(
     run: RunRecord,
     evaluation: Evaluation,
     alone: Mapping[str, Evaluation],
+    predictions: tuple[LabelFigures, ...] = (),
 ) -> str:
     """Return the report as one HTML page that needs no network."""
     names = [source.name for source in pipeline.sources]
@@ -67,6 +69,7 @@ def report_page(
         ),
         sources=tuple(source_shares(_credited(evaluation, names), evaluation.settings.longest, names)),
         calibration=evaluation.calibration,
+        predictions=predictions,
         curves=tuple(curve for source in pipeline.sources if (curve := _curve(source)) is not None),
         examples=tuple(example_slates(pipeline, split, _EXAMPLES)),
         data=_facts(dataset, split),
@@ -177,6 +180,8 @@ def _settings(pipeline: Pipeline) -> dict[str, str]:
         listed = settings_of(source.chosen)
         settings |= {f"sources.{source.name}.{setting.path}": str(setting.value) for setting in listed}
     settings |= {f"merge.{s.path}": str(s.value) for s in settings_of(pipeline.config.merge)}
+    if pipeline.ranker is not None:
+        settings |= {f"ranker.{s.path}": str(s.value) for s in settings_of(pipeline.config.ranker)}
     if pipeline.reranking is None:
         return settings
     settings |= {f"rerank.{s.path}": str(s.value) for s in settings_of(pipeline.config.rerank)}

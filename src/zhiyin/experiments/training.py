@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -19,11 +20,14 @@ from zhiyin.domain import Candidates, Queries, Wishes
 from zhiyin.domain.errors import BundleError
 from zhiyin.evaluation.evaluate import evaluate
 from zhiyin.evaluation.evaluation import Evaluation, RunRecord
+from zhiyin.evaluation.labels.figures import LabelFigures
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
+from zhiyin.experiments.ranker_figures import predictions_record, ranker_figures
 from zhiyin.experiments.reporting import report_page
 from zhiyin.experiments.splitting import COLD_ITEMS, LEAVE_LAST_OUT, divided, split_by
 from zhiyin.pipeline.bundle import load_bundle, read_card, refuse_foreign_folder, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.ranker_stage import RankerStage
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.reranking import Reranking
 from zhiyin.pipeline.settings import PipelineConfig
@@ -57,11 +61,13 @@ class Outcome:
         pipeline: The one that was evaluated and written.
         evaluation: Of the whole pipeline; None where nobody met three items, so that nothing can be tested.
         alone: Source name → what it does alone; ``popularity`` is the floor.
+        predictions: How well its ranker predicts each task; none without one.
     """
 
     pipeline: Pipeline
     evaluation: Evaluation | None
     alone: Mapping[str, Evaluation]
+    predictions: tuple[LabelFigures, ...] = ()
 
     @property
     def evaluations(self) -> dict[str, Evaluation]:
@@ -79,6 +85,7 @@ def fit_pipeline(
     progress: Progress | None = None,
     checkpoints: Path | None = None,
     reranking: Reranking | None = None,
+    ranker: RankerStage | None = None,
 ) -> Trained:
     """Train a pipeline on the training part of a split.
 
@@ -89,9 +96,10 @@ def fit_pipeline(
         progress: Who listens.
         checkpoints: Where long training keeps its last good state.
         reranking: To be used instead of loading the language model of the recipe; it knows every item.
+        ranker: To be used instead of training one; it knows every item.
     """
     pipeline = Pipeline(config)
-    pipeline.reranking = reranking
+    pipeline.reranking, pipeline.ranker = reranking, ranker
     started = time.perf_counter()
     pipeline.fit(
         TrainingData(
@@ -167,6 +175,8 @@ def train(
         "fit_seconds": round(trained.fit_seconds, 2),
         **reading_facts(dataset),
     }
+    if trained.pipeline.ranker is not None:
+        facts["ranker"] = trained.pipeline.ranker.facts()
     if trained.pipeline.reranking is not None:
         facts["rerank"] = trained.pipeline.reranking.facts()
     save_bundle(trained.pipeline, out, facts=facts, report=pages)
@@ -179,16 +189,18 @@ def _judged(
 ) -> tuple[Outcome, dict[str, str]]:
     """Evaluate pipeline and sources, and write the figures and the report, as far as there is a test."""
     pipeline, split = trained.pipeline, trained.split
+    predictions = ranker_figures(pipeline, seed=trained.seed)
     if not len(split.test):
-        return Outcome(pipeline, None, {}), {}
+        return Outcome(pipeline, None, {}, predictions), {}
     evaluation = judge(trained, progress=progress)
     run = RunRecord(
         dataset.name, pipeline.config.recipe, split.name, trained.seed, trained.fit_seconds, command
     )
     alone = judge_sources(trained, progress=progress)
-    page = report_page(pipeline, dataset, split, run, evaluation, alone)
-    return Outcome(pipeline, evaluation, alone), {
-        "metrics.json": evaluation.to_json(run),
+    page = report_page(pipeline, dataset, split, run, evaluation, alone, predictions)
+    figures = {**evaluation.record(run), **predictions_record(predictions)}
+    return Outcome(pipeline, evaluation, alone, predictions), {
+        "metrics.json": json.dumps(figures, ensure_ascii=False, indent=2, allow_nan=False),
         "report.html": page,
     }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zhiyin.contracts import CHANCE, SCORE
 from zhiyin.domain import Candidates, Recommendation
 from zhiyin.online.asked import Answer
+from zhiyin.pipeline.ranker_stage import prediction_columns
 from zhiyin.stores.records import Impression
 
 PROPENSITY = "propensity"
@@ -27,7 +28,8 @@ class Slates:
     """B slates that were computed together; each is put into words by itself, once it is known to be shown.
 
     Args:
-        computed: Best first, padding at the end, with ``score`` and perhaps ``chance`` and ``propensity``.
+        computed: Best first, padding at the end, with ``score`` and perhaps ``chance``, ``propensity`` and
+            what a ranker predicts.
         item_ids: Of all its items that are no padding, one slate after the other; not looked at where they
             are explained.
         route: Which kind of request asked.
@@ -54,6 +56,8 @@ class Slates:
         columns = [computed.column(name)[is_item].tolist() if name in computed.columns else None
                    for name in (CHANCE, PROPENSITY)]  # fmt: skip
         self._chances, self._propensities = columns
+        told = prediction_columns(list(computed.columns))
+        self._predictions = {task: computed.column(name)[is_item].tolist() for task, name in told.items()}
         self._now = int(time.time())
 
     def shown(
@@ -87,11 +91,15 @@ class Slates:
         chances: Sequence[float | None] = [None] * len(ids)
         if self._chances is not None:
             chances = self._chances[start:end]
+        predictions: Sequence[Mapping[str, float] | None] = [None] * len(ids)
+        if self._predictions:
+            told = zip(*(numbers[start:end] for numbers in self._predictions.values()), strict=True)
+            predictions = [dict(zip(self._predictions, numbers, strict=True)) for numbers in told]
         return tuple(
             [
-                Recommendation(item_id, rank, score, chance=chance)
-                for rank, item_id, score, chance in zip(
-                    range(1, len(ids) + 1), ids, scores, chances, strict=True
+                Recommendation(item_id, rank, score, chance=chance, predictions=predicted)
+                for rank, item_id, score, chance, predicted in zip(
+                    range(1, len(ids) + 1), ids, scores, chances, predictions, strict=True
                 )
             ]
         )

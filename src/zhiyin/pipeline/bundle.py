@@ -22,6 +22,7 @@ from zhiyin.pipeline.chances import Chances
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.ranker_files import read_ranker_stage, write_ranker_stage
 from zhiyin.pipeline.reranking_files import read_reranking, write_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.trends import Trends
@@ -35,6 +36,7 @@ _TRENDS = "trends"
 _CHANCES = "chances"
 """Bundles that were written before chances were fitted have none, and answer without them."""
 _RERANKING = "rerank"
+_RANKER = "ranker"
 _CONTENT_VECTORS = "vectors"
 _KINDS: dict[str, type] = {"files": dict, "pipeline": dict, "training": dict, "event_kinds": list}
 
@@ -173,6 +175,8 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
         write_state(pipeline.new_items.state(), draft / "new_items")
     if pipeline.reranking is not None:
         write_reranking(pipeline.reranking, draft / _RERANKING)
+    if pipeline.ranker is not None:
+        write_ranker_stage(pipeline.ranker, draft / _RANKER)
     write_state(histories_state(pipeline.histories), draft / "histories")
     kept: dict[str, Any] = {"removed": pipeline.removed}
     vectors = pipeline.content.vectors
@@ -202,6 +206,8 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     pipeline.histories = histories_of(read_state(folder / "histories"))
     _refuse_other_sizes(pipeline, catalogue)
     pipeline.event_kinds = event_kinds
+    if pipeline.config.ranker.is_on:
+        pipeline.ranker = read_ranker_stage(folder / _RANKER, pipeline.config.ranker, catalogue)
 
 
 def _refuse_other_sizes(pipeline: Pipeline, catalogue: Catalogue) -> None:
@@ -225,7 +231,7 @@ def _card(pipeline: Pipeline, draft: Path, facts: Mapping[str, Any]) -> dict[str
         "created": datetime.now(UTC).replace(microsecond=0),
         "event_kinds": list(pipeline.event_kinds),
         "training": dict(facts),
-        "pipeline": json.loads(pipeline.config.model_dump_json()),
+        "pipeline": json.loads(pipeline.config.model_dump_json(exclude_none=True)),
         "files": {path.relative_to(draft).as_posix(): _digest(path) for path in files},
     }
 

@@ -34,10 +34,13 @@ from zhiyin.domain.errors import NotFitted
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.content import Content
+from zhiyin.pipeline.explaining import explained
 from zhiyin.pipeline.gather import ask_reasons, candidates_of, unless_it_fails
-from zhiyin.pipeline.merge import TREND, TREND_PART, Merge
+from zhiyin.pipeline.merge import Merge
+from zhiyin.pipeline.ranker_files import fit_ranker_stage
+from zhiyin.pipeline.ranker_stage import RANKER, RankerStage
 from zhiyin.pipeline.registry import source_class
-from zhiyin.pipeline.reranking import LANGUAGE, LANGUAGE_PART, Reranking
+from zhiyin.pipeline.reranking import LANGUAGE, Reranking
 from zhiyin.pipeline.reranking_files import open_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.timing import Observe, timed, unobserved
@@ -45,7 +48,6 @@ from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
 from zhiyin.policy.masks import barred_items
 from zhiyin.policy.new_items import NewItems
-from zhiyin.presentation.reasons import Evidence, reasons_for
 from zhiyin.training.selection import sample_examples
 
 _SCORES_AT_ONCE = 16_000_000
@@ -74,6 +76,7 @@ class Pipeline:
         histories: Row ``u`` is what user index ``u`` did.
         event_kinds: Names of the event kinds in the histories.
         reranking: The language model that judges the best candidates, where there is one.
+        ranker: Predicts clicks, purchases, ratings and the like, where tasks were given.
         failures: Source name → how often it failed and was skipped; what a re-ranking missed, too.
         skip_failing_sources: Serving sets this; training and evaluation want to see the error.
         observe: Told how long each stage of a ranking took; serving listens.
@@ -93,6 +96,7 @@ class Pipeline:
         self.trends: Trends | None = None
         self.chances: Chances | None = None
         self.reranking: Reranking | None = None
+        self.ranker: RankerStage | None = None
         self.new_items = NewItems(config.new_items)
         self.new_items.refuse_unknown_source(self.merge.sources)
         self.catalogue: Catalogue | None = None
@@ -120,9 +124,10 @@ class Pipeline:
         return self._content
 
     def fit(self, training: TrainingData) -> None:
-        """Train every source, then fit the merge on validation examples.
+        """Train every source and the ranker, then fit the merge on validation examples.
 
-        The language model of the settings is loaded first; a re-ranking that was handed over is kept.
+        The language model of the settings is loaded first; a re-ranking or a ranker that was handed over is
+        kept.
         """
         if self.reranking is None and self.config.rerank.is_on:
             self.reranking = open_reranking(self.config.rerank, training.dataset)
@@ -134,6 +139,9 @@ class Pipeline:
         self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
         if self.new_items.is_on:
             self.new_items.count(training.dataset.item_counts)
+        if self.ranker is None and self.config.ranker.is_on:
+            vectors = self.content.vectors if self.reads_text else None
+            self.ranker = fit_ranker_stage(self.config.ranker, training, vectors)
         if training.validation is not None:
             self._fit_on_validation(training)
 
@@ -141,8 +149,8 @@ class Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
         alone = copy(self)
         alone.sources = [source for source in self.sources if source.name == name]
-        alone.merge, alone.trends, alone.chances, alone.reranking = Merge([name]), None, None, None
-        alone.new_items = NewItems()
+        alone.merge, alone.new_items = Merge([name]), NewItems()
+        alone.trends = alone.chances = alone.reranking = alone.ranker = None
         return alone
 
     def remember(self, dataset: Dataset) -> None:
@@ -161,7 +169,7 @@ class Pipeline:
             (B, n) candidates with ``score``; each source's own score under its name, and what it added
             under ``<source>:part``. Padding where fewer items may be shown. ``chance`` says how probable it
             is that an item comes next; it is missing where no validation taught it, under a filter and with
-            repeats, for which it was not fitted.
+            repeats, for which it was not fitted. ``predicted:<task>`` is what the ranker says.
         """
         at_once = self._queries_at_once(queries, len(self.catalogue_or_raise()))
         chunks = queries.chunks(at_once) if len(queries) > at_once else [queries]
@@ -170,10 +178,10 @@ class Pipeline:
     def similar(self, item_index: IndexArray, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
         """Return up to ``n`` items that go with each given item (B,), best first, without chances.
 
-        A re-ranking is not asked: it knows users, not items.
+        Re-ranking and ranker are not asked: they know users, not items.
         """
         unjudged = copy(self)
-        unjudged.reranking = None
+        unjudged.reranking = unjudged.ranker = None
         alone = Histories.of_items([np.array([item]) for item in item_index])
         slates = unjudged.recommend(Queries.of_histories(alone), n, wishes)
         columns = {name: column for name, column in slates.columns.items() if name != CHANCE}
@@ -196,14 +204,9 @@ class Pipeline:
             queries: B queries.
             slate: What `recommend` answered them.
         """
-        catalogue = self.catalogue_or_raise()
         asked = [source for source in self.sources if source.name not in self.config.merge.fallback]
         because = ask_reasons(asked, queries, slate.item_index, self._tolerated)
-        slates = []
-        for row in range(len(slate)):
-            places = np.flatnonzero(slate.is_item[row])
-            slates.append([self._explained(catalogue, slate, because, row, int(place)) for place in places])
-        return slates
+        return explained(self.catalogue_or_raise(), slate, self.merge.sources, because)
 
     def queries_for(self, user_ids: list[str]) -> Queries:
         """Return queries of remembered users, made now; an unknown user has an empty history."""
@@ -225,7 +228,8 @@ class Pipeline:
         """
         catalogue = self.catalogue_or_raise()
         is_new = catalogue.items.indices(table["item_id"]) < 0
-        content, removed, reranking = self.content, self.removed.copy(), self.reranking
+        content, removed = self.content, self.removed.copy()
+        reranking, ranker = self.reranking, self.ranker
         # Adding replaces the arrays of a source and writes into none, so a shallow copy is a draft.
         sources = [copy(source) for source in self.sources]
         if (~is_new).any():
@@ -234,17 +238,24 @@ class Pipeline:
             content = content.changed(places, changed, self.language)
             reranking = None if reranking is None else reranking.with_changes(places, changed)
             catalogue = catalogue.changed(places, changed)
+            if ranker is not None:
+                texts = None if content.vectors is None else content.vectors[places]
+                ranker = ranker.with_changes(places, texts)
             removed[places] = False
         if is_new.any():
             new = Catalogue.from_table(table.filter(pl.Series(is_new)))
             content = content.extended(new, self.language)
             reranking = None if reranking is None else reranking.with_items(new)
             catalogue = catalogue.extended(new)
+            if ranker is not None:
+                ranker = ranker.with_items(
+                    len(new), None if content.vectors is None else content.vectors[-len(new) :]
+                )
             for source in sources:
                 source.add_items(new, self.language)
             removed = np.concatenate([removed, np.zeros(len(new), dtype=np.bool_)])
         self.sources, self.removed, self.catalogue, self._content = sources, removed, catalogue, content
-        self.reranking = reranking
+        self.reranking, self.ranker = reranking, ranker
 
     def remove_items(self, item_index: IndexArray) -> None:
         """Never show these items (M,) again."""
@@ -257,52 +268,41 @@ class Pipeline:
         """Where failures are counted; None where they must be seen."""
         return self.failures if self.skip_failing_sources else None
 
-    def _explained(
-        self,
-        catalogue: Catalogue,
-        slate: Candidates,
-        because: dict[str, IndexArray],
-        row: int,
-        place: int,
-    ) -> Recommendation:
-        item = int(slate.item_index[row, place])
-        parts = {
-            source: float(slate.column(f"{source}:part")[row, place])
-            for source in self.merge.sources
-            if f"{source}:part" in slate.columns and not np.isnan(slate.column(source)[row, place])
-        }
-        if TREND_PART in slate.columns:
-            parts[TREND] = float(slate.column(TREND_PART)[row, place])
-        if LANGUAGE_PART in slate.columns and not np.isnan(slate.column(LANGUAGE_PART)[row, place]):
-            parts[LANGUAGE] = float(slate.column(LANGUAGE_PART)[row, place])
-        # 0 is an item that nobody has taken, and the like: nothing speaks for it.
-        speaking = {
-            source: part
-            for source, part in parts.items()
-            if source not in self.merge.sources or slate.column(source)[row, place] != 0
-        }
-        pointed_at = {source: int(index[row, place]) for source, index in because.items()}
-        return Recommendation(
-            item_id=catalogue.items.id(item),
-            rank=place + 1,
-            score=float(slate.column(SCORE)[row, place]),
-            reasons=reasons_for(Evidence(speaking, pointed_at), catalogue),
-            sources=parts,
-            chance=float(slate.column(CHANCE)[row, place]) if CHANCE in slate.columns else None,
-        )
-
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
         with timed("merge", self.observe):
             scored = self.merge.apply(candidates, self._demand(queries, candidates))
-        scored = self._judged(queries, scored)
+        scored = self._valued(queries, self._judged(queries, scored), wishes)
         with timed("policy", self.observe):
-            return self._ordered(queries, scored, n, wishes)
+            slate = self._ordered(queries, scored, n, wishes)
+        return self._foretold(queries, slate)
+
+    def _valued(self, queries: Queries, scored: Candidates, wishes: Wishes) -> Candidates:
+        """Add chances, and put the best candidates in the order of what the ranker expects them to bring."""
+        if self.chances is None:
+            return scored
+        is_usual, orders = wishes.allowed is None and not wishes.repeat, self.config.ranker.orders
+        chances = self.chances.of(scored) if is_usual or orders else None
+        if chances is not None and is_usual:
+            scored = scored.with_column(CHANCE, chances)
+        if self.ranker is None or chances is None or not orders:
+            return scored
+        value = partial(self.ranker.ordered, queries, scored, chances, self.catalogue_or_raise())
+        with timed(RANKER, self.observe):
+            valued = unless_it_fails(RANKER, self._tolerated, value)
+        return scored if valued is None else valued
+
+    def _foretold(self, queries: Queries, slate: Candidates) -> Candidates:
+        """Add what the ranker predicts of every item that is shown."""
+        if self.ranker is None:
+            return slate
+        told = partial(self.ranker.with_predictions, queries, slate, self.catalogue_or_raise())
+        with timed(f"{RANKER}: slate", self.observe):
+            foretold = unless_it_fails(RANKER, self._tolerated, told)
+        return slate if foretold is None else foretold
 
     def _ordered(self, queries: Queries, scored: Candidates, n: int, wishes: Wishes) -> Candidates:
-        """Add chances, and settle the order by what the shop and the request want."""
-        if self.chances is not None and wishes.allowed is None and not wishes.repeat:
-            scored = scored.with_column(CHANCE, self.chances.of(scored))
+        """Settle the order by what the shop and the request want."""
         if wishes.boost is not None:
             places = np.where(scored.is_item, scored.item_index, 0)
             boosted = (scored.column(SCORE) + wishes.boost[places]).astype(np.float32)

@@ -66,6 +66,10 @@ def recipe(name: str, settings: dict[str, str] | None = None) -> PipelineConfig:
     return config
 
 
+_TASKS = ("ranker", "tasks")
+"""A table whose entries have the names that somebody gives them."""
+
+
 def _set(plain: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
     """Walk down to the last table and write the value; a new source appears by naming it."""
     table = plain
@@ -74,6 +78,8 @@ def _set(plain: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
             # A recipe writes down only what differs from the defaults: a source's tables may be absent.
             if depth == 1:
                 source_class(key)
+            table.setdefault(key, {})
+        if tuple(keys[:depth]) == _TASKS and isinstance(table, dict):
             table.setdefault(key, {})
         if not isinstance(table.get(key), dict):
             raise ConfigError(

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Between, Config, SearchRange
+from zhiyin.data.labelled import VALUE
 from zhiyin.policy.new_items import NewItemsConfig
+from zhiyin.ranking.settings import RankerConfig
 
 
 class MergeConfig(Config):
@@ -54,6 +56,48 @@ class RerankConfig(Config):
         return bool(self.model)
 
 
+class RankerTask(Config):
+    """One thing to predict of an item that is shown to a user."""
+
+    column: str = VALUE
+    """Where the answer stands: ``value``, ``event``, or a further column of interactions or impressions."""
+    yes_from: float | None = None
+    """Numbers from here on mean yes; without it the number itself is predicted."""
+    yes_words: tuple[str, ...] = ()
+    """Words that mean yes, such as the event kind ``purchase``."""
+    worth: float = 0.0
+    """What one yes, or one unit of the number, is worth to the shop; below 0 for what it wants to avoid."""
+    times: str = ""
+    """Attribute of items that the worth is multiplied by, such as a price, a margin or a bid."""
+
+
+class RankerStageConfig(Config):
+    """What is predicted of the best candidates, and whether slates are ordered by what that is worth."""
+
+    tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")], RankerTask] = Field(default_factory=dict)
+    """Name → how its answer is read; none predicts nothing."""
+    n_items: Annotated[int, Field(ge=2)] = 100
+    """How many of the best candidates are put in order by their worth."""
+    first_meetings: bool = True
+    """Whether an item counts once for each user, answered by all that came of it, as in "was it bought in the
+    end"; without it every interaction is a row of its own, as where people buy the same again and again."""
+    held_out: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    """Share of the labelled rows, the newest of drawn users, by which training is stopped; as many again
+    judge the predictions."""
+    network: RankerConfig = RankerConfig()
+    """How it learns."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is predicted."""
+        return bool(self.tasks)
+
+    @property
+    def orders(self) -> bool:
+        """Whether slates are ordered by what predictions are worth."""
+        return any(task.worth for task in self.tasks.values())
+
+
 class PipelineConfig(Config):
     """A pipeline, named part by named part."""
 
@@ -71,5 +115,7 @@ class PipelineConfig(Config):
     """How the opinions of the sources become one score."""
     rerank: RerankConfig = RerankConfig()
     """Whether a fine-tuned language model judges the best candidates, and for whom."""
+    ranker: RankerStageConfig = RankerStageConfig()
+    """Whether clicks, purchases, ratings and the like are predicted, and what they are worth."""
     new_items: NewItemsConfig = NewItemsConfig()
     """Which places of a slate are kept for new items."""

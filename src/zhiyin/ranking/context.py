@@ -40,7 +40,7 @@ class ContextColumn:
             numbers = column.cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy()
             edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _N_RANGES + 1)[1:-1]))
             return cls(column.name, (), tuple(map(float, edges)))
-        words = column.cast(pl.String).drop_nulls().value_counts(sort=True)[column.name].head(_MOST_WORDS)
+        words = _as_words(column).drop_nulls().value_counts(sort=True)[column.name].head(_MOST_WORDS)
         return cls(column.name, tuple(sorted(words)), ())
 
     @property
@@ -54,7 +54,7 @@ class ContextColumn:
             numbers = column.cast(pl.Float64, strict=False).to_numpy()
             return np.where(np.isnan(numbers), 0, 1 + np.searchsorted(self.edges, numbers, side="right"))
         known = np.array(self.words, dtype=object)
-        words = column.cast(pl.String).fill_null("").to_numpy().astype(object)
+        words = _as_words(column).fill_null("").to_numpy().astype(object)
         place = np.minimum(np.searchsorted(known, words), max(len(known) - 1, 0))
         if not len(known):
             return np.zeros(len(words), dtype=np.int64)
@@ -106,6 +106,12 @@ class ContextReader:
         return cls(
             tuple(ContextColumn(each["name"], tuple(each["words"]), tuple(each["edges"])) for each in facts)
         )
+
+
+def _as_words(column: pl.Series) -> pl.Series:
+    """Write whole numbers alike, whether they came as 3 or as 3.0."""
+    words = column.cast(pl.String)
+    return words.str.strip_suffix(".0") if column.dtype.is_float() else words
 
 
 def _require(context: pl.DataFrame, names: Sequence[str]) -> None:

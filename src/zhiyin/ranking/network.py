@@ -121,6 +121,16 @@ class RankerNetwork(nn.Module):
         copy.load_state_dict(weights)
         return copy.train(self.training)
 
+    @torch.no_grad()
+    def of_users(self, kept: Tensor) -> RankerNetwork:
+        """Return a copy in which the vectors of all users but those in these rows of the table are zero."""
+        copy = self.only(range(self.shape.n_tasks))
+        if self.shape.reads_identity:
+            is_kept = torch.zeros(len(copy.users.weight), 1, dtype=torch.bool)
+            is_kept[kept] = True
+            copy.users.weight.mul_(is_kept)
+        return copy
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (R, T) float32 answers, and () float32, how long the own vectors are (see `shrinkage`)."""
         d = self.shape.dimension

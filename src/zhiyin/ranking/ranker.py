@@ -6,7 +6,7 @@ from typing import Any
 
 from zhiyin.contracts import Component, ComponentState
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import FloatArray
+from zhiyin.domain import BoolArray, FloatArray, IndexArray
 from zhiyin.domain.errors import NotFitted, ShapeMismatch
 from zhiyin.ranking.fitting import fit_ranker
 from zhiyin.ranking.reading import RankerData
@@ -35,6 +35,11 @@ class MultiTaskRanker(Component[RankerConfig]):
         return self._ready().reader.labels.tasks
 
     @property
+    def is_yes_no(self) -> BoolArray:
+        """(T,) bool: which answers are chances."""
+        return self._ready().reader.labels.is_yes_no
+
+    @property
     def n_items(self) -> int:
         """Items it has text vectors of, or has met where it learned without texts."""
         return len(self._ready().reader.own_item) - 1
@@ -43,10 +48,15 @@ class MultiTaskRanker(Component[RankerConfig]):
         """Train on labelled rows; see `fit_ranker` for what may be wrong with them."""
         self.trained = fit_ranker(self.config, data, self.name)
 
-    def predict(self, examples: LabelledExamples) -> FloatArray:
+    def predict(self, examples: LabelledExamples, who: IndexArray | None = None) -> FloatArray:
         """Return (N, T) float32: a chance for yes and no, else a number between the ends of the labels.
 
         Each row is answered by what it knew; labels are not looked at.
+
+        Args:
+            examples: N rows.
+            who: (U,) which of the users that it learned from each row of ``examples.events`` is, -1 for
+                none of them; None where they are the same users.
 
         Raises:
             DataError: when a column of the context is missing.
@@ -58,7 +68,7 @@ class MultiTaskRanker(Component[RankerConfig]):
             raise ShapeMismatch(
                 f"The ranker foretells {', '.join(self.tasks)}; the rows have {', '.join(examples.tasks)}."
             )
-        return trained.answer(trained.reader.rows(examples))
+        return trained.answer(trained.reader.rows(examples, who))
 
     def add_items(self, vectors: FloatArray) -> None:
         """Take in items that arrived at the end of the catalogue.
@@ -70,6 +80,25 @@ class MultiTaskRanker(Component[RankerConfig]):
             ShapeMismatch: when they come from another encoder.
         """
         self.trained = self._ready().with_items(vectors)
+
+    def change_items(self, item_index: IndexArray, vectors: FloatArray) -> None:
+        """Read other texts of items that it knows.
+
+        Args:
+            item_index: (m,) which.
+            vectors: (m, D) float32 of the same encoder.
+
+        Raises:
+            ShapeMismatch: when they come from another encoder.
+        """
+        self.trained = self._ready().with_changes(item_index, vectors)
+
+    def take_users(self, who: IndexArray) -> None:
+        """Answer for other users (U,) from now on, each named by its index so far, -1 for a new one.
+
+        What was learned about users who are not among them is wiped out.
+        """
+        self.trained = self._ready().with_users(who)
 
     def state(self) -> ComponentState:
         """Return everything that was learned as arrays and facts."""

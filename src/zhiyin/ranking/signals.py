@@ -21,6 +21,8 @@ _WEIGHT_OF_ITEM_MEAN = 10.0
 _WEIGHT_OF_USER_MEAN = 5.0
 _WEIGHT_OF_WINDOW = 2.0
 _SECONDS_A_DAY = 86_400
+_N_MOMENTS = 3
+"""Signals that say something about the moment; the last ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,8 @@ class Signals:
         ]
         raw = np.stack(columns, axis=1)
         standard: FloatArray = ((raw - self.row_mean) / self.row_deviation).astype(np.float32)
+        # What is not known is as usual, not as at midnight a second after the last event.
+        standard[examples.timestamp == NO_TIMESTAMP, -_N_MOMENTS:] = 0.0
         return standard
 
     def with_items(self, n_new: int) -> Signals:

@@ -12,7 +12,7 @@ import torch
 
 from zhiyin.contracts import ComponentState
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import FloatArray, LongArray
+from zhiyin.domain import FloatArray, IndexArray, LongArray
 from zhiyin.domain.errors import ShapeMismatch
 from zhiyin.language.whitening import Whitening
 from zhiyin.ranking.batches import Events, Rows
@@ -50,10 +50,15 @@ class Reader:
     signals: Signals
     labels: LabelScale
 
-    def rows(self, examples: LabelledExamples) -> Rows:
-        """Make rows ready."""
+    def rows(self, examples: LabelledExamples, who: IndexArray | None = None) -> Rows:
+        """Make rows ready.
+
+        Args:
+            examples: The rows.
+            who: (U,) which of the users that were learned from each row of the events is, -1 for none of
+                them; None where they are the same users.
+        """
         runs = Runs.of(examples, self.newest)
-        n_more = len(examples.events) - len(self.own_user)
         events, n_items = examples.events, len(self.own_item) - 1
         item = events.item_index.astype(np.int64)
         return Rows.of(
@@ -65,7 +70,7 @@ class Reader:
             words=self.context.read(examples.context),
             signals=self.signals.of_rows(examples, runs),
             labels=self.labels.learned(examples.labels),
-            own_user=np.append(self.own_user, np.zeros(max(n_more, 0), dtype=np.int64)),
+            own_user=_own_of(self.own_user, np.arange(len(events)) if who is None else who),
             own_item=self.own_item,
             texts=self.texts,
         )
@@ -80,6 +85,12 @@ class Reader:
         own_item = np.append(self.own_item, np.zeros(len(vectors), dtype=np.int64))
         signals = self.signals.with_items(len(vectors))
         return replace(self, texts=texts, own_item=own_item, signals=signals)
+
+    def with_changes(self, item_index: IndexArray, vectors: FloatArray) -> Reader:
+        """Return the same with other texts (m, D) of some items (m,)."""
+        texts = self.texts.copy()
+        texts[item_index] = self.read(vectors)
+        return replace(self, texts=texts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +127,20 @@ class TrainedRanker:
     def with_items(self, vectors: FloatArray) -> TrainedRanker:
         """Return the same with (n, D) more items."""
         return replace(self, reader=self.reader.with_items(vectors))
+
+    def with_changes(self, item_index: IndexArray, vectors: FloatArray) -> TrainedRanker:
+        """Return the same with other texts (m, D) of some items (m,)."""
+        return replace(self, reader=self.reader.with_changes(item_index, vectors))
+
+    def with_users(self, who: IndexArray) -> TrainedRanker:
+        """Return the same for other users (U,), each named by its place among those known now, -1 for none.
+
+        What was learned about users who are not among them is wiped out.
+        """
+        own_user = _own_of(self.reader.own_user, who)
+        kept = torch.from_numpy(own_user)
+        parts = tuple(replace(part, network=part.network.of_users(kept)) for part in self.parts)
+        return replace(self, reader=replace(self.reader, own_user=own_user), parts=parts)
 
     def state(self) -> ComponentState:
         """Return everything as arrays and facts."""
@@ -188,6 +213,13 @@ def read_texts(whitening: Whitening | None, vectors: FloatArray) -> FloatArray:
         raise ShapeMismatch(f"Text vectors are one row an item; these have the shape {vectors.shape}.")
     read: FloatArray = whitening.apply(vectors) * np.float32(whitening.projection.shape[1] ** 0.5)
     return read
+
+
+def _own_of(own_user: LongArray, who: npt.NDArray[np.integer]) -> LongArray:
+    """Return (U,) rows in the table of own vectors; 0 for whoever is not known."""
+    known = np.append(own_user, 0)
+    own: LongArray = known[np.where((who >= 0) & (who < len(own_user)), who, len(own_user))]
+    return own
 
 
 def _under(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:

@@ -67,6 +67,8 @@ class RecommendationOut(Told):
     chance: float | None = None
     """How probable it is that the user takes this item next; where the bundle can tell: not under a filter,
     with repeats, in a search or beside an item."""
+    predictions: dict[str, float] | None = None
+    """Task → chance or number that the bundle's ranker predicts; where it has one."""
     reasons: list[str] | None = None
     """Sentences for the user; where explain was asked for."""
     sources: dict[str, float] | None = None

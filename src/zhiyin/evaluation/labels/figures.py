@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -52,12 +53,15 @@ class Part:
     resampled: Mapping[str, Doubles] = field(default_factory=dict, repr=False)
 
     def record(self) -> dict[str, Any]:
-        """Everything but the resamples as plain values."""
+        """Everything but the resamples as plain values; NaN becomes None."""
         return {
             "label": self.label,
             "n_rows": self.n_rows,
             "n_users": self.n_users,
-            "figures": {name: asdict(interval) for name, interval in self.figures.items()},
+            "figures": {
+                name: {part: None if math.isnan(number) else number for part, number in asdict(one).items()}
+                for name, one in self.figures.items()
+            },
             "reasons": dict(self.reasons),
         }
 

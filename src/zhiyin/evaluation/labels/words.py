@@ -36,6 +36,13 @@ FIGURES = {
 """Name → what readers call it, and what it says."""
 
 
+_SHOWN = {
+    LabelKind.CHANCE: ("roc_auc", "log_loss", "accuracy", "f1_yes", "f1_no", "calibration_error"),
+    LabelKind.VALUE: ("rmse", "mae", "correlation"),
+    LabelKind.RANKING: ("ndcg_at_10", "mrr", "hit_rate_at_10"),
+}
+
+
 def figure_name(name: str) -> str:
     """Return what readers call ``roc_auc``, ``ndcg_at_10`` or ``click/roc_auc``."""
     task, _, plain = name.rpartition("/")
@@ -55,6 +62,11 @@ def main_figure(figures: LabelFigures) -> str:
     """Return the name of the figure to look at first: ROC-AUC, RMSE, or the first of a ranking."""
     chosen = {LabelKind.CHANCE: "roc_auc", LabelKind.VALUE: "rmse"}
     return chosen.get(figures.kind, next(iter(figures.figures)))
+
+
+def shown_figures(figures: LabelFigures) -> tuple[str, ...]:
+    """Return the names of the figures that fit into a line, the first to look at first."""
+    return tuple(name for name in _SHOWN[figures.kind] if name in figures.figures)
 
 
 def between(interval: Interval) -> str:

@@ -14,8 +14,10 @@ from zhiyin.experiments.refreshing.gathering import Grown
 from zhiyin.experiments.refreshing.holding import Held
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, RefreshConfig
 from zhiyin.experiments.training import fit_pipeline
+from zhiyin.pipeline import ranker_files
 from zhiyin.pipeline.absorbing import absorb
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.ranker_files import can_be_learned
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
 from zhiyin.pipeline.reranking_files import carried_over
@@ -76,10 +78,13 @@ def refresh(
         after = refreshed(grown.pipeline, training, growth, fewest_to_weigh=config.fewest_to_weigh)
     else:
         is_full, before = config.recipe == FULL, grown.pipeline
-        reranking = None
+        users = held.split.train.users
+        reranking = ranker = None
         if is_full and before.reranking is not None:
             # The folder that the settings name need not be there any more; the bundle holds the model.
-            reranking = carried_over(before.reranking, before.users, held.split.train.users)
+            reranking = carried_over(before.reranking, before.users, users)
+        if is_full and before.ranker is not None and not can_be_learned(before.config.ranker, grown.dataset):
+            ranker = ranker_files.carried_over(before.ranker, before.users, users)
         after = fit_pipeline(
             before.config if is_full else recipe(config.recipe),
             held.split,
@@ -87,6 +92,7 @@ def refresh(
             progress=progress,
             checkpoints=checkpoints,
             reranking=reranking,
+            ranker=ranker,
         ).pipeline
         after.remove_items(np.flatnonzero(grown.pipeline.removed).astype(np.int32))
     return Refreshed(after, grown, held, time.perf_counter() - started)

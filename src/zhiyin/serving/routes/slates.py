@@ -84,6 +84,9 @@ def _slate(answer: Answer, request_id: str, explained: bool) -> bytes:
     if answer.items and answer.items[0].chance is not None:
         for document, item in zip(items, answer.items, strict=True):
             document["chance"] = item.chance
+    if answer.items and answer.items[0].predictions:
+        for document, item in zip(items, answer.items, strict=True):
+            document["predictions"] = item.predictions
     if explained:
         for document, item in zip(items, answer.items, strict=True):
             document |= {"reasons": item.reasons, "sources": dict(item.sources or {})}

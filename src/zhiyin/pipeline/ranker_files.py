@@ -1,0 +1,196 @@
+"""Where the ranker of a pipeline comes from: labelled rows, the bundle before, a bundle on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from zhiyin.contracts import ComponentState, TrainingData
+from zhiyin.data.dataset import Dataset
+from zhiyin.data.labelled import (
+    LabelledExamples,
+    LabelledSplit,
+    LabelRule,
+    are_of_interactions,
+    labelled_examples,
+    split_by_time,
+)
+from zhiyin.data.outcomes import outcomes_of_meetings
+from zhiyin.domain import Catalogue, FloatArray, Vocabulary
+from zhiyin.domain.errors import BundleError, ConfigError, DataError, MissingExtra, did_you_mean
+from zhiyin.pipeline.files import read_state, write_state
+from zhiyin.pipeline.moments import people_of
+from zhiyin.pipeline.ranker_stage import RANK, RankerStage, Unseen, described_by, number_of
+from zhiyin.pipeline.settings import RankerStageConfig
+
+_PEOPLE = "users.parquet"
+_MOST_HELD = 40_000
+"""Rows to stop and to judge by, at most; more would make neither surer than it needs to be."""
+
+
+def fit_ranker_stage(
+    config: RankerStageConfig, training: TrainingData, vectors: FloatArray | None
+) -> RankerStage:
+    """Train a ranker on what interactions or impressions say of its tasks.
+
+    Args:
+        config: Settings.
+        training: What may be learned from.
+        vectors: (I, D) of the texts of all items; None learns without texts.
+
+    Raises:
+        DataError: when no table holds the columns, or a column of the context is nowhere.
+        TrainingError: when the labels of a task are all equal.
+        MissingExtra: when PyTorch is not installed.
+    """
+    dataset, columns = training.dataset, config.network.context
+    _refuse_told_answers(config)
+    for task in config.tasks.values():
+        if task.times:
+            number_of(dataset.catalogue, task.times)
+    rules = rules_of(config)
+    is_of_shown = not are_of_interactions(dataset, rules)
+    at_once = config.first_meetings and not is_of_shown
+    rows = outcomes_of_meetings(dataset, rules) if at_once else labelled_examples(dataset, rules)
+    people = people_of(dataset, columns)
+    rows = replace(rows, context=_described(rows, dataset, people, columns))
+    split = _divided(rows, config.held_out, training.seed)
+    room = _room("ranker")
+    ranker = room.MultiTaskRanker(config.network)
+    with training.progress.stage(
+        f"ranker: learning {', '.join(config.tasks)} from {len(split.train):,} rows"
+    ):
+        ranker.fit(
+            _room("reading").RankerData(
+                split.train,
+                split.validation if len(split.validation) else None,
+                vectors,
+                training.seed,
+                training.progress,
+                training.checkpoints,
+            )
+        )
+    if vectors is None:  # then it has counted only the items it met
+        ranker.add_items(np.zeros((dataset.n_items - ranker.n_items, 1), dtype=np.float32))
+    unseen = None
+    if len(split.test):
+        predicted = (ranker.predict(split.validation), ranker.predict(split.test))
+        unseen = Unseen(split.validation, split.test, *predicted, ranker.is_yes_no)
+    first_rank = float(rows.context[RANK].min()) if RANK in columns else None  # type: ignore[arg-type]
+    return RankerStage(config, ranker, people, is_of_shown, first_rank, unseen)
+
+
+def rules_of(config: RankerStageConfig) -> dict[str, LabelRule]:
+    """Return how the labels of each task follow from a row."""
+    return {
+        name: LabelRule(task.column, task.yes_from, task.yes_words) for name, task in config.tasks.items()
+    }
+
+
+def can_be_learned(config: RankerStageConfig, dataset: Dataset) -> bool:
+    """Whether a table holds every column that the tasks and the context read.
+
+    What a service stores of an event is its kind and value; columns beyond them are not in its log.
+    """
+    tables = [["value", "event", *dataset.context]]
+    if dataset.impressions is not None:
+        tables.append(dataset.impressions.columns)
+    read = {task.column for task in config.tasks.values()}
+    described = [*dataset.catalogue.table.columns]
+    if dataset.user_table is not None:
+        described += dataset.user_table.columns
+    context = set(config.network.context)
+    return any(read <= set(table) and context <= {*table, *described} for table in tables)
+
+
+def carried_over(stage: RankerStage, known: Vocabulary, users: Vocabulary) -> RankerStage:
+    """Return the stage with what it learned, for other users.
+
+    Args:
+        stage: It knows every item there is.
+        known: The users it was made for.
+        users: Those it is to answer for; of those who are not among them nothing is left.
+    """
+    return stage.with_users(known.indices(users.ids))
+
+
+def write_ranker_stage(stage: RankerStage, folder: Path) -> None:
+    """Write what was learned and what is read of users into a new folder."""
+    state = stage.ranker.state()
+    facts = {"is_of_shown": stage.is_of_shown, "first_rank": stage.first_rank, "ranker": dict(state.facts)}
+    write_state(ComponentState(state.arrays, facts), folder)
+    if stage.people.width:
+        stage.people.write_parquet(folder / _PEOPLE)
+
+
+def read_ranker_stage(folder: Path, config: RankerStageConfig, catalogue: Catalogue) -> RankerStage:
+    """Read what `write_ranker_stage` wrote.
+
+    Raises:
+        BundleError: when a file is missing or does not belong to the others.
+        MissingExtra: when PyTorch is not installed.
+    """
+    state = read_state(folder)
+    ranker = _room("ranker").MultiTaskRanker(config.network)
+    ranker.restore(ComponentState(state.arrays, state.facts["ranker"]))
+    if ranker.n_items != len(catalogue) or ranker.tasks != tuple(config.tasks):
+        raise BundleError(
+            f"{folder} does not belong to the rest of the bundle.", remedy="Train the bundle again."
+        )
+    people = pl.read_parquet(folder / _PEOPLE) if (folder / _PEOPLE).is_file() else pl.DataFrame()
+    return RankerStage(config, ranker, people, state.facts["is_of_shown"], state.facts["first_rank"])
+
+
+def _refuse_told_answers(config: RankerStageConfig) -> None:
+    for name, task in config.tasks.items():
+        if task.column in config.network.context:
+            raise ConfigError(
+                f"The answer of task '{name}' would stand in what is read: '{task.column}'.",
+                remedy="Take the column out of ranker.network.context.",
+            )
+
+
+def _divided(rows: LabelledExamples, share: float, seed: int) -> LabelledSplit:
+    """Hold back the newest rows of drawn users, no more of all rows than the shares say: where most users
+    have few rows, holding back one of each would leave little to learn from.
+    """
+    most = min(round(2 * share * len(rows)), _MOST_HELD)
+    return split_by_time(rows, validation=share, test=share, most=most, seed=seed)
+
+
+def _described(
+    rows: LabelledExamples, dataset: Dataset, people: pl.DataFrame, columns: Sequence[str]
+) -> pl.DataFrame:
+    """Join what is read of users and items to the context of rows."""
+    context = rows.context
+    for name in columns:
+        if name in context.columns:
+            continue
+        if name in people.columns:
+            column = people[name].gather(rows.user_index)
+        elif name in dataset.catalogue.table.columns:
+            column = described_by(dataset.catalogue, name, rows.item_index)
+        else:
+            there = [*context.columns, *dataset.catalogue.table.columns]
+            there += [] if dataset.user_table is None else dataset.user_table.columns
+            raise DataError(
+                f"The ranker reads '{name}', which neither rows nor users nor items have."
+                + did_you_mean(name, there),
+                possible=f"Columns: {', '.join(dict.fromkeys(there))}.",
+            )
+        context = context.with_columns(column.alias(name))
+    return context
+
+
+def _room(name: str) -> Any:
+    """Load a part of the ranker, which needs PyTorch."""
+    try:
+        return import_module(f"zhiyin.ranking.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "torch", "language") from None

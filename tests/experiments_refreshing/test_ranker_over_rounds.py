@@ -1,0 +1,58 @@
+"""A ranker over rounds of the loop: trained anew where the log says what it learns, kept elsewhere."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from zhiyin.experiments.refreshing.loop import LearningLoop
+from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.experiments.refreshing.versions import publish
+from zhiyin.experiments.training import train
+from zhiyin.pipeline.bundle import load_bundle
+from zhiyin.pipeline.recipes import recipe
+
+SMALL = {
+    "ranker.network.dimension": 4,
+    "ranker.network.hidden": 8,
+    "ranker.network.training.max_epochs": 2,
+    "ranker.network.training.tokens_per_batch": 256,
+    "ranker.network.training.devices": "cpu",
+}
+ODD = {"ranker.tasks.odd.column": "event", "ranker.tasks.odd.yes_words": '["purchase"]'}
+PHONE = {"ranker.tasks.phone.column": "device", "ranker.tasks.phone.yes_words": '["phone"]'}
+
+
+@pytest.fixture(scope="module", params=["odd", "phone"])
+def bundle_of(request, circle_shop, tmp_path_factory):
+    """Odd items are bought, even ones viewed; the device of an event is in no log of a service."""
+    item = circle_shop.histories.item_index
+    histories = replace(circle_shop.histories, event_index=(item % 2).astype(np.int16))
+    device = pl.Series("device", np.where(np.arange(len(item)) % 3 > 0, "phone", "desk"))
+    dataset = replace(circle_shop, histories=histories, context={"device": device})
+    folder = tmp_path_factory.mktemp("bundles") / request.param
+    train(dataset, recipe("fast", SMALL | (ODD if request.param == "odd" else PHONE)), folder)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("way", ["incremental", "full"])
+def test_after_a_round(store, bundle_of, new_walks, tmp_path, way):
+    name, bundle = bundle_of
+    publish(store, bundle, activate=True)
+    store.append_events(new_walks(200, step=3, seed=1)).result()
+    settings = {
+        "lease_seconds": 5,
+        "judging": {"fewest_events": 10, "tolerated_loss": 1.0},
+        "refresh": {"recipe": way},
+    }
+    done = LearningLoop(store, LoopConfig.parse(settings, where="loop")).round()
+    store.fetch_bundle(done.version, tmp_path / "fetched")
+    before, after = load_bundle(bundle), load_bundle(tmp_path / "fetched")
+    assert len(after.users) == len(before.users) + 200
+    slate = after.recommend(after.queries_for(["u1", after.users.id(300), "stranger"]), 5)
+    assert np.isfinite(slate.column(f"predicted:{name}")).all()
+    old, new = (pipeline.ranker.ranker.trained.parts[0].network for pipeline in (before, after))
+    is_trained_anew = way == "full" and name == "odd"
+    assert (len(new.users.weight) > len(old.users.weight)) == is_trained_anew
+    assert bool((old.text.weight == new.text.weight).all()) != is_trained_anew
