@@ -43,13 +43,14 @@ def moments_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -
         user_index=np.arange(n, dtype=np.int32),
         item_index=np.zeros(n, dtype=np.int32),
         timestamp=queries.timestamp,
-        context=_context(queries, columns, people),
+        context=context_of(queries, columns, people),
         events=queries.histories,
         n_known=queries.histories.lengths,
     )
 
 
-def _context(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -> pl.DataFrame:
+def context_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -> pl.DataFrame:
+    """Return what requests and users say in these columns, one row a query; null where neither says it."""
     n = len(queries)
     has_moments = bool((queries.timestamp != NO_TIMESTAMP).any())
     is_known = (queries.user_index >= 0) & (queries.user_index < people.height)

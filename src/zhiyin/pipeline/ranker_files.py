@@ -26,10 +26,11 @@ from zhiyin.domain import Catalogue, FloatArray, Vocabulary
 from zhiyin.domain.errors import BundleError, ConfigError, DataError, MissingExtra, did_you_mean
 from zhiyin.pipeline.files import read_state, write_state
 from zhiyin.pipeline.moments import people_of
-from zhiyin.pipeline.ranker_stage import RANK, RankerStage, Unseen, described_by, number_of
+from zhiyin.pipeline.ranker_stage import RANK, RankerStage, Unseen, described_by, usual_number
 from zhiyin.pipeline.settings import RankerStageConfig
 
 _PEOPLE = "users.parquet"
+_KEPT = ("is_of_shown", "usual", "first_rank")
 _MOST_HELD = 40_000
 """Rows to stop and to judge by, at most; more would make neither surer than it needs to be."""
 
@@ -51,9 +52,8 @@ def fit_ranker_stage(
     """
     dataset, columns = training.dataset, config.network.context
     _refuse_told_answers(config)
-    for task in config.tasks.values():
-        if task.times:
-            number_of(dataset.catalogue, task.times)
+    multiplied = {task.times for task in config.tasks.values()} - {""}
+    usual = {name: usual_number(dataset.catalogue, name) for name in sorted(multiplied)}
     rules = rules_of(config)
     is_of_shown = not are_of_interactions(dataset, rules)
     at_once = config.first_meetings and not is_of_shown
@@ -83,7 +83,7 @@ def fit_ranker_stage(
         predicted = (ranker.predict(split.validation), ranker.predict(split.test))
         unseen = Unseen(split.validation, split.test, *predicted, ranker.is_yes_no)
     first_rank = float(rows.context[RANK].min()) if RANK in columns else None  # type: ignore[arg-type]
-    return RankerStage(config, ranker, people, is_of_shown, first_rank, unseen)
+    return RankerStage(config, ranker, people, is_of_shown, usual, first_rank, unseen)
 
 
 def rules_of(config: RankerStageConfig) -> dict[str, LabelRule]:
@@ -123,7 +123,7 @@ def carried_over(stage: RankerStage, known: Vocabulary, users: Vocabulary) -> Ra
 def write_ranker_stage(stage: RankerStage, folder: Path) -> None:
     """Write what was learned and what is read of users into a new folder."""
     state = stage.ranker.state()
-    facts = {"is_of_shown": stage.is_of_shown, "first_rank": stage.first_rank, "ranker": dict(state.facts)}
+    facts = {name: getattr(stage, name) for name in _KEPT} | {"ranker": dict(state.facts)}
     write_state(ComponentState(state.arrays, facts), folder)
     if stage.people.width:
         stage.people.write_parquet(folder / _PEOPLE)
@@ -144,7 +144,7 @@ def read_ranker_stage(folder: Path, config: RankerStageConfig, catalogue: Catalo
             f"{folder} does not belong to the rest of the bundle.", remedy="Train the bundle again."
         )
     people = pl.read_parquet(folder / _PEOPLE) if (folder / _PEOPLE).is_file() else pl.DataFrame()
-    return RankerStage(config, ranker, people, state.facts["is_of_shown"], state.facts["first_rank"])
+    return RankerStage(config, ranker, people, **{name: state.facts[name] for name in _KEPT})
 
 
 def _refuse_told_answers(config: RankerStageConfig) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import PAD, BoolArray, Candidates, Catalogue, FloatArray, IndexArray, Queries
 from zhiyin.domain.arrays import LongArray
 from zhiyin.domain.errors import ConfigError, did_you_mean
-from zhiyin.pipeline.moments import moments_of
+from zhiyin.pipeline.moments import context_of
 from zhiyin.pipeline.reranking import best_places
 from zhiyin.pipeline.settings import RankerStageConfig
 
@@ -61,6 +61,7 @@ class RankerStage:
         ranker: Trained.
         people: What it reads of users, row ``u`` for user index ``u``.
         is_of_shown: Whether the labels are those of impressions, and not of interactions.
+        usual: Attribute that a worth is multiplied by → its mean, for items that have none.
         first_rank: What ``rank`` says of the first place, in which predictions imagine every item; None
             where it is not read.
         unseen: What training held back to judge by; None in a bundle that was loaded.
@@ -70,6 +71,7 @@ class RankerStage:
     ranker: MultiTaskRanker
     people: pl.DataFrame
     is_of_shown: bool
+    usual: Mapping[str, float] = field(default_factory=dict)
     first_rank: float | None = None
     unseen: Unseen | None = None
 
@@ -92,9 +94,12 @@ class RankerStage:
 
     def with_predictions(self, queries: Queries, slate: Candidates, catalogue: Catalogue) -> Candidates:
         """Return the slate with one column a task; see `prediction_columns`."""
-        told = self.predictions(queries, slate.item_index, catalogue)
-        columns = {f"{_PREDICTED}{task}": told[:, :, place] for place, task in enumerate(self.tasks)}
-        return Candidates(slate.item_index, {**slate.columns, **columns})
+        columns = self._columns()
+        if set(columns) <= set(slate.columns):
+            told = slate.column(columns[0])
+            if not np.isnan(told[slate.is_item]).any():
+                return slate
+        return self._with(slate, self.predictions(queries, slate.item_index, catalogue))
 
     def ordered(
         self, queries: Queries, scored: Candidates, chances: FloatArray, catalogue: Catalogue
@@ -112,13 +117,16 @@ class RankerStage:
         """
         places = best_places(scored.column(SCORE), scored.is_item, self.config.n_items)
         items = np.take_along_axis(scored.item_index, places, axis=1)
-        worth = np.take_along_axis(chances, places, axis=1) * self._worth(queries, items, catalogue)
+        told = self.predictions(queries, items, catalogue)
+        worth = np.take_along_axis(chances, places, axis=1) * self._worth(told, items, catalogue)
         by_worth = np.argsort(np.where(items == PAD, np.inf, -worth), axis=1, kind="stable")
         before = np.take_along_axis(scored.column(SCORE), places, axis=1)
         score = scored.column(SCORE).copy()
         np.put_along_axis(score, np.take_along_axis(places, by_worth, axis=1), before, axis=1)
         part = (score - scored.column(SCORE)).astype(np.float32)
-        return scored.with_column(SCORE, score).with_column(RANKER_PART, part)
+        everywhere = np.full((*scored.item_index.shape, len(self.tasks)), np.nan, dtype=np.float32)
+        np.put_along_axis(everywhere, places[:, :, None], told, axis=1)
+        return self._with(scored, everywhere).with_column(SCORE, score).with_column(RANKER_PART, part)
 
     def facts(self) -> dict[str, Any]:
         """Say what was learned from, as TOML and JSON can hold it."""
@@ -164,37 +172,59 @@ class RankerStage:
         copy.trained = self.ranker.trained
         return copy
 
-    def _worth(self, queries: Queries, items: IndexArray, catalogue: Catalogue) -> FloatArray:
+    def _columns(self) -> list[str]:
+        return [f"{_PREDICTED}{task}" for task in self.tasks]
+
+    def _with(self, candidates: Candidates, told: FloatArray) -> Candidates:
+        columns = {name: told[:, :, place] for place, name in enumerate(self._columns())}
+        return Candidates(candidates.item_index, {**candidates.columns, **columns})
+
+    def _worth(self, told: FloatArray, items: IndexArray, catalogue: Catalogue) -> FloatArray:
         """Return what (B, N) items bring once they are taken, (B, N) float32."""
-        told = self.predictions(queries, items, catalogue)
         worth = np.zeros(items.shape, dtype=np.float32)
         for place, task in enumerate(self.config.tasks.values()):
             if task.worth:
-                of_items = 1.0 if not task.times else number_of(catalogue, task.times)[items]
-                worth += np.float32(task.worth) * of_items * told[:, :, place]
+                worth += (
+                    np.float32(task.worth) * self._times(task.times, items, catalogue) * told[:, :, place]
+                )
         return worth
+
+    def _times(self, name: str, items: IndexArray, catalogue: Catalogue) -> FloatArray:
+        """Return an attribute of (B, N) items as (B, N) float32; 1 where none is named."""
+        if not name:
+            return np.ones(items.shape, dtype=np.float32)
+        numbers = described_by(catalogue, name, np.maximum(items, 0).ravel()).cast(pl.Float32, strict=False)
+        filled: FloatArray = numbers.fill_nan(None).fill_null(self.usual[name]).to_numpy()
+        return filled.reshape(items.shape)
 
     def _rows(
         self, queries: Queries, row: LongArray, items: IndexArray, catalogue: Catalogue
     ) -> LabelledExamples:
         """Make one row of every (M,) item, of the query (M,) it is a candidate for."""
+        labels = np.full((len(items), len(self.tasks)), np.nan, dtype=np.float32)
+        return LabelledExamples(
+            tasks=self.tasks,
+            labels=labels,
+            user_index=row.astype(np.int32),
+            item_index=items,
+            timestamp=queries.timestamp[row],
+            context=self._context(queries, row, items, catalogue),
+            events=queries.histories,
+            n_known=queries.histories.lengths[row],
+        )
+
+    def _context(
+        self, queries: Queries, row: LongArray, items: IndexArray, catalogue: Catalogue
+    ) -> pl.DataFrame:
         columns = self.config.network.context
-        moments = moments_of(queries, columns, self.people)
-        asked = moments.context[row]
+        if not columns:
+            return pl.DataFrame({"row": row})  # A table without columns would have no rows.
+        said = context_of(queries, columns, self.people)[row]
         unsaid = [name for name in columns if name not in queries.context and name not in self.people.columns]
         context = {name: described_by(catalogue, name, items) for name in unsaid}
         if self.first_rank is not None:
             context[RANK] = pl.Series(np.full(len(items), self.first_rank))
-        return replace(
-            moments,
-            tasks=self.tasks,
-            labels=np.full((len(items), len(self.tasks)), np.nan, dtype=np.float32),
-            user_index=row.astype(np.int32),
-            item_index=items,
-            timestamp=queries.timestamp[row],
-            context=asked.with_columns(series.alias(name) for name, series in context.items()),
-            n_known=queries.histories.lengths[row],
-        )
+        return said.with_columns(series.alias(name) for name, series in context.items())
 
 
 def described_by(catalogue: Catalogue, name: str, items: IndexArray) -> pl.Series:
@@ -207,8 +237,8 @@ def described_by(catalogue: Catalogue, name: str, items: IndexArray) -> pl.Serie
     return column.gather(items)
 
 
-def number_of(catalogue: Catalogue, name: str) -> FloatArray:
-    """Return (I,) float32, an attribute of all items; the mean of the others where an item has none.
+def usual_number(catalogue: Catalogue, name: str) -> float:
+    """Return the mean of an attribute of items, over those that have it.
 
     Raises:
         ConfigError: when items have no such attribute, or it holds no numbers.
@@ -220,9 +250,7 @@ def number_of(catalogue: Catalogue, name: str) -> FloatArray:
             f"Worth cannot be multiplied by '{name}', no number of items.{did_you_mean(name, numbers)}",
             possible=f"Numbers of items: {', '.join(numbers) or 'none'}.",
         )
-    column = table[name].cast(pl.Float32).fill_nan(None)
-    filled: FloatArray = column.fill_null(column.mean() or 0.0).to_numpy()
-    return filled
+    return float(table[name].cast(pl.Float64).fill_nan(None).mean() or 0.0)  # type: ignore[arg-type]
 
 
 def prediction_columns(columns: Sequence[str]) -> dict[str, str]:

@@ -132,7 +132,9 @@ class RankerNetwork(nn.Module):
         return copy
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return (R, T) float32 answers, and () float32, how long the own vectors are (see `shrinkage`)."""
+        """Return (R, T) float32 answers, and () float32, how long the own vectors are (see `shrinkage`); 0
+        where nothing is trained.
+        """
         d = self.shape.dimension
         own_items = self._own(self.items, batch.items)
         of_items = own_items + self.text(batch.texts)
@@ -147,7 +149,8 @@ class RankerNetwork(nn.Module):
         answers = item_bias[batch.row_item] + own_users[batch.row_user, d:] + words[:, d:]
         answers = answers + functional.linear(product, self.product) + self.signals(signals)
         answers = answers + self._shared(torch.cat([user, item, product, signals], dim=1))
-        return answers.float(), self._length(batch, own_users, own_items, words)
+        length = self._length(batch, own_users, own_items, words) if self.training else answers.new_zeros(())
+        return answers.float(), length
 
     def _own(self, table: nn.Embedding, rows: Tensor) -> Tensor:
         """Look up own vectors; row 0 of a table stands for whoever has none, and is zero."""

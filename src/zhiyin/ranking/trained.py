@@ -217,8 +217,9 @@ def read_texts(whitening: Whitening | None, vectors: FloatArray) -> FloatArray:
 
 def _own_of(own_user: LongArray, who: npt.NDArray[np.integer]) -> LongArray:
     """Return (U,) rows in the table of own vectors; 0 for whoever is not known."""
-    known = np.append(own_user, 0)
-    own: LongArray = known[np.where((who >= 0) & (who < len(own_user)), who, len(own_user))]
+    is_known = (who >= 0) & (who < len(own_user))
+    own = np.zeros(len(who), dtype=np.int64)
+    own[is_known] = own_user[who[is_known]]
     return own
 
 
