@@ -4,6 +4,7 @@ import math
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from zhiyin.evaluation.breakdown import (
     source_shares,
 )
 from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.labels.chances import judge_chances
+from zhiyin.evaluation.labels.predicted import PredictedLabels
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, nice_ticks, percent
 from zhiyin.evaluation.report import render_report, write_report
 from zhiyin.evaluation.report_data import (
@@ -247,3 +250,19 @@ def test_ticks_are_few_rising_and_hold_the_values(low, spread):
     slack = 1e-6 * (ticks[1] - ticks[0])
     assert ticks[0] <= low + slack
     assert ticks[-1] >= high - slack
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", ENGLISH), ("zh", CHINESE)])
+def test_what_a_ranker_predicts_is_shown_by_length_of_history(lang, words):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400).astype(float)
+    chances = np.clip(0.3 + 0.4 * labels + random.normal(0, 0.2, 400), 0.01, 0.99)
+    known = np.repeat([0, 5, 30, 60], 100)
+    judged = judge_chances(PredictedLabels(HOSTILE, labels, chances, np.arange(400) % 40, known))
+    page = Page(render_report(ReportData("shop", "fast", predictions=(judged,)), lang=lang))
+    assert "script" not in page.tags
+    assert words["predictions"] in page.words
+    for shown in (HOSTILE, "ROC-AUC", figure(judged.figures["roc_auc"].value), "4–10", "51+"):
+        assert shown in page.words
+    without = Page(render_report(ReportData("shop", "fast"), lang=lang))
+    assert words["predictions"] not in without.words

@@ -179,7 +179,8 @@ class _Page:
         return Html("") if told is None else self._section("chances", reliability(told, self.words))
 
     def predictions(self) -> Html:
-        return self._section("predictions", _columns([_predicted(one) for one in self.data.predictions]))
+        cards = [_predicted(figures) for figures in self.data.predictions]
+        return self._section("predictions", Html("".join(cards)))
 
     def curves(self) -> Html:
         cards = [self._curve(curve) for curve in self.data.curves if curve.epochs]
