@@ -4,7 +4,8 @@
     python benchmarks/labels/identities.py dkn-bing-news OUT --only factors ranker
 
 Matrix factorisation (of which dimension 0 is means of users and items), DeepFM over users, items and what is
-known of items, a transformer over the history, and `MultiTaskRanker`, which reads identities and texts.
+known of items, a transformer over the history, and `MultiTaskRanker`, which reads identities and texts (and
+once without them, to see what they add).
 Settings are chosen on validation; then each but the ranker learns from training and validation rows as long
 as was best, because texts of a history show the validation rows too. All test rows of a user know what the
 first of them knows. Predictions go into OUT/predictions, where `compared.py` reads them.
@@ -41,7 +42,8 @@ LENGTH = 50
 """Events that the transformer reads."""
 N_WORDS, FEWEST_OF_WORD = 6, 3
 """Words of a list (tags, words of a title) that are fields, and how many items must share a word."""
-MODELS = ("factors", "deepfm", "transformer", "ranker")
+UNREAD = "ranker-without-texts"
+MODELS = ("factors", "deepfm", "transformer", "ranker", UNREAD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ def main() -> None:
     for name in asked.only:
         print(name, flush=True)
         wall, processor = time.perf_counter(), time.process_time()
-        told = _ranker(rows) if name == "ranker" else _chosen(rows, _tries(name, rows))
+        is_ranker = name in ("ranker", UNREAD)
+        told = _ranker(rows, reads=name != UNREAD) if is_ranker else _chosen(rows, _tries(name, rows))
         print(f"  {time.perf_counter() - wall:.0f} s, processor {time.process_time() - processor:.0f} s")
         test = rows.split.test
         (asked.out / "predictions").mkdir(parents=True, exist_ok=True)
@@ -175,8 +178,8 @@ def _tries(name: str, rows: Rows) -> Iterator[Try]:
             yield {"dimension": 32, "dropout": dropout, "length": LENGTH}, transformer
 
 
-def _ranker(rows: Rows) -> np.ndarray:
-    vectors, tried = text_vectors(rows.dataset), []
+def _ranker(rows: Rows, *, reads: bool) -> np.ndarray:
+    vectors, tried = text_vectors(rows.dataset) if reads else None, []
     for hidden, shrinkage in ((0.0, 0.05), (0.3, 0.05), (0.3, 0.3)):
         ranker = MultiTaskRanker(
             identity_dropout=hidden,

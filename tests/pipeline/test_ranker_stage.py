@@ -1,5 +1,6 @@
 """Predictions beside every item, in a bazaar where the brand decides what people think of an item."""
 
+import sys
 from copy import copy
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import Catalogue, Histories, Queries, Vocabulary, Wishes
 from zhiyin.domain.arrays import offsets_of
-from zhiyin.domain.errors import BundleError, ConfigError, DataError, TrainingError
+from zhiyin.domain.errors import BundleError, ConfigError, DataError, MissingExtra, TrainingError
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.ranker_files import can_be_learned, carried_over
@@ -248,7 +249,7 @@ def test_new_and_changed_items_are_predicted_at_once(split):
         asked(split).take(np.arange(2)), np.array([[new, 3], [new, 4]], np.int32), pipeline.catalogue
     )
     assert told.shape == (2, 2, 1)
-    assert np.isfinite(told).all()
+    assert (told[:, 0] > told[:, 1]).all()  # of a bad item more is known than of a new one
 
 
 def test_texts_are_read_where_the_recipe_reads_them(split):
@@ -293,8 +294,86 @@ def test_a_column_that_is_nowhere_is_refused(split):
 
 
 def test_an_answer_must_not_stand_in_what_is_read(split):
-    with pytest.raises(ConfigError, match="would stand in what is read: 'value'"):
-        trained(split, **STARS, **{"network.context": '["value"]'})
+    with pytest.raises(ConfigError, match="would stand in what is read: 'device'"):
+        trained(split, **{"tasks.phone.column": "device", "network.context": '["device"]'})
+
+
+def test_what_happened_cannot_be_read(split):
+    for name in ("value", "event", "timestamp"):
+        with pytest.raises(ConfigError, match=f"cannot read '{name}': no request knows it"):
+            trained(split, **LIKED, **{"network.context": f'["{name}"]'})
+
+
+def test_yes_has_one_meaning():
+    with pytest.raises(ConfigError, match="yes_from for numbers or yes_words for words, not both"):
+        recipe("fast", {"ranker.tasks.x.yes_from": 1, "ranker.tasks.x.yes_words": '["a"]'})
+
+
+def test_each_request_of_a_batch_is_read_by_what_it_says_itself(split):
+    pipeline = trained(split, **STARS, **{"network.context": '["brand", "country", "device"]'})
+    three = asked(split).take(np.arange(3))
+    items = np.tile(np.arange(6, dtype=np.int32), (3, 1))
+    told = {
+        "device": np.array(["phone", None, "desk"], dtype=object),
+        "country": np.array([None, "fi", 7], dtype=object),
+        "brand": np.array([None, None, "good"], dtype=object),
+    }
+    together = pipeline.ranker.predictions(replace(three, context=told), items, pipeline.catalogue)
+    for row in range(3):
+        said = {name: column[[row]] for name, column in told.items() if column[row] is not None}
+        alone = replace(three.take(np.array([row])), context=said)
+        expected = pipeline.ranker.predictions(alone, items[:1], pipeline.catalogue)[0]
+        np.testing.assert_allclose(together[row], expected, rtol=1e-5)
+
+
+def test_a_rank_of_items_is_no_place_of_a_slate(split):
+    table = split.train.catalogue.table.with_columns(rank=pl.Series(range(100, 100 + N_ITEMS)))
+    train = replace(split.train, catalogue=Catalogue.from_table(table))
+    ranked = trained(replace(split, train=train), **STARS, **{"network.context": '["rank"]'})
+    assert ranked.ranker.first_rank is None
+
+
+@pytest.mark.parametrize("ranks", [pl.lit(None, dtype=pl.Int64), pl.lit("top")])
+def test_ranks_that_are_no_numbers_are_words(split, ranks):
+    shown = split.train.impressions.with_columns(rank=ranks)
+    clicks = {"tasks.click.column": "clicked", "tasks.click.yes_from": 1}
+    train = replace(split.train, impressions=shown)
+    placed = trained(replace(split, train=train), **clicks, **{"network.context": '["rank"]'})
+    assert placed.ranker.first_rank is None
+
+
+def test_an_id_is_no_attribute(split):
+    with pytest.raises(DataError, match="reads 'user_id', which neither"):
+        trained(split, **STARS, **{"network.context": '["user_id"]'})
+
+
+def test_a_word_of_one_user_alone_is_not_learned(split):
+    people = split.train.user_table
+    people = people.with_columns(
+        country=pl.when(people["user_id"] == "u4").then(pl.lit("atlantis")).otherwise(people["country"])
+    )
+    train = replace(split.train, user_table=people)
+    pipeline = trained(replace(split, train=train), **STARS, **{"network.context": '["country"]'})
+    assert pipeline.ranker.ranker.trained.reader.context.columns[0].words == ("fi", "no", "se")
+
+
+def test_prices_of_any_size_leave_an_order(split):
+    dear = trained(split, **LIKED, **{"tasks.liked.worth": 1e39, "tasks.liked.times": "price"})
+    dear.add_items(pl.DataFrame({"item_id": ["i1", "i2"], "price": [1e308, -1e308]}))
+    slate = dear.recommend(asked(split), N_ITEMS)
+    assert np.isfinite(slate.column(SCORE)[slate.is_item]).all()
+    assert (slate.is_item.sum(axis=1) == N_ITEMS - split.test.queries.histories.lengths).all()
+
+
+def test_without_pytorch_a_bundle_says_what_is_missing(selling, tmp_path, monkeypatch):
+    folder = save_bundle(selling, tmp_path / "bundle")
+    for name in [
+        name for name in sys.modules if name.split(".")[0] == "torch" or name.startswith("zhiyin.ranking.")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match="torch"):
+        load_bundle(folder)
 
 
 def test_what_was_shown_is_imagined_in_the_first_place(split):
@@ -356,6 +435,12 @@ def test_whether_a_log_says_what_is_to_be_learned(split):
         config = recipe("fast", {"ranker.tasks.stars.column": "value", f"ranker.{path}": value}).ranker
         assert not can_be_learned(config, bare)
         assert can_be_learned(config, split.train)
+    liked = recipe("fast", {"ranker.tasks.liked.yes_from": 0}).ranker
+    assert not can_be_learned(liked, bare)  # all are liked
+    nobody = recipe(
+        "fast", {"ranker.tasks.bought.column": "event", "ranker.tasks.bought.yes_words": '["sold"]'}
+    )
+    assert not can_be_learned(nobody.ranker, bare)
 
 
 def test_one_that_fails_while_serving_is_skipped(split, selling, monkeypatch):

@@ -200,6 +200,25 @@ def test_items_it_never_saw_are_read_from_their_text():
     assert auc(without.predict(late)[:, 0], late.labels[:, 0]) < 0.7
 
 
+def test_texts_that_say_nothing_are_not_learned_by_heart():
+    random = np.random.default_rng(0)
+    n_users, n_items = 200, 100
+    user, item = met(random, n_users, n_items, 12)
+    of_user, of_item = random.normal(size=n_users), random.normal(size=n_items)
+    chance = 1 / (1 + np.exp(-(of_user[user] + of_item[item])))
+    click = (random.random(len(user)) < chance).astype(np.float32)
+    split = split_by_time(
+        rows_of(user, item, click, value=click, tasks=("click",)), validation=0.1, test=0.25
+    )
+    noise = random.normal(size=(n_items, 64)).astype(np.float32)
+    model = ranker(text_dimension=64, shrinkage=0.05)
+    model.fit(RankerData(split.train, vectors=noise))
+    told, truth = model.predict(split.test)[:, 0], split.test.labels[:, 0]
+    entropy_of_halves = np.log(2.0)
+    assert -np.log(np.where(truth == 1, told, 1 - told)).mean() < entropy_of_halves
+    assert auc(told, truth) > 0.66
+
+
 def test_a_task_with_few_labels_learns_from_one_with_many():
     rows = rated(4)
     random = np.random.default_rng(5)

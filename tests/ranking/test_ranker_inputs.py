@@ -110,7 +110,7 @@ def test_each_row_stands_in_one_batch_with_its_own_events(seed, size, shuffled):
 def test_words_and_ranges():
     numbers = np.arange(1000, dtype=np.float64)
     table = pl.DataFrame({"place": ["b", None, "a", "b"] * 250, "price": numbers})
-    reader = ContextReader.fit(table, ("place", "price"))
+    reader = ContextReader.fit(table, ("place", "price"), np.arange(1000))
     read = reader.read(pl.DataFrame({"place": ["a", "b", "c", None], "price": [-5.0, 999.0, None, 500.0]}))
     assert read[:, 0].tolist() == [1, 2, 0, 0]
     first = reader.columns[0].n_words
@@ -125,4 +125,4 @@ def test_words_and_ranges():
 
 def test_a_missing_column_is_named():
     with pytest.raises(DataError, match="Did you mean 'price'"):
-        ContextReader.fit(pl.DataFrame({"price": [1.0]}), ("prise",))
+        ContextReader.fit(pl.DataFrame({"price": [1.0]}), ("prise",), np.zeros(1, dtype=int))

@@ -14,6 +14,7 @@ from zhiyin.contracts import Config, settings_of
 from zhiyin.data.checking import check as check_data
 from zhiyin.pipeline.recipes import RECIPES, recipe
 from zhiyin.pipeline.registry import SOURCES, source_class
+from zhiyin.pipeline.settings import RankerTask
 
 _WIDTH = 90
 
@@ -52,6 +53,7 @@ def recipes(
     _show("merge", config.merge)
     _show("rerank", config.rerank)
     _show("ranker", config.ranker)
+    _show("ranker.tasks.NAME", RankerTask())
     _show("new_items", config.new_items)
     OUT.print(f"Change one:  zhiyin train DATA --recipe {name} --out BUNDLE --set merge.n_candidates=300")
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from zhiyin.data.kinds import NO_KINDS
-from zhiyin.data.shown import shown_before
+from zhiyin.data.shown import first_hidden, shown_before
 from zhiyin.domain import Catalogue, Histories, LongArray, Vocabulary
 
 
@@ -31,6 +31,8 @@ class Dataset:
         user_table: One row a user (column ``user_id`` first), or None.
         facts: Columns ``head``, ``relation``, ``tail``, or None.
         impressions: Shown items, as read, or None.
+        first_hidden: (U,) int64, the moment of each user's first event that was taken out, the largest number
+            where none was: from there on one does not know what a user did. None where nothing was taken out.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Dataset:
     user_table: pl.DataFrame | None = None
     facts: pl.DataFrame | None = None
     impressions: pl.DataFrame | None = None
+    first_hidden: LongArray | None = None
 
     @property
     def n_users(self) -> int:
@@ -75,7 +78,10 @@ class Dataset:
         of the others; users and items keep their index.
         """
         context = {name: column.filter(pl.Series(keep)) for name, column in self.context.items()}
-        shown = self.impressions
+        hidden, shown = first_hidden(self.histories, keep), self.impressions
+        if self.first_hidden is not None:
+            hidden = np.minimum(hidden, self.first_hidden)
         if shown is not None:
             shown = shown_before(shown, self.users, self.catalogue.items, self.histories, keep)
-        return replace(self, histories=self.histories.where(keep), context=context, impressions=shown)
+        histories = self.histories.where(keep)
+        return replace(self, histories=histories, context=context, impressions=shown, first_hidden=hidden)

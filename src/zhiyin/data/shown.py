@@ -9,7 +9,8 @@ import polars as pl
 from zhiyin.data.order import carried_forward
 from zhiyin.domain import NO_TIMESTAMP, Histories, LongArray, Vocabulary
 
-_NEVER = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int64).max
+"""A moment after all others."""
 
 
 def shown_before(
@@ -35,9 +36,12 @@ def shown_before(
     if keep.all():
         return impressions
     user, item = users.indices(impressions["user_id"]), items.indices(impressions["item_id"])
-    from_when = np.append(_first_held(histories, keep), _NEVER)  # -1, a stranger, finds the last
+    from_when = first_hidden(histories, keep)
+    n_kept = np.bincount(histories.row_of_event[keep], minlength=len(histories))
+    from_when[(n_kept == 0) & (from_when < NEVER)] = NO_TIMESTAMP
+    from_when = np.append(from_when, NEVER)  # -1, a stranger, finds the last
     is_hidden = seconds_of(impressions) >= from_when[user]
-    is_hidden |= (seconds_of(impressions) == NO_TIMESTAMP) & (from_when[user] < _NEVER)
+    is_hidden |= (seconds_of(impressions) == NO_TIMESTAMP) & (from_when[user] < NEVER)
     width = len(items) + 1
     held = histories.row_of_event[~keep] * width + histories.item_index[~keep]
     is_hidden |= np.isin(user.astype(np.int64) * width + item, held)
@@ -54,13 +58,9 @@ def seconds_of(table: pl.DataFrame) -> LongArray:
     return column.cast(pl.Int64).fill_null(NO_TIMESTAMP).to_numpy()
 
 
-def _first_held(histories: Histories, keep: npt.NDArray[np.bool_]) -> LongArray:
-    """Return (U,) int64: the moment of the first event held back of each user, never without one, and
-    before everything where no event of theirs is kept.
-    """
+def first_hidden(histories: Histories, keep: npt.NDArray[np.bool_]) -> LongArray:
+    """Return (U,) int64: the moment of each user's first event that is not kept, `NEVER` without one."""
     moment = carried_forward(histories.row_of_event.astype(np.int32), histories.timestamp)
-    first = np.full(len(histories), _NEVER)
+    first = np.full(len(histories), NEVER)
     np.minimum.at(first, histories.row_of_event[~keep], moment[~keep])
-    n_kept = np.bincount(histories.row_of_event[keep], minlength=len(histories))
-    first[(n_kept == 0) & (first < _NEVER)] = NO_TIMESTAMP
     return first

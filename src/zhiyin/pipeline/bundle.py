@@ -17,7 +17,7 @@ import tomli_w
 from zhiyin import __version__
 from zhiyin.contracts import ComponentState
 from zhiyin.domain import Catalogue, Vocabulary
-from zhiyin.domain.errors import BundleError, ShapeMismatch, ZhiyinError
+from zhiyin.domain.errors import BundleError, MissingExtra, ShapeMismatch, ZhiyinError
 from zhiyin.pipeline.chances import Chances
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.files import histories_of, histories_state, read_state, write_state
@@ -84,7 +84,7 @@ def load_bundle(folder: Path | str) -> Pipeline:
     Raises:
         BundleError: when the folder is not a bundle, is damaged, or is from a newer version.
         ConfigError: when it re-ranks by a language model whose base is not on this machine.
-        MissingExtra: when it re-ranks and the packages for language models are not installed.
+        MissingExtra: when it re-ranks or predicts and the packages for language models are not installed.
     """
     folder = Path(folder)
     card = read_card(folder)
@@ -93,7 +93,7 @@ def load_bundle(folder: Path | str) -> Pipeline:
     pipeline = Pipeline(config)
     try:
         _read_parts(pipeline, folder, tuple(card["event_kinds"]))
-    except BundleError:
+    except (BundleError, MissingExtra):
         raise
     except KeyError as error:
         raise BundleError(

@@ -10,6 +10,7 @@ import polars as pl
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import NO_TIMESTAMP, Queries
+from zhiyin.ranking.context import as_words
 
 _FROM_THE_CLOCK = ("hour", "weekday", "month")
 """Columns that a model reads off the moment of a row."""
@@ -18,7 +19,9 @@ _FROM_THE_CLOCK = ("hour", "weekday", "month")
 def people_of(dataset: Dataset, columns: Sequence[str]) -> pl.DataFrame:
     """Return those of the columns that describe users, row ``u`` for user index ``u``."""
     table = dataset.user_table
-    wanted = [] if table is None else [name for name in columns if name in table.columns]
+    wanted = (
+        [] if table is None else [name for name in columns if name in table.columns and name != "user_id"]
+    )
     if table is None or not wanted:
         return pl.DataFrame()
     users = pl.DataFrame({"user_id": dataset.users.ids})
@@ -50,17 +53,31 @@ def moments_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -
 
 
 def context_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -> pl.DataFrame:
-    """Return what requests and users say in these columns, one row a query; null where neither says it."""
+    """Return what requests and users say in these columns, one row a query; null where neither says it.
+
+    Each query says for itself what it says: requests that are answered together name different things.
+    """
     n = len(queries)
     has_moments = bool((queries.timestamp != NO_TIMESTAMP).any())
     is_known = (queries.user_index >= 0) & (queries.user_index < people.height)
     user = pl.Series(np.where(is_known, queries.user_index, -1)).replace(-1, None)
     context = {"query": pl.Series(np.arange(n))}  # A table without columns would have no rows.
     for name in columns:
+        described = people[name].gather(user) if name in people.columns else None
         if name in queries.context:
-            context[name] = pl.Series(queries.context[name].tolist(), strict=False)
-        elif name in people.columns:
-            context[name] = people[name].gather(user)
+            said = pl.Series(queries.context[name].tolist(), strict=False)
+            context[name] = said if described is None else filled(said, described)
+        elif described is not None:
+            context[name] = described
         elif name not in _FROM_THE_CLOCK or not has_moments:
             context[name] = pl.Series([None] * n, dtype=pl.String)
     return pl.DataFrame(context)
+
+
+def filled(said: pl.Series, otherwise: pl.Series) -> pl.Series:
+    """Return what was said, and elsewhere the other; as words where the two are of different types."""
+    if not said.null_count():
+        return said
+    if said.null_count() == len(said) or said.dtype == otherwise.dtype:
+        return otherwise if said.null_count() == len(said) else said.fill_null(otherwise)
+    return as_words(said).fill_null(as_words(otherwise))

@@ -31,6 +31,8 @@ from zhiyin.pipeline.settings import RankerStageConfig
 
 _PEOPLE = "users.parquet"
 _KEPT = ("is_of_shown", "usual", "first_rank")
+_OF_THE_EVENT = frozenset({"event", "value", "timestamp"})
+"""Columns that say what happened, and are there only afterwards."""
 _MOST_HELD = 40_000
 """Rows to stop and to judge by, at most; more would make neither surer than it needs to be."""
 
@@ -54,11 +56,9 @@ def fit_ranker_stage(
     _refuse_told_answers(config)
     multiplied = {task.times for task in config.tasks.values()} - {""}
     usual = {name: usual_number(dataset.catalogue, name) for name in sorted(multiplied)}
-    rules = rules_of(config)
-    is_of_shown = not are_of_interactions(dataset, rules)
-    at_once = config.first_meetings and not is_of_shown
-    rows = outcomes_of_meetings(dataset, rules) if at_once else labelled_examples(dataset, rules)
+    rows, is_of_shown = _labelled(config, dataset)
     people = people_of(dataset, columns)
+    first_rank = _first_rank(rows) if RANK in columns else None
     rows = replace(rows, context=_described(rows, dataset, people, columns))
     split = _divided(rows, config.held_out, training.seed)
     room = _room("ranker")
@@ -82,7 +82,6 @@ def fit_ranker_stage(
     if len(split.test):
         predicted = (ranker.predict(split.validation), ranker.predict(split.test))
         unseen = Unseen(split.validation, split.test, *predicted, ranker.is_yes_no)
-    first_rank = float(rows.context[RANK].min()) if RANK in columns else None  # type: ignore[arg-type]
     return RankerStage(config, ranker, people, is_of_shown, usual, first_rank, unseen)
 
 
@@ -94,7 +93,7 @@ def rules_of(config: RankerStageConfig) -> dict[str, LabelRule]:
 
 
 def can_be_learned(config: RankerStageConfig, dataset: Dataset) -> bool:
-    """Whether a table holds every column that the tasks and the context read.
+    """Whether a table holds every column that the tasks and the context read, and answers that differ.
 
     What a service stores of an event is its kind and value; columns beyond them are not in its log.
     """
@@ -106,7 +105,14 @@ def can_be_learned(config: RankerStageConfig, dataset: Dataset) -> bool:
     if dataset.user_table is not None:
         described += dataset.user_table.columns
     context = set(config.network.context)
-    return any(read <= set(table) and context <= {*table, *described} for table in tables)
+    if not any(read <= set(table) and context <= {*table, *described} for table in tables):
+        return False
+    try:
+        labels = _labelled(config, dataset)[0].labels
+    except DataError:
+        return False
+    known = [column[~np.isnan(column)] for column in labels.T]
+    return all(len(answers) > 0 and answers.min() < answers.max() for answers in known)
 
 
 def carried_over(stage: RankerStage, known: Vocabulary, users: Vocabulary) -> RankerStage:
@@ -147,7 +153,30 @@ def read_ranker_stage(folder: Path, config: RankerStageConfig, catalogue: Catalo
     return RankerStage(config, ranker, people, **{name: state.facts[name] for name in _KEPT})
 
 
+def _labelled(config: RankerStageConfig, dataset: Dataset) -> tuple[LabelledExamples, bool]:
+    """Return the rows of all tasks, and whether they are impressions."""
+    rules = rules_of(config)
+    is_of_shown = not are_of_interactions(dataset, rules)
+    at_once = config.first_meetings and not is_of_shown
+    rows = outcomes_of_meetings(dataset, rules) if at_once else labelled_examples(dataset, rules)
+    return rows, is_of_shown
+
+
+def _first_rank(rows: LabelledExamples) -> float | None:
+    """Return what the rows say of the first place; None where the rank is that of something else."""
+    if RANK not in rows.context.columns or not rows.context[RANK].dtype.is_numeric():
+        return None
+    first = rows.context[RANK].min()
+    return None if first is None else float(first)  # type: ignore[arg-type]
+
+
 def _refuse_told_answers(config: RankerStageConfig) -> None:
+    for name in config.network.context:
+        if name in _OF_THE_EVENT:
+            raise ConfigError(
+                f"The ranker cannot read '{name}': no request knows it.",
+                remedy="Take it out of ranker.network.context; what users did before is read anyhow.",
+            )
     for name, task in config.tasks.items():
         if task.column in config.network.context:
             raise ConfigError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from zhiyin.contracts import SCORE
@@ -14,7 +15,7 @@ from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import PAD, BoolArray, Candidates, Catalogue, FloatArray, IndexArray, Queries
 from zhiyin.domain.arrays import LongArray
 from zhiyin.domain.errors import ConfigError, did_you_mean
-from zhiyin.pipeline.moments import context_of
+from zhiyin.pipeline.moments import context_of, filled
 from zhiyin.pipeline.reranking import best_places
 from zhiyin.pipeline.settings import RankerStageConfig
 
@@ -27,6 +28,7 @@ RANKER_PART = f"{RANKER}:part"
 RANK = "rank"
 """Column of impressions that says in which place an item was shown."""
 _PREDICTED = "predicted:"
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,23 +181,22 @@ class RankerStage:
         columns = {name: told[:, :, place] for place, name in enumerate(self._columns())}
         return Candidates(candidates.item_index, {**candidates.columns, **columns})
 
-    def _worth(self, told: FloatArray, items: IndexArray, catalogue: Catalogue) -> FloatArray:
-        """Return what (B, N) items bring once they are taken, (B, N) float32."""
-        worth = np.zeros(items.shape, dtype=np.float32)
-        for place, task in enumerate(self.config.tasks.values()):
-            if task.worth:
-                worth += (
-                    np.float32(task.worth) * self._times(task.times, items, catalogue) * told[:, :, place]
-                )
-        return worth
+    def _worth(self, told: FloatArray, items: IndexArray, catalogue: Catalogue) -> Doubles:
+        """Return what (B, N) items bring once they are taken, (B, N) float64; prices may be of any size."""
+        worth = np.zeros(items.shape, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # a price of 1e308 is large, whatever it is times
+            for place, task in enumerate(self.config.tasks.values()):
+                if task.worth:
+                    worth += task.worth * self._times(task.times, items, catalogue) * told[:, :, place]
+        return np.nan_to_num(worth)
 
-    def _times(self, name: str, items: IndexArray, catalogue: Catalogue) -> FloatArray:
-        """Return an attribute of (B, N) items as (B, N) float32; 1 where none is named."""
+    def _times(self, name: str, items: IndexArray, catalogue: Catalogue) -> Doubles:
+        """Return an attribute of (B, N) items as (B, N) float64; 1 where none is named."""
         if not name:
-            return np.ones(items.shape, dtype=np.float32)
-        numbers = described_by(catalogue, name, np.maximum(items, 0).ravel()).cast(pl.Float32, strict=False)
-        filled: FloatArray = numbers.fill_nan(None).fill_null(self.usual[name]).to_numpy()
-        return filled.reshape(items.shape)
+            return np.ones(items.shape, dtype=np.float64)
+        numbers = described_by(catalogue, name, np.maximum(items, 0).ravel()).cast(pl.Float64, strict=False)
+        known: Doubles = numbers.fill_nan(None).fill_null(self.usual[name]).to_numpy()
+        return known.reshape(items.shape)
 
     def _rows(
         self, queries: Queries, row: LongArray, items: IndexArray, catalogue: Catalogue
@@ -220,8 +221,12 @@ class RankerStage:
         if not columns:
             return pl.DataFrame({"row": row})  # A table without columns would have no rows.
         said = context_of(queries, columns, self.people)[row]
-        unsaid = [name for name in columns if name not in queries.context and name not in self.people.columns]
-        context = {name: described_by(catalogue, name, items) for name in unsaid}
+        context = {}
+        for name in columns:
+            if name not in said.columns:
+                context[name] = described_by(catalogue, name, items)
+            elif name in catalogue.table.columns:
+                context[name] = filled(said[name], described_by(catalogue, name, items))
         if self.first_rank is not None:
             context[RANK] = pl.Series(np.full(len(items), self.first_rank))
         return said.with_columns(series.alias(name) for name, series in context.items())

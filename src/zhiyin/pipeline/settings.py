@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from zhiyin.contracts import Between, Config, SearchRange
 from zhiyin.data.labelled import VALUE
@@ -69,6 +69,12 @@ class RankerTask(Config):
     """What one yes, or one unit of the number, is worth to the shop; below 0 for what it wants to avoid."""
     times: str = ""
     """Attribute of items that the worth is multiplied by, such as a price, a margin or a bid."""
+
+    @model_validator(mode="after")
+    def _one_meaning_of_yes(self) -> Self:
+        if self.yes_words and self.yes_from is not None:
+            raise ValueError("give yes_from for numbers or yes_words for words, not both")
+        return self
 
 
 class RankerStageConfig(Config):

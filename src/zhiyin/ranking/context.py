@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from zhiyin.domain import LongArray
@@ -14,6 +15,7 @@ from zhiyin.domain.errors import DataError, did_you_mean
 
 _MOST_WORDS = 10_000
 """Words of a column that are told apart, the most frequent."""
+_FEWEST_USERS = 2
 _FROM_NUMBERS_ON = 64
 """Different numbers from which on a column is cut into ranges."""
 _N_RANGES = 32
@@ -34,13 +36,28 @@ class ContextColumn:
     edges: tuple[float, ...]
 
     @classmethod
-    def fit(cls, column: pl.Series) -> ContextColumn:
-        """Learn which words or ranges there are."""
+    def fit(cls, column: pl.Series, users: npt.NDArray[np.integer]) -> ContextColumn:
+        """Learn which words or ranges there are.
+
+        A word that one user alone has is not learned: it would say who it is, and stay when they are erased.
+
+        Args:
+            column: N values.
+            users: (N,) whose row each is.
+        """
         if column.dtype.is_numeric() and column.n_unique() > _FROM_NUMBERS_ON:
             numbers = column.cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy()
             edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _N_RANGES + 1)[1:-1]))
             return cls(column.name, (), tuple(map(float, edges)))
-        words = _as_words(column).drop_nulls().value_counts(sort=True)[column.name].head(_MOST_WORDS)
+        counts = (
+            pl.DataFrame({"word": as_words(column), "user": users})
+            .drop_nulls()
+            .group_by("word")
+            .agg(pl.len().alias("n"), pl.col("user").n_unique().alias("users"))
+            .filter(pl.col("users") >= _FEWEST_USERS)
+            .sort(["n", "word"], descending=[True, False])
+        )
+        words = counts["word"].head(_MOST_WORDS)
         return cls(column.name, tuple(sorted(words)), ())
 
     @property
@@ -54,7 +71,7 @@ class ContextColumn:
             numbers = column.cast(pl.Float64, strict=False).to_numpy()
             return np.where(np.isnan(numbers), 0, 1 + np.searchsorted(self.edges, numbers, side="right"))
         known = np.array(self.words, dtype=object)
-        words = _as_words(column).fill_null("").to_numpy().astype(object)
+        words = as_words(column).fill_null("").to_numpy().astype(object)
         place = np.minimum(np.searchsorted(known, words), max(len(known) - 1, 0))
         if not len(known):
             return np.zeros(len(words), dtype=np.int64)
@@ -68,14 +85,16 @@ class ContextReader:
     columns: tuple[ContextColumn, ...]
 
     @classmethod
-    def fit(cls, context: pl.DataFrame, names: Sequence[str]) -> ContextReader:
-        """Learn the columns of these names.
+    def fit(
+        cls, context: pl.DataFrame, names: Sequence[str], users: npt.NDArray[np.integer]
+    ) -> ContextReader:
+        """Learn the columns of these names, of rows whose users (N,) are.
 
         Raises:
             DataError: when there is no such column.
         """
         _require(context, names)
-        return cls(tuple(ContextColumn.fit(context[name]) for name in names))
+        return cls(tuple(ContextColumn.fit(context[name], users) for name in names))
 
     @property
     def n_words(self) -> int:
@@ -108,7 +127,7 @@ class ContextReader:
         )
 
 
-def _as_words(column: pl.Series) -> pl.Series:
+def as_words(column: pl.Series) -> pl.Series:
     """Write whole numbers alike, whether they came as 3 or as 3.0."""
     words = column.cast(pl.String)
     return words.str.strip_suffix(".0") if column.dtype.is_float() else words

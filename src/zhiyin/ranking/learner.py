@@ -26,7 +26,7 @@ class RankerLearner(nn.Module):
         is_yes_no: (T,) bool, which tasks are answered by yes or no.
         weights: (T,) float32, weights of the losses.
         balance: Whether weights of the tasks are learned.
-        shrinkage: Weight of the length of own vectors.
+        shrinkage: Weight of the length of learned vectors.
     """
 
     is_yes_no: Tensor

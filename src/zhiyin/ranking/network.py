@@ -132,12 +132,12 @@ class RankerNetwork(nn.Module):
         return copy
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return (R, T) float32 answers, and () float32, how long the own vectors are (see `shrinkage`); 0
+        """Return (R, T) float32 answers, and () float32, how long the vectors are (see `shrinkage`); 0
         where nothing is trained.
         """
         d = self.shape.dimension
-        own_items = self._own(self.items, batch.items)
-        of_items = own_items + self.text(batch.texts)
+        own_items, of_texts = self._own(self.items, batch.items), self.text(batch.texts)
+        of_items = own_items + of_texts
         own_users = self._own(self.users, batch.users)
         words = self.words(batch.words).sum(dim=1) * self.speed_of_words
         y, z, q, item_bias = of_items.split([d, d, d, self.shape.n_tasks], dim=1)
@@ -149,8 +149,12 @@ class RankerNetwork(nn.Module):
         answers = item_bias[batch.row_item] + own_users[batch.row_user, d:] + words[:, d:]
         answers = answers + functional.linear(product, self.product) + self.signals(signals)
         answers = answers + self._shared(torch.cat([user, item, product, signals], dim=1))
-        length = self._length(batch, own_users, own_items, words) if self.training else answers.new_zeros(())
-        return answers.float(), length
+        if not self.training:
+            return answers.float(), answers.new_zeros(())
+        # All weights of the text move in every step. Unless their part of a vector is pulled as the own part
+        # is, they learn the rows by heart before biases, met a few times an epoch, have been learned at all.
+        squares = own_items.square() + of_texts.square()
+        return answers.float(), self._length(batch, own_users, squares, words)
 
     def _own(self, table: nn.Embedding, rows: Tensor) -> Tensor:
         """Look up own vectors; row 0 of a table stands for whoever has none, and is zero."""
@@ -185,10 +189,9 @@ class RankerNetwork(nn.Module):
         mixed: Tensor = torch.einsum("ert,rte->rt", answers, gates)
         return mixed
 
-    def _length(self, batch: Batch, users: Tensor, items: Tensor, words: Tensor) -> Tensor:
-        """Mean squared length of the own vectors that a row and an event of the batch look up."""
+    def _length(self, batch: Batch, users: Tensor, squares: Tensor, words: Tensor) -> Tensor:
+        """Mean squared length of what a row and an event look up; ``squares`` (M, 3d + T) are of items."""
         d = self.shape.dimension
-        squares = items.square()
         of_events = squares[:, : 2 * d].sum(dim=1)[batch.event_item].sum() / max(len(batch.event_item), 1)
         of_items = squares[:, 2 * d :].sum(dim=1)[batch.row_item].mean()
         of_users = users.square().sum(dim=1)[batch.row_user].mean()

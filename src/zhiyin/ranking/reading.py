@@ -91,7 +91,7 @@ def _reader(config: RankerConfig, data: RankerData) -> Reader:
         _numbered(np.unique(seen[seen < n_items]), n_items + 1),
         np.concatenate([texts, np.zeros_like(texts[:1])]),
         whitening,
-        ContextReader.fit(train.context, config.context),
+        ContextReader.fit(train.context, config.context, train.user_index),
         Signals.fit(train, runs, n_items),
         LabelScale.fit(train),
     )

@@ -67,7 +67,7 @@ class RankerConfig(Config):
     """Whether all tasks share one network, or each is answered by the network that foretells it best for
     users held back from validation: that of all tasks, its own, or that of some tasks."""
     shrinkage: NonNegativeFloat = 0.05
-    """Pull of the own vectors of users and items towards zero, which keeps those seen rarely small."""
+    """Pull of vectors towards zero: of the own ones of users and items, and of what is read from texts."""
     dropout: Probability = 0.1
     """Share of activations set to zero while training."""
     training: RankerTraining = RankerTraining()
