@@ -212,9 +212,9 @@ def test_a_slate_in_words_tells_predictions(split, telling, selling):
 
 
 def test_beside_an_item_and_in_a_search_nothing_is_predicted(telling):
-    assert not any(
-        name.startswith("predicted") for name in telling.similar(np.array([3], np.int32), 4).columns
-    )
+    for slate in (telling.similar(np.array([3], np.int32), 4), telling.search(["thing"], 4)):
+        assert slate.is_item.any()
+        assert not any(name.startswith("predicted") for name in slate.columns)
     assert telling.only("item_graph").ranker is None
 
 
