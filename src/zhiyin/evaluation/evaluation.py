@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,10 +158,6 @@ class Evaluation:
             "versions": dict(versions()),
             "command": run.command,
         }
-
-    def to_json(self, run: RunRecord) -> str:
-        """`record` as JSON, one object."""
-        return json.dumps(self.record(run), ensure_ascii=False, indent=2, allow_nan=False)
 
     @cached_property
     def _resampled(self) -> Array:

@@ -17,7 +17,6 @@ from zhiyin.experiments.training import fit_pipeline
 from zhiyin.pipeline import ranker_files
 from zhiyin.pipeline.absorbing import absorb
 from zhiyin.pipeline.pipeline import Pipeline
-from zhiyin.pipeline.ranker_files import can_be_learned
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
 from zhiyin.pipeline.reranking_files import carried_over
@@ -83,7 +82,11 @@ def refresh(
         if is_full and before.reranking is not None:
             # The folder that the settings name need not be there any more; the bundle holds the model.
             reranking = carried_over(before.reranking, before.users, users)
-        if is_full and before.ranker is not None and not can_be_learned(before.config.ranker, grown.dataset):
+        if (
+            is_full
+            and before.ranker is not None
+            and not ranker_files.can_be_learned(before.config.ranker, grown.dataset)
+        ):
             ranker = ranker_files.carried_over(before.ranker, before.users, users)
         after = fit_pipeline(
             before.config if is_full else recipe(config.recipe),
