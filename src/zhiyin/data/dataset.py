@@ -79,9 +79,9 @@ class Dataset:
         """
         context = {name: column.filter(pl.Series(keep)) for name, column in self.context.items()}
         hidden, shown = first_hidden(self.histories, keep), self.impressions
+        if shown is not None:
+            shown = shown_before(shown, self.users, self.catalogue.items, self.histories, keep, hidden)
         if self.first_hidden is not None:
             hidden = np.minimum(hidden, self.first_hidden)
-        if shown is not None:
-            shown = shown_before(shown, self.users, self.catalogue.items, self.histories, keep)
         histories = self.histories.where(keep)
         return replace(self, histories=histories, context=context, impressions=shown, first_hidden=hidden)

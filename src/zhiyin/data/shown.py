@@ -19,6 +19,7 @@ def shown_before(
     items: Vocabulary,
     histories: Histories,
     keep: npt.NDArray[np.bool_],
+    hidden: LongArray,
 ) -> pl.DataFrame:
     """Return the impressions that tell nothing of the events that are held back.
 
@@ -32,16 +33,16 @@ def shown_before(
         items: Of the catalogue.
         histories: All events.
         keep: (T,) bool, events that are not held back.
+        hidden: (U,) int64, as `first_hidden` returned it.
     """
     if keep.all():
         return impressions
     user, item = users.indices(impressions["user_id"]), items.indices(impressions["item_id"])
-    from_when = first_hidden(histories, keep)
     n_kept = np.bincount(histories.row_of_event[keep], minlength=len(histories))
-    from_when[(n_kept == 0) & (from_when < NEVER)] = NO_TIMESTAMP
-    from_when = np.append(from_when, NEVER)  # -1, a stranger, finds the last
-    is_hidden = seconds_of(impressions) >= from_when[user]
-    is_hidden |= (seconds_of(impressions) == NO_TIMESTAMP) & (from_when[user] < NEVER)
+    from_when = np.where((n_kept == 0) & (hidden < NEVER), NO_TIMESTAMP, hidden)
+    from_when = np.append(from_when, NEVER)[user]  # -1, a stranger, finds the last
+    seconds = seconds_of(impressions)
+    is_hidden = (seconds >= from_when) | ((seconds == NO_TIMESTAMP) & (from_when < NEVER))
     width = len(items) + 1
     held = histories.row_of_event[~keep] * width + histories.item_index[~keep]
     is_hidden |= np.isin(user.astype(np.int64) * width + item, held)

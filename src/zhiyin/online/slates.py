@@ -56,7 +56,7 @@ class Slates:
         columns = [computed.column(name)[is_item].tolist() if name in computed.columns else None
                    for name in (CHANCE, PROPENSITY)]  # fmt: skip
         self._chances, self._propensities = columns
-        told = prediction_columns(list(computed.columns))
+        told = prediction_columns(computed.columns)
         self._predictions = {task: computed.column(name)[is_item].tolist() for task, name in told.items()}
         self._now = int(time.time())
 

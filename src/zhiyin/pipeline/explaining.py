@@ -60,7 +60,7 @@ def _explained(
         if source != RANKER and (source not in sources or _at(slate, source, row, place) != 0)
     }
     pointed_at = {source: int(index[row, place]) for source, index in because.items()}
-    told = prediction_columns(list(slate.columns))
+    told = prediction_columns(slate.columns)
     return Recommendation(
         item_id=catalogue.items.id(int(slate.item_index[row, place])),
         rank=place + 1,

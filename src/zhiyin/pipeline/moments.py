@@ -9,7 +9,7 @@ import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import NO_TIMESTAMP, Queries
+from zhiyin.domain import NO_TIMESTAMP, PAD, IndexArray, Queries
 from zhiyin.ranking.context import as_words
 
 _FROM_THE_CLOCK = ("hour", "weekday", "month")
@@ -27,6 +27,13 @@ def people_of(dataset: Dataset, columns: Sequence[str]) -> pl.DataFrame:
     users = pl.DataFrame({"user_id": dataset.users.ids})
     described = table.select("user_id", *wanted)
     return users.join(described, on="user_id", how="left", maintain_order="left").drop("user_id")
+
+
+def people_at(people: pl.DataFrame, who: IndexArray) -> pl.DataFrame:
+    """Return the rows of (U,) users named by their place, -1 for one of whom nothing is known."""
+    if not people.width:
+        return people
+    return people.select(pl.all().gather(pl.Series(who).replace(PAD, None)))
 
 
 def moments_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -> LabelledExamples:
@@ -78,6 +85,8 @@ def filled(said: pl.Series, otherwise: pl.Series) -> pl.Series:
     """Return what was said, and elsewhere the other; as words where the two are of different types."""
     if not said.null_count():
         return said
-    if said.null_count() == len(said) or said.dtype == otherwise.dtype:
-        return otherwise if said.null_count() == len(said) else said.fill_null(otherwise)
+    if said.null_count() == len(said):
+        return otherwise
+    if said.dtype == otherwise.dtype:
+        return said.fill_null(otherwise)
     return as_words(said).fill_null(as_words(otherwise))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,12 +21,14 @@ from zhiyin.data.labelled import (
 )
 from zhiyin.data.outcomes import outcomes_of_meetings
 from zhiyin.domain import Catalogue, FloatArray, Vocabulary
-from zhiyin.domain.errors import BundleError, ConfigError, DataError, MissingExtra, did_you_mean
+from zhiyin.domain.errors import BundleError, ConfigError, DataError, did_you_mean
 from zhiyin.pipeline.files import read_state, write_state
 from zhiyin.pipeline.moments import people_of
 from zhiyin.pipeline.ranker_stage import RANK, RankerStage, Unseen, described_by, usual_number
+from zhiyin.pipeline.registry import part_with_torch
 from zhiyin.pipeline.settings import RankerStageConfig
 
+_RANKER = "zhiyin.ranking.ranker"
 _PEOPLE = "users.parquet"
 _KEPT = ("is_of_shown", "usual", "first_rank")
 _OF_THE_EVENT = frozenset({"event", "value", "timestamp"})
@@ -61,13 +61,12 @@ def fit_ranker_stage(
     first_rank = _first_rank(rows) if RANK in columns else None
     rows = replace(rows, context=_described(rows, dataset, people, columns))
     split = _divided(rows, config.held_out, training.seed)
-    room = _room("ranker")
-    ranker = room.MultiTaskRanker(config.network)
+    ranker = part_with_torch(_RANKER).MultiTaskRanker(config.network)
     with training.progress.stage(
         f"ranker: learning {', '.join(config.tasks)} from {len(split.train):,} rows"
     ):
         ranker.fit(
-            _room("reading").RankerData(
+            part_with_torch("zhiyin.ranking.reading").RankerData(
                 split.train,
                 split.validation if len(split.validation) else None,
                 vectors,
@@ -97,21 +96,13 @@ def can_be_learned(config: RankerStageConfig, dataset: Dataset) -> bool:
 
     What a service stores of an event is its kind and value; columns beyond them are not in its log.
     """
-    tables = [["value", "event", *dataset.context]]
-    if dataset.impressions is not None:
-        tables.append(dataset.impressions.columns)
-    read = {task.column for task in config.tasks.values()}
-    described = [*dataset.catalogue.table.columns]
-    if dataset.user_table is not None:
-        described += dataset.user_table.columns
-    context = set(config.network.context)
-    if not any(read <= set(table) and context <= {*table, *described} for table in tables):
-        return False
+    columns = config.network.context
     try:
-        labels = _labelled(config, dataset)[0].labels
+        rows, _ = _labelled(config, dataset)
+        _described(rows, dataset, people_of(dataset, columns), columns)
     except DataError:
         return False
-    known = [column[~np.isnan(column)] for column in labels.T]
+    known = [column[~np.isnan(column)] for column in rows.labels.T]
     return all(len(answers) > 0 and answers.min() < answers.max() for answers in known)
 
 
@@ -143,7 +134,7 @@ def read_ranker_stage(folder: Path, config: RankerStageConfig, catalogue: Catalo
         MissingExtra: when PyTorch is not installed.
     """
     state = read_state(folder)
-    ranker = _room("ranker").MultiTaskRanker(config.network)
+    ranker = part_with_torch(_RANKER).MultiTaskRanker(config.network)
     ranker.restore(ComponentState(state.arrays, state.facts["ranker"]))
     if ranker.n_items != len(catalogue) or ranker.tasks != tuple(config.tasks):
         raise BundleError(
@@ -215,11 +206,3 @@ def _described(
             )
         context = context.with_columns(column.alias(name))
     return context
-
-
-def _room(name: str) -> Any:
-    """Load a part of the ranker, which needs PyTorch."""
-    try:
-        return import_module(f"zhiyin.ranking.{name}")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None

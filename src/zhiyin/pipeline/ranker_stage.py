@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import PAD, BoolArray, Candidates, Catalogue, FloatArray, IndexArray, Queries
 from zhiyin.domain.arrays import LongArray
 from zhiyin.domain.errors import ConfigError, did_you_mean
-from zhiyin.pipeline.moments import context_of, filled
+from zhiyin.pipeline.moments import context_of, filled, people_at
 from zhiyin.pipeline.reranking import best_places
 from zhiyin.pipeline.settings import RankerStageConfig
 
@@ -164,10 +164,7 @@ class RankerStage:
         """
         ranker = self._copied()
         ranker.take_users(who)
-        people = self.people
-        if people.width:
-            people = people.select(pl.all().gather(pl.Series(who).replace(PAD, None)))
-        return replace(self, ranker=ranker, people=people, unseen=None)
+        return replace(self, ranker=ranker, people=people_at(self.people, who), unseen=None)
 
     def _copied(self) -> MultiTaskRanker:
         copy = type(self.ranker)(self.ranker.config)
@@ -258,6 +255,6 @@ def usual_number(catalogue: Catalogue, name: str) -> float:
     return float(table[name].cast(pl.Float64).fill_nan(None).mean() or 0.0)  # type: ignore[arg-type]
 
 
-def prediction_columns(columns: Sequence[str]) -> dict[str, str]:
+def prediction_columns(columns: Iterable[str]) -> dict[str, str]:
     """Return task → the column of candidates that holds its predictions, of those that there are."""
     return {column.removeprefix(_PREDICTED): column for column in columns if column.startswith(_PREDICTED)}

@@ -79,7 +79,7 @@ def _set(plain: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
             if depth == 1:
                 source_class(key)
             table.setdefault(key, {})
-        if tuple(keys[:depth]) == _TASKS and isinstance(table, dict):
+        if tuple(keys[:depth]) == _TASKS:
             table.setdefault(key, {})
         if not isinstance(table.get(key), dict):
             raise ConfigError(

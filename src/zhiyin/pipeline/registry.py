@@ -50,3 +50,15 @@ def source_class(name: str) -> type[CandidateSource[Any]]:
             raise MissingExtra(package, _EXTRA_OF_PACKAGE[package]) from None
         raise
     return found
+
+
+def part_with_torch(module: str) -> Any:
+    """Load a part of Zhiyin that needs the packages for language models, by the name of its module.
+
+    Raises:
+        MissingExtra: when they are not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "torch", "language") from None

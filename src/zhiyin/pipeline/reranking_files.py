@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,15 @@ import polars as pl
 from zhiyin.contracts import ComponentState
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Catalogue, Vocabulary
-from zhiyin.domain.errors import BundleError, MissingExtra
+from zhiyin.domain.errors import BundleError
 from zhiyin.pipeline.files import read_state, write_state
 from zhiyin.pipeline.listening import bands
-from zhiyin.pipeline.moments import people_of
+from zhiyin.pipeline.moments import people_at, people_of
+from zhiyin.pipeline.registry import part_with_torch
 from zhiyin.pipeline.reranking import Reranking
 from zhiyin.pipeline.settings import RerankConfig
 
+_WORDING, _JUDGING = "zhiyin.language.finetuning.wording", "zhiyin.language.finetuning.judging"
 _MODEL, _PEOPLE = "model", "users.parquet"
 
 
@@ -30,8 +31,10 @@ def open_reranking(config: RerankConfig, dataset: Dataset) -> Reranking:
         ConfigError: when there is no such model or task, or its base is not there.
         MissingExtra: when the packages for language models are not installed.
     """
-    background = _room("wording").Background(dataset.catalogue, positive_value=dataset.positive_value)
-    judge = _room("judging").open_judge(Path(config.model), background, config.task)
+    background = part_with_torch(_WORDING).Background(
+        dataset.catalogue, positive_value=dataset.positive_value
+    )
+    judge = part_with_torch(_JUDGING).open_judge(Path(config.model), background, config.task)
     n_bands = len(bands(config.most_known))
     people = people_of(dataset, judge.state_columns)
     weights = np.zeros(n_bands, dtype=np.float32)
@@ -46,10 +49,7 @@ def carried_over(reranking: Reranking, known: Vocabulary, users: Vocabulary) -> 
         known: The users it describes.
         users: Those it is to describe; of new ones it knows nothing.
     """
-    if not reranking.people.width:
-        return reranking
-    place = pl.Series(known.indices(users.ids)).replace(-1, None)
-    return replace(reranking, people=reranking.people.select(pl.all().gather(place)))
+    return replace(reranking, people=people_at(reranking.people, known.indices(users.ids)))
 
 
 def write_reranking(reranking: Reranking, folder: Path) -> None:
@@ -81,17 +81,9 @@ def read_reranking(folder: Path, config: RerankConfig, catalogue: Catalogue) -> 
             f"{folder} does not belong to the rest of the bundle.", remedy="Train the bundle again."
         )
     liked_from = state.facts["positive_value"]
-    background = _room("wording").Background(catalogue, positive_value=liked_from)
-    judge = _room("judging").open_judge(folder / _MODEL, background, config.task)
+    background = part_with_torch(_WORDING).Background(catalogue, positive_value=liked_from)
+    judge = part_with_torch(_JUDGING).open_judge(folder / _MODEL, background, config.task)
     if memory:
         judge.recall(memory)
     people = pl.read_parquet(folder / _PEOPLE) if (folder / _PEOPLE).is_file() else pl.DataFrame()
     return Reranking(config, judge, people, weights, n_examples, liked_from)
-
-
-def _room(name: str) -> Any:
-    """Load a part of fine-tuning, which needs the packages for language models."""
-    try:
-        return import_module(f"zhiyin.language.finetuning.{name}")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None

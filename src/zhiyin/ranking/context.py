@@ -16,6 +16,7 @@ from zhiyin.domain.errors import DataError, did_you_mean
 _MOST_WORDS = 10_000
 """Words of a column that are told apart, the most frequent."""
 _FEWEST_USERS = 2
+"""Users who must share a word before it is learned."""
 _FROM_NUMBERS_ON = 64
 """Different numbers from which on a column is cut into ranges."""
 _N_RANGES = 32
