@@ -13,6 +13,7 @@ from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, FloatArray, Histories, I
 
 REACH = 50
 """Events before a step that are handed on with it, at most."""
+_MOST_REPLAYED = 0.9
 _MOMENT_UNKNOWN_FOR_LATER = np.iinfo(np.int64).max
 
 
@@ -112,6 +113,11 @@ class Continuing(Config):
     """Step size, as a share of the one it was trained with."""
     replay_share: Probability = 0.5
     """Share of old events in what it learns from, against forgetting; at most nine tenths are replayed."""
+
+    def n_replayed(self, n_new: int) -> float:
+        """Return how much that is old is learned from again beside so much that is new."""
+        share = min(self.replay_share, _MOST_REPLAYED)
+        return n_new * share / (1.0 - share)
 
 
 @dataclass(frozen=True, eq=False)

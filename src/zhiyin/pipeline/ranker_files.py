@@ -56,10 +56,10 @@ def fit_ranker_stage(
     _refuse_told_answers(config)
     multiplied = {task.times for task in config.tasks.values()} - {""}
     usual = {name: usual_number(dataset.catalogue, name) for name in sorted(multiplied)}
-    rows, is_of_shown = _labelled(config, dataset)
+    rows, is_of_shown = labelled(config, dataset)
     people = people_of(dataset, columns)
     first_rank = _first_rank(rows) if RANK in columns else None
-    rows = replace(rows, context=_described(rows, dataset, people, columns))
+    rows = replace(rows, context=row_context(rows, dataset, people, columns))
     split = _divided(rows, config.held_out, training.seed)
     ranker = part_with_torch(_RANKER).MultiTaskRanker(config.network)
     with training.progress.stage(
@@ -98,8 +98,8 @@ def can_be_learned(config: RankerStageConfig, dataset: Dataset) -> bool:
     """
     columns = config.network.context
     try:
-        rows, _ = _labelled(config, dataset)
-        _described(rows, dataset, people_of(dataset, columns), columns)
+        rows, _ = labelled(config, dataset)
+        row_context(rows, dataset, people_of(dataset, columns), columns)
     except DataError:
         return False
     known = [column[~np.isnan(column)] for column in rows.labels.T]
@@ -144,7 +144,7 @@ def read_ranker_stage(folder: Path, config: RankerStageConfig, catalogue: Catalo
     return RankerStage(config, ranker, people, **{name: state.facts[name] for name in _KEPT})
 
 
-def _labelled(config: RankerStageConfig, dataset: Dataset) -> tuple[LabelledExamples, bool]:
+def labelled(config: RankerStageConfig, dataset: Dataset) -> tuple[LabelledExamples, bool]:
     """Return the rows of all tasks, and whether they are impressions."""
     rules = rules_of(config)
     is_of_shown = not are_of_interactions(dataset, rules)
@@ -184,7 +184,7 @@ def _divided(rows: LabelledExamples, share: float, seed: int) -> LabelledSplit:
     return split_by_time(rows, validation=share, test=share, most=most, seed=seed)
 
 
-def _described(
+def row_context(
     rows: LabelledExamples, dataset: Dataset, people: pl.DataFrame, columns: Sequence[str]
 ) -> pl.DataFrame:
     """Join what is read of users and items to the context of rows."""

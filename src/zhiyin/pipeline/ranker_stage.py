@@ -145,7 +145,7 @@ class RankerStage:
             n_new: How many.
             vectors: (n_new, D) of their texts; None where none are read.
         """
-        ranker = self._copied()
+        ranker = self.ranker_copy()
         ranker.add_items(np.zeros((n_new, 1), dtype=np.float32) if vectors is None else vectors)
         return replace(self, ranker=ranker)
 
@@ -153,7 +153,7 @@ class RankerStage:
         """Return one that reads other texts (m, D) of some items (m,); None where none are read."""
         if vectors is None:
             return self
-        ranker = self._copied()
+        ranker = self.ranker_copy()
         ranker.change_items(item_index, vectors)
         return replace(self, ranker=ranker)
 
@@ -162,11 +162,12 @@ class RankerStage:
 
         Of users who are not among them nothing is left.
         """
-        ranker = self._copied()
+        ranker = self.ranker_copy()
         ranker.take_users(who)
         return replace(self, ranker=ranker, people=people_at(self.people, who), unseen=None)
 
-    def _copied(self) -> MultiTaskRanker:
+    def ranker_copy(self) -> MultiTaskRanker:
+        """Return a ranker that may be changed; this one stays as it is."""
         copy = type(self.ranker)(self.ranker.config)
         copy.trained = self.ranker.trained
         return copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zhiyin.contracts import Growth, TrainingData
 from zhiyin.pipeline import ranker_files
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.ranker_continuing import continued
 from zhiyin.pipeline.reranking_files import carried_over
 from zhiyin.pipeline.trends import Trends
 
@@ -19,8 +20,8 @@ def refreshed(
 
     Each source is refreshed with the settings that were chosen for it. The weights of the merge and
     the chances are fitted again where there are enough validation examples, and kept otherwise. So are those
-    of a re-ranking; its model and the ranker are carried over: they read what users did since, and learn no
-    more.
+    of a re-ranking; its model is carried over: it reads what users did since, and learns no more. The ranker
+    learns on where the log holds what it learned from.
 
     Args:
         pipeline: Trained, knowing every item of the catalogue of ``training``.
@@ -38,7 +39,8 @@ def refreshed(
     after.merge.weights = after.merge.weights.copy()
     after.chances = pipeline.chances
     if pipeline.ranker is not None:
-        after.ranker = ranker_files.carried_over(pipeline.ranker, pipeline.users, training.dataset.users)
+        stage = ranker_files.carried_over(pipeline.ranker, pipeline.users, training.dataset.users)
+        after.ranker = continued(stage, training, growth)
     if pipeline.reranking is not None:
         after.reranking = carried_over(pipeline.reranking, pipeline.users, training.dataset.users)
     needed = fewest_to_weigh if pipeline.chances is not None else min(fewest_to_weigh, FEWEST_AT_FIRST)

@@ -34,32 +34,41 @@ class Learned:
     Attributes:
         network: In evaluation mode, on the CPU.
         facts: What JSON can hold: learning curve, seconds, device, weights of the tasks.
+        explained_before: How well the rows to stop by were explained by the network that was started from;
+            None without one, or without such rows.
+        explained: How well they are now; None without them.
     """
 
     network: RankerNetwork
     facts: dict[str, Any]
+    explained_before: float | None = None
+    explained: float | None = None
 
 
-def learn_network(config: RankerConfig, material: Material, name: str) -> Learned:
+def learn_network(
+    config: RankerConfig, material: Material, name: str, start: RankerNetwork | None = None
+) -> Learned:
     """Train until the rows to stop by are not explained better, and keep the best weights.
 
     Args:
         config: Settings.
         material: Rows with the labels of the tasks that are learned.
         name: Of the run, in progress and checkpoints.
+        start: What to go on from, which is trained; None begins with a new network.
 
     Raises:
         TrainingError: when the loss is not a number.
     """
     labels = material.reader.labels
     fabric = open_fabric(config.training)
-    network = _new_network(config, material)
+    network = _new_network(config, material) if start is None else start
     weights = torch.from_numpy(_weights(config, labels))
     is_yes_no = torch.from_numpy(labels.is_yes_no)
     learner = RankerLearner(network, is_yes_no, weights, config.balance.name, config.shrinkage)
     learner.to(fabric.device)
     plan = _plan(config, material, name, learner)
     data = material.data
+    before = None if start is None else plan.quality_now()
     curve = train(plan, progress=data.progress, checkpoints=data.checkpoints, fabric=fabric)
     facts = {
         "learning_curve": curve.facts(),
@@ -68,7 +77,8 @@ def learn_network(config: RankerConfig, material: Material, name: str) -> Learne
         "n_weights": sum(parameter.numel() for parameter in network.parameters()),
         **device_facts(fabric),
     }
-    return Learned(network.cpu().eval(), facts)
+    best = None if curve.best is None else curve.best.validation
+    return Learned(network.cpu().eval(), facts, before, best)
 
 
 def _new_network(config: RankerConfig, material: Material) -> RankerNetwork:

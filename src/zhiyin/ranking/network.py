@@ -131,6 +131,29 @@ class RankerNetwork(nn.Module):
             copy.users.weight.mul_(is_kept)
         return copy
 
+    @torch.no_grad()
+    def with_rows(
+        self, n_users: int, n_items: int, *, dropout: float, identity_dropout: float
+    ) -> RankerNetwork:
+        """Return a copy to train on, with more own vectors; they are zero, so that it answers as this one.
+
+        Args:
+            n_users: Users with a vector of their own, no fewer than before.
+            n_items: Items with vectors of their own, no fewer than before.
+            dropout: As in a new network.
+            identity_dropout: As in a new network.
+        """
+        shape = replace(self.shape, n_users=n_users, n_items=n_items)
+        with torch.random.fork_rng(devices=[]):  # nothing is drawn that stays
+            copy = RankerNetwork(shape, dropout=dropout, identity_dropout=identity_dropout)
+        weights = self.state_dict()
+        for name, table in (("users", copy.users), ("items", copy.items)):
+            grown, known = torch.zeros_like(table.weight), weights[f"{name}.weight"]
+            grown[: len(known)] = known
+            weights[f"{name}.weight"] = grown
+        copy.load_state_dict(weights)
+        return copy
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (R, T) float32 answers, and () float32, how long the vectors are (see `shrinkage`); 0
         where nothing is trained.

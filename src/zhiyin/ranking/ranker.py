@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from zhiyin.contracts import Component, ComponentState
+from zhiyin.contracts import Component, ComponentState, Continuing
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import BoolArray, FloatArray, IndexArray
 from zhiyin.domain.errors import NotFitted, ShapeMismatch
+from zhiyin.ranking.continuing import continue_ranker
 from zhiyin.ranking.fitting import fit_ranker
 from zhiyin.ranking.reading import RankerData
 from zhiyin.ranking.settings import RankerConfig
@@ -39,6 +40,10 @@ class MultiTaskRanker(Component[RankerConfig]):
         """(T,) bool: which answers are chances."""
         return self._ready().reader.labels.is_yes_no
 
+    def understands(self, examples: LabelledExamples) -> bool:
+        """Whether the labels of rows are such as it learned: the same tasks, yes and no where it was so."""
+        return self._ready().reader.labels.fits(examples)
+
     @property
     def n_items(self) -> int:
         """Items it has text vectors of, or has met where it learned without texts."""
@@ -47,6 +52,10 @@ class MultiTaskRanker(Component[RankerConfig]):
     def fit(self, data: RankerData) -> None:
         """Train on labelled rows; see `fit_ranker` for what may be wrong with them."""
         self.trained = fit_ranker(self.config, data, self.name)
+
+    def go_on(self, data: RankerData, known: LabelledExamples, continuing: Continuing) -> None:
+        """Learn on from where it stands; see `continue_ranker`."""
+        self.trained = continue_ranker(self.config, self._ready(), data, known, continuing, self.name)
 
     def predict(self, examples: LabelledExamples, who: IndexArray | None = None) -> FloatArray:
         """Return (N, T) float32: a chance for yes and no, else a number between the ends of the labels.

@@ -60,8 +60,12 @@ class Material:
 
     @classmethod
     def of(cls, config: RankerConfig, data: RankerData) -> Material:
-        """Read what was given."""
-        reader = _reader(config, data)
+        """Fit a reader to the rows to learn from, and read what was given."""
+        return cls.read_by(_reader(config, data), data)
+
+    @classmethod
+    def read_by(cls, reader: Reader, data: RankerData) -> Material:
+        """Read what was given with a reader that is there."""
         has_validation = data.validation is not None and len(data.validation) > 0
         stopping = reader.rows(data.validation) if data.validation is not None and has_validation else None
         return cls(data, reader, reader.rows(data.train), stopping)
@@ -82,19 +86,25 @@ def _reader(config: RankerConfig, data: RankerData) -> Reader:
         n_items = len(vectors)
     texts = read_texts(whitening, vectors if vectors is not None else np.zeros((n_items, 1), np.float32))
     runs = Runs.of(train, config.history_length)
-    seen = train.item_index
-    if config.history_length:
-        seen = np.concatenate([seen, train.events.item_index[_is_known(train)]])
+    seen = met_items(train, config.history_length)
     return Reader(
         config.history_length,
         _numbered(np.unique(train.user_index), len(train.events)),
-        _numbered(np.unique(seen[seen < n_items]), n_items + 1),
+        _numbered(seen[seen < n_items], n_items + 1),
         np.concatenate([texts, np.zeros_like(texts[:1])]),
         whitening,
         ContextReader.fit(train.context, config.context, train.user_index),
         Signals.fit(train, runs, n_items),
         LabelScale.fit(train),
     )
+
+
+def met_items(train: LabelledExamples, history_length: int) -> LongArray:
+    """Return the items of the rows, and those of what they knew where it is read, each once."""
+    seen = train.item_index
+    if history_length:
+        seen = np.concatenate([seen, train.events.item_index[_is_known(train)]])
+    return np.unique(seen).astype(np.int64)
 
 
 def _numbered(known: npt.NDArray[np.integer], n: int) -> LongArray:

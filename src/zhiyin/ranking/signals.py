@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,35 +54,20 @@ class Signals:
         value = events.value[~np.isnan(events.value)].astype(np.float64)
         mean = float(value.mean()) if len(value) else 0.0
         deviation = (float(value.std()) if len(value) else 0.0) or 1.0
-        items = events.item_index
-        is_inside = items < n_items
-        has_value = ~np.isnan(events.value) & is_inside
-        above = np.bincount(
-            items[has_value], events.value[has_value].astype(np.float64) - mean, minlength=n_items
-        )
-        n_values = np.bincount(items[has_value], minlength=n_items)
         n_kinds = int(examples.events.event_index.max(initial=0)) + 1
         kinds = np.bincount(events.event_index, minlength=n_kinds) + 1.0
         raw = cls(
             mean,
             deviation,
-            (above / (n_values + _WEIGHT_OF_ITEM_MEAN)).astype(np.float32),
-            np.log1p(np.bincount(items[is_inside], minlength=n_items)).astype(np.float32),
+            *_counted(events, mean, n_items),
             (kinds / kinds.sum()).astype(np.float32),
             np.zeros(1, dtype=np.float32),
             np.ones(1, dtype=np.float32),
         )
         signals = raw.of_rows(examples, runs)
         spread = signals.std(axis=0)
-        return cls(
-            raw.mean,
-            raw.deviation,
-            raw.item_mean,
-            raw.log_count,
-            raw.kind_share,
-            signals.mean(axis=0),
-            np.where(spread > 1e-6, spread, 1.0).astype(np.float32),
-        )
+        row_deviation = np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
+        return replace(raw, row_mean=signals.mean(axis=0), row_deviation=row_deviation)
 
     @property
     def n_kinds(self) -> int:
@@ -129,20 +114,19 @@ class Signals:
         standard[examples.timestamp == NO_TIMESTAMP, -_N_MOMENTS:] = 0.0
         return standard
 
+    def recounted(self, examples: LabelledExamples) -> Signals:
+        """Return the same with the items counted anew, from what these rows knew.
+
+        What numbers are measured by stays, so that a network which reads them still understands them.
+        """
+        item_mean, log_count = _counted(_known(examples), self.mean, len(self.item_mean))
+        return replace(self, item_mean=item_mean, log_count=log_count)
+
     def with_items(self, n_new: int) -> Signals:
         """Return the same with items about which nothing is known yet."""
         more = np.zeros(n_new, dtype=np.float32)
         item_mean = np.concatenate([self.item_mean, more])
-        log_count = np.concatenate([self.log_count, more])
-        return Signals(
-            self.mean,
-            self.deviation,
-            item_mean,
-            log_count,
-            self.kind_share,
-            self.row_mean,
-            self.row_deviation,
-        )
+        return replace(self, item_mean=item_mean, log_count=np.concatenate([self.log_count, more]))
 
     def state(self) -> ComponentState:
         """Return everything as arrays and facts."""
@@ -165,6 +149,19 @@ def _known(examples: LabelledExamples) -> Histories:
     is_known = np.zeros(events.n_events, dtype=np.bool_)
     is_known[flat_positions(events.offsets[:-1], n_known)] = True
     return events.where(is_known)
+
+
+def _counted(events: Histories, mean: float, n_items: int) -> tuple[FloatArray, FloatArray]:
+    """Return (I,) how far values of items lie above the mean, shrunk, and (I,) the logarithms of counts."""
+    items = events.item_index
+    is_inside = items < n_items
+    has_value = ~np.isnan(events.value) & is_inside
+    above = np.bincount(
+        items[has_value], events.value[has_value].astype(np.float64) - mean, minlength=n_items
+    )
+    n_values = np.bincount(items[has_value], minlength=n_items)
+    item_mean = (above / (n_values + _WEIGHT_OF_ITEM_MEAN)).astype(np.float32)
+    return item_mean, np.log1p(np.bincount(items[is_inside], minlength=n_items)).astype(np.float32)
 
 
 def _looked_up(of_items: FloatArray, item_index: npt.NDArray[np.integer]) -> FloatArray:

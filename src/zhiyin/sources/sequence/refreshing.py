@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zhiyin.contracts import Growth, TrainingData
+from zhiyin.contracts import Continuing, Growth, TrainingData
 from zhiyin.domain import BoolArray, Histories, LongArray
 from zhiyin.sources.sequence.finishing import finished
 from zhiyin.sources.sequence.fitting import (
@@ -26,13 +26,9 @@ from zhiyin.sources.sequence.tables import IdTable, ItemVectors, TextTable
 from zhiyin.sources.sequence.text import Whitening
 from zhiyin.sources.sequence.trained import TrainedSequence
 from zhiyin.sources.sequence.windows import ShiftingWindows
+from zhiyin.training.continuing import shortened
 from zhiyin.training.devices import device_facts, open_fabric
 from zhiyin.training.loop import train
-
-MOST_REPLAYED = 0.9
-WARMUP_STEPS = 20
-"""The optimiser starts without memory, the weights do not: a short warm-up is enough."""
-FEWEST_BATCHES = 16
 
 
 def continue_sequence(
@@ -64,16 +60,18 @@ def continue_sequence(
         training.dataset.histories,
         growth.is_new,
         max_length=trained.shape.max_length,
-        replay_share=growth.continuing.replay_share,
+        continuing=growth.continuing,
         seed=training.seed,
     )
     n_inputs = int(np.maximum(histories.lengths - 1, 0).sum())
     if not n_inputs:
         return trained
-    going_on = _going_on(config, growth)
-    tokens = max(1, min(config.training.tokens_per_batch, -(-n_inputs // FEWEST_BATCHES)))
+    shorter = shortened(config.training, growth.continuing, n_inputs)
+    going_on = config.model_copy(update={"training": shorter})
     weights = target_weights(training.dataset, histories)
-    windows = ShiftingWindows(histories, weights, trained.shape.max_length, tokens, training.seed)
+    windows = ShiftingWindows(
+        histories, weights, trained.shape.max_length, shorter.tokens_per_batch, training.seed
+    )
     counts = training.dataset.item_counts
     whitening, texts = None, None
     if trained.arrivals.reads_text:
@@ -137,7 +135,7 @@ def taken_apart(
 
 
 def to_learn_from(
-    histories: Histories, is_new: BoolArray, *, max_length: int, replay_share: float, seed: int
+    histories: Histories, is_new: BoolArray, *, max_length: int, continuing: Continuing, seed: int
 ) -> Histories:
     """Choose what to train on: who did something new, with what led up to it, and some old histories.
 
@@ -145,7 +143,7 @@ def to_learn_from(
         histories: Everything.
         is_new: (T,) bool, aligned with its flat events.
         max_length: Events before the first new one of a history that come along.
-        replay_share: Share of events from histories without anything new, as far as there are so many.
+        continuing: How many events come from histories without anything new, as far as there are so many.
         seed: Of the sample.
     """
     marked = replace(histories, timestamp=is_new.astype(np.int64)).without_repeats()
@@ -155,16 +153,11 @@ def to_learn_from(
     starts = np.maximum(marked.offsets[:-1][rows], first_new - max_length)
     lengths = marked.offsets[1:][rows] - starts
     others = np.setdiff1d(np.flatnonzero(marked.lengths > 1), rows)
-    replayed = _sample(others, marked.lengths, _replay_budget(int(lengths.sum()), replay_share), seed)
+    replayed = _sample(others, marked.lengths, continuing.n_replayed(int(lengths.sum())), seed)
     starts = np.concatenate([starts, marked.offsets[:-1][replayed]])
     lengths = np.concatenate([lengths, marked.lengths[replayed]])
     whole = histories.without_repeats()
     return whole.runs(starts, lengths)
-
-
-def _replay_budget(n_new: int, share: float) -> float:
-    share = min(share, MOST_REPLAYED)
-    return n_new * share / (1.0 - share)
 
 
 def _sample(rows: LongArray, lengths: LongArray, budget: float, seed: int) -> LongArray:
@@ -173,16 +166,3 @@ def _sample(rows: LongArray, lengths: LongArray, budget: float, seed: int) -> Lo
     before = np.cumsum(lengths[drawn]) - lengths[drawn]
     kept: LongArray = drawn[before < budget]
     return kept
-
-
-def _going_on(config: SequenceTransformerConfig, growth: Growth) -> SequenceTransformerConfig:
-    epochs, settings = growth.continuing.epochs, config.training
-    changed = settings.model_copy(
-        update={
-            "max_epochs": epochs,
-            "epochs_without_validation": epochs,
-            "learning_rate": settings.learning_rate * growth.continuing.learning_rate_share,
-            "warmup_steps": min(settings.warmup_steps, WARMUP_STEPS),
-        }
-    )
-    return config.model_copy(update={"training": changed})

@@ -23,6 +23,7 @@ from zhiyin.sources.two_tower.trained import AdaptedModel, TrainedTowers
 from zhiyin.sources.two_tower.windows import Pieces, Step
 from zhiyin.training.batches import LengthBuckets
 from zhiyin.training.checkpoints import fingerprint
+from zhiyin.training.continuing import shortened
 from zhiyin.training.curve import LearningCurve
 from zhiyin.training.devices import device_facts, open_fabric
 from zhiyin.training.loop import train
@@ -59,7 +60,8 @@ def fit_towers(
         TrainingError: when the loss is not a number.
     """
     if growth is not None:
-        config = _going_on(config, growth)
+        shorter = shortened(config.training, growth.continuing)
+        config = config.model_copy(update={"training": shorter})
     fabric = open_fabric(config.training)
     vectors = training.language.vectors(training.dataset.catalogue)
     has_words = np.any(vectors != 0, axis=1)
@@ -212,15 +214,3 @@ def _quality(learner: TowerLearner, validation: Examples | None, seed: int) -> C
         return validation_ndcg(score_all, examples)
 
     return quality
-
-
-def _going_on(config: TextTwoTowerConfig, growth: Growth) -> TextTwoTowerConfig:
-    continuing, settings = growth.continuing, config.training
-    shorter = settings.model_copy(
-        update={
-            "max_epochs": continuing.epochs,
-            "epochs_without_validation": min(continuing.epochs, settings.epochs_without_validation),
-            "learning_rate": settings.learning_rate * continuing.learning_rate_share,
-        }
-    )
-    return config.model_copy(update={"training": shorter})

@@ -1,0 +1,99 @@
+"""A trained ranker that goes on from its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from zhiyin.contracts import Continuing
+from zhiyin.data.labelled import LabelledExamples
+from zhiyin.domain import LongArray
+from zhiyin.ranking.groups import alone_config
+from zhiyin.ranking.learning import learn_network
+from zhiyin.ranking.reading import Material, RankerData, met_items
+from zhiyin.ranking.settings import RankerConfig
+from zhiyin.ranking.trained import Part, Reader, TrainedRanker
+from zhiyin.training.continuing import shortened
+
+
+def continue_ranker(
+    config: RankerConfig,
+    trained: TrainedRanker,
+    data: RankerData,
+    known: LabelledExamples,
+    continuing: Continuing,
+    name: str,
+) -> TrainedRanker:
+    """Train every network further on its tasks; one that explains the validation rows worse stays as it was.
+
+    Users and items that are met for the first time begin with vectors of zero, so that before the first step
+    all is answered as by the ranker that goes on. How often items were met is counted anew.
+
+    Args:
+        config: Settings it was trained with.
+        trained: Knows every user and item there is.
+        data: New rows and old ones that are replayed; vectors are not read.
+        known: All rows that items are counted from.
+        continuing: How to go on.
+        name: What progress and checkpoints call it.
+
+    Raises:
+        TrainingError: when the loss is not a number.
+    """
+    n_users = max(part.network.shape.n_users for part in trained.parts)
+    n_items = max(part.network.shape.n_items for part in trained.parts)
+    reader = _grown(trained.reader, data.train, known, n_users, n_items)
+    n_users = max(n_users, int(reader.own_user.max(initial=0)))
+    n_items = max(n_items, int(reader.own_item.max(initial=0)))
+    shorter = shortened(config.training, continuing, len(data.train))
+    config = config.model_copy(update={"groups": "one", "training": shorter})
+    whole, parts, facts = Material.read_by(reader, data), [], []
+    for number, part in enumerate(trained.parts):
+        settings = alone_config(config) if len(part.places) == 1 < len(trained.parts) else config
+        start = part.network.with_rows(
+            n_users, n_items, dropout=config.dropout, identity_dropout=config.identity_dropout
+        )
+        before = start.only(range(len(part.places)))
+        learned = learn_network(settings, whole.only(part.places), f"{name}-on-{number}", start)
+        found: dict[str, Any] = {"tasks": [reader.labels.tasks[place] for place in part.places]}
+        is_worse = (
+            learned.explained_before is not None
+            and learned.explained is not None
+            and learned.explained < learned.explained_before
+        )
+        parts.append(Part(part.places, before.eval() if is_worse else learned.network))
+        found |= {"explained_before": learned.explained_before, "explained": learned.explained}
+        facts.append({**found, "has_changed": not is_worse, "n_rows": len(data.train), **learned.facts})
+    return TrainedRanker(reader, tuple(parts), {**trained.facts, "continued": facts})
+
+
+def _grown(
+    reader: Reader, train: LabelledExamples, known: LabelledExamples, n_users: int, n_items: int
+) -> Reader:
+    """Give whoever is learned from for the first time a row in the tables of own vectors."""
+    items = met_items(train, reader.newest)
+    return replace(
+        reader,
+        own_user=_with_rows(reader.own_user, np.unique(train.user_index).astype(np.int64), n_users),
+        own_item=_with_rows(reader.own_item, items[items < len(reader.own_item) - 1], n_items),
+        signals=reader.signals.recounted(known),
+        labels=reader.labels.widened(train),
+    )
+
+
+def _with_rows(own: LongArray, met: LongArray, n_rows: int) -> LongArray:
+    """Hand out rows: first those whose owners were erased, which are zero, then new ones.
+
+    Args:
+        own: (N,) rows so far, 0 for none.
+        met: (m,) who needs one, each once.
+        n_rows: Rows of the table, row 0 not counted.
+    """
+    without = met[own[met] == 0]
+    free = np.setdiff1d(np.arange(1, n_rows + 1), own)
+    rows = np.concatenate([free, np.arange(n_rows + 1, n_rows + 1 + len(without))])
+    grown = own.copy()
+    grown[without] = rows[: len(without)]
+    return grown
