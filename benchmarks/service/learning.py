@@ -43,7 +43,7 @@ BEFORE, N_PERIODS, PORTIONS = 0.6, 8, 5
 FEW_EPOCHS = {
     "sources.sequence.training.max_epochs": "10",
     "sources.sequence.training.patience": "10",  # validation on the newest events dips before it rises
-    "sources.sequence.training.max_minutes": "2",
+    "sources.sequence.training.max_minutes": "40",
 }
 HEAD = (
     "| period | "
@@ -92,12 +92,12 @@ def grown(dataset: Dataset, until: float, since: float, pipeline: Pipeline) -> G
 def learned(
     dataset: Dataset, cuts: tuple[float, float], pipeline: Pipeline, config: RefreshConfig
 ) -> tuple[Pipeline, float]:
-    """Train on everything before the second cut; seconds."""
+    """Train on everything before the second cut; seconds of the processor, whatever else runs."""
     there_is = grown(dataset, cuts[1], cuts[0], pipeline)
     held = hold_back(there_is, config)
-    started = time.perf_counter()
+    started = time.process_time()
     after = refresh(there_is, held, config)
-    return completed(after), time.perf_counter() - started
+    return completed(after), time.process_time() - started
 
 
 def quality(pipeline: Pipeline, examples: Examples, known: Dataset) -> tuple[float, float]:
