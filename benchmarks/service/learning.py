@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import time
-from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from zhiyin.experiments.refreshing.gathering import Grown
 from zhiyin.experiments.refreshing.holding import hold_back
 from zhiyin.experiments.refreshing.refresh import completed, refresh
 from zhiyin.experiments.refreshing.settings import FULL, RefreshConfig
-from zhiyin.pipeline.absorbing import absorb
+from zhiyin.pipeline.absorbing import absorb, twin_of
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.settings import PipelineConfig
@@ -105,13 +104,6 @@ def quality(pipeline: Pipeline, examples: Examples, known: Dataset) -> tuple[flo
     return judged.mean("ndcg_at_10"), judged.mean("recall_at_10")
 
 
-def counting(pipeline: Pipeline) -> Pipeline:
-    """A twin that may absorb without the other one noticing."""
-    twin = copy(pipeline)
-    twin.sources = [copy(source) for source in pipeline.sources]
-    return twin
-
-
 @dataclass
 class Replay:
     """A data set in the order of time, and the events that are asked for."""
@@ -151,7 +143,7 @@ class Replay:
 def judge_period(replay: Replay, period: int, line: Line, pipeline: Pipeline, *, absorbs: bool) -> None:
     is_known = replay.dataset.histories.timestamp < replay.edges[period * PORTIONS]
     known = replay.dataset.with_events(is_known)
-    serving = counting(pipeline)
+    serving = twin_of(pipeline)
     values, sizes = [], []
     for examples, steps in replay.portions(period):
         if examples is not None:
@@ -182,7 +174,7 @@ def run(name: str, data: Path, n_examples: int) -> dict:
     lines = {
         key: Line(key) for key in ("frozen", "frozen, counting", "refreshed", "refreshed, counting", "full")
     }
-    refreshed, full, absorbing = first, first, counting(first)
+    refreshed, full, absorbing = first, first, twin_of(first)
     for period in range(N_PERIODS):
         start = replay.edges[period * PORTIONS]
         if period:

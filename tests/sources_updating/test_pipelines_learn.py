@@ -10,7 +10,7 @@ from zhiyin.contracts import Growth, Steps, TrainingData
 from zhiyin.data.splits import leave_last_out
 from zhiyin.domain import Histories, Queries
 from zhiyin.pipeline import refreshing
-from zhiyin.pipeline.absorbing import absorb
+from zhiyin.pipeline.absorbing import absorb, twin_of
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.refreshing import refreshed
 from zhiyin.pipeline.settings import PipelineConfig
@@ -23,9 +23,13 @@ from zhiyin.testing.worlds import checkerboard
 SOURCES = {"item_graph": {"choose_on_validation": False}, "item_neighbours": {}, "popularity": {}}
 
 
-def trained(**settings: object) -> Pipeline:
+def trained(*, dated: bool = False, **settings: object) -> Pipeline:
     pipeline = Pipeline(PipelineConfig(sources=SOURCES, **settings), ToyLanguage())
-    split = leave_last_out(tea_shop())
+    shop = tea_shop()
+    if dated:
+        moments = 1_600_000_000 + np.arange(shop.n_interactions, dtype=np.int64) * 3_600
+        shop = replace(shop, histories=replace(shop.histories, timestamp=moments))
+    split = leave_last_out(shop)
     pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
     return pipeline
 
@@ -45,6 +49,24 @@ def test_a_pipeline_recommends_what_people_take_since_a_moment_ago():
     assert 1 not in slate(pipeline, [0]), "tea after coffee is new"
     absorb(pipeline, taken_together(0, 1, 40))
     assert slate(pipeline, [0])[0] == 1
+
+
+def test_of_what_a_twin_absorbs_the_other_one_learns_nothing():
+    pipeline = trained(dated=True, new_items={"slots": 1, "max_events": 100}, merge={"trend_days": [7.0]})
+    parts = [*pipeline.sources, pipeline.trends, pipeline.new_items]
+    kept = [{name: array.copy() for name, array in part.state().arrays.items()} for part in parts]
+    twin = twin_of(pipeline)
+    assert slate(twin, [0]) == slate(pipeline, [0])
+    dated = replace(taken_together(0, 1, 400), timestamp=np.full(800, 1_900_000_000))
+    absorb(twin, dated)
+    for part, before in zip(parts, kept, strict=True):
+        for name, array in part.state().arrays.items():
+            np.testing.assert_array_equal(array, before[name], err_msg=f"{part}, {name}")
+    twins = [*twin.sources, twin.trends, twin.new_items]
+    assert all(
+        any(not np.array_equal(array, before[name]) for name, array in part.state().arrays.items())
+        for part, before in zip(twins, kept, strict=True)
+    )
 
 
 def test_a_pipeline_that_shall_not_absorb_waits():

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 
 from zhiyin.contracts import Steps
 from zhiyin.pipeline.pipeline import Pipeline
 
 _LOG = logging.getLogger(__name__)
+
+
+def twin_of(pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline that answers the same; of what it absorbs the other one learns nothing."""
+    twin = copy(pipeline)
+    # Absorbing replaces the arrays of a part and writes into none, so shallow copies are enough.
+    twin.sources = [copy(source) for source in pipeline.sources]
+    twin.trends, twin.new_items = copy(pipeline.trends), copy(pipeline.new_items)
+    twin.failures = dict(pipeline.failures)
+    return twin
 
 
 def absorb(pipeline: Pipeline, steps: Steps) -> None:

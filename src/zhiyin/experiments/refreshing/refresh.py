@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from zhiyin.experiments.refreshing.holding import Held
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, RefreshConfig
 from zhiyin.experiments.training import fit_pipeline
 from zhiyin.pipeline import ranker_files
-from zhiyin.pipeline.absorbing import absorb
+from zhiyin.pipeline.absorbing import absorb, twin_of
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
@@ -103,8 +102,7 @@ def refresh(
 
 def in_use(grown: Grown, held: Held) -> Pipeline:
     """Return what serves now, as the newest events met it: the bundle, with everything before absorbed."""
-    serving = copy(grown.pipeline)
-    serving.sources = [copy(source) for source in grown.pipeline.sources]
+    serving = twin_of(grown.pipeline)
     absorb(serving, held.taught)
     return serving
 
@@ -114,8 +112,7 @@ def completed(candidate: Refreshed) -> Pipeline:
 
     What learns by gradients meets those events in the next round, when they are old.
     """
-    pipeline = copy(candidate.pipeline)
-    pipeline.sources = [copy(source) for source in candidate.pipeline.sources]
+    pipeline = twin_of(candidate.pipeline)
     absorb(pipeline, candidate.held.kept_back)
     pipeline.remember(candidate.grown.dataset)
     return pipeline
