@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from zhiyin.contracts import Progress, Silent, settings_of
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray
-from zhiyin.domain.errors import MissingExtra, RequestError
+from zhiyin.domain.errors import RequestError
 from zhiyin.evaluation.labels.few_shot import FewShotPoint, FewShotReport, few_shot_page
 from zhiyin.evaluation.labels.figures import LabelKind
 from zhiyin.evaluation.labels.run_report import TaskReport
@@ -27,12 +26,22 @@ from zhiyin.experiments.finetuning import FinetuningOrder, settings_for
 from zhiyin.experiments.runs import CHECKPOINTS, readable_part
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import ModelFolder, locate_model
+from zhiyin.pipeline.registry import part_with_torch
 
 AS_IT_CAME, SCALED, FINETUNED = "as it came", "as it came, scaled", "fine-tuned"
 """Methods of the curve: no label, two numbers a task from the labels, the method of the settings."""
 POINTS, PAGE = "few_shot.json", "few_shot.html"
 MOST_PASSES = 12
 """Passes over a handful of rows at most."""
+_PARTS = (
+    "finetuning.fitting",
+    "finetuning.rows",
+    "finetuning.wording",
+    "opened",
+    "running",
+    "scaling",
+    "untrained",
+)
 _LEAST_TOKENS = 256
 _STEPS_A_PASS = 4
 """Few rows are divided into about so many batches, since a single one would be a single step."""
@@ -70,22 +79,8 @@ def few_shot_on(
         RequestError: when there are fewer rows than a number asks for, or a task is not known.
         TrainingError: when the loss is not a number.
     """
-    try:
-        parts = {
-            name: import_module(f"zhiyin.language.{name}")
-            for name in (
-                "finetuning.fitting",
-                "finetuning.rows",
-                "finetuning.wording",
-                "running",
-                "scaling",
-                "untrained",
-            )
-        }
-        parts["opened"] = import_module("zhiyin.language.opened")
-        parts["figures"] = import_module("zhiyin.experiments.finetuned_figures")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None
+    parts = {name: part_with_torch(f"zhiyin.language.{name}") for name in _PARTS}
+    parts["figures"] = part_with_torch("zhiyin.experiments.finetuned_figures")
     told, config = progress or Silent(), settings_for(order, dataset)
     work = _Work(parts, dataset, order, config, locate_model(order.base), told)
     work.refuse_too_many(max(shots))

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from zhiyin.contracts import Progress, Silent, settings_of
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain.errors import MissingExtra, RequestError, did_you_mean
+from zhiyin.domain.errors import RequestError, did_you_mean
 from zhiyin.evaluation.labels.card import model_card
 from zhiyin.evaluation.labels.page import finetuning_page
 from zhiyin.evaluation.labels.run_report import FinetuningCosts, FinetuningEpoch, FinetuningReport, TaskReport
@@ -21,6 +20,7 @@ from zhiyin.experiments.runs import readable_part, run_beside
 from zhiyin.experiments.settings_file import nested
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import locate_model
+from zhiyin.pipeline.registry import part_with_torch
 
 _PLACE = "zhiyin.language.finetuning"
 REPORT, CARD, FIGURES = "report.html", "README.md", "figures.json"
@@ -82,11 +82,8 @@ def finetune_on(
         RequestError: when a task is not known.
         TrainingError: when the loss is not a number.
     """
-    try:
-        parts = {name: import_module(f"{_PLACE}.{name}") for name in ("fitting", "rows", "saving", "wording")}
-        judging = import_module("zhiyin.experiments.finetuned_figures")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None
+    parts = {name: part_with_torch(f"{_PLACE}.{name}") for name in ("fitting", "rows", "saving", "wording")}
+    judging = part_with_torch("zhiyin.experiments.finetuned_figures")
     config = settings_for(order, dataset)
     parts["saving"].refuse_strange_folder(order.out)
     parts["saving"].refuse_unmergeable(config, merge=order.merge)

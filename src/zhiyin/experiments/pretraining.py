@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain.errors import MissingExtra
 from zhiyin.experiments.runs import readable_part, run_beside
 from zhiyin.experiments.settings_file import nested
 from zhiyin.language.model_files import locate_model
 from zhiyin.language.pretraining.settings import PretrainingConfig
+from zhiyin.pipeline.registry import part_with_torch
 
 _PLACE = "zhiyin.language.pretraining"
 
@@ -63,10 +62,7 @@ def pretrain_on(
         RequestError: when there is no such protocol.
         TrainingError: when the loss is not a number.
     """
-    try:
-        fitting, texts = import_module(f"{_PLACE}.fitting"), import_module(f"{_PLACE}.shop_texts")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None
+    fitting, texts = part_with_torch(f"{_PLACE}.fitting"), part_with_torch(f"{_PLACE}.shop_texts")
     config = PretrainingConfig.parse(nested(order.settings), where="pretrain")
     fitting.refuse_full_folder(order.out)
     model = locate_model(order.base)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zhiyin.contracts import Progress, Silent
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain.errors import MissingExtra, RequestError
+from zhiyin.domain.errors import RequestError
 from zhiyin.experiments.splitting import refuse_unknown_protocol, split_by
+from zhiyin.pipeline.registry import part_with_torch
 
 if TYPE_CHECKING:
     from zhiyin.language.running import Run
@@ -35,13 +35,8 @@ def run_beside(out: Path, kind: str, *, seed: int, progress: Progress | None, tr
     Raises:
         MissingExtra: when the packages for language models, or those of the tracker, are not installed.
     """
-    try:
-        trackers, running = (
-            import_module("zhiyin.training.trackers"),
-            import_module("zhiyin.language.running"),
-        )
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None
+    trackers = part_with_torch("zhiyin.training.trackers")
+    running = part_with_torch("zhiyin.language.running")
     folder = out.with_name(f"{out.name}.{CHECKPOINTS}")
     opened = trackers.open_tracker(tracker, out.with_name(f"{out.name}.{CURVES}"), f"{kind}-{out.name}")
     try:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 from zhiyin.contracts import Between, Progress, SearchRange
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
 from zhiyin.experiments.finetuning import FinetuningOrder, settings_for
 from zhiyin.experiments.settings_file import nested, written_finetuning
 from zhiyin.experiments.tuning.space import Space, without_given
 from zhiyin.experiments.tuning.subject import Given, Judged, Jury, Words
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import DEFAULT, locate_model
+from zhiyin.pipeline.registry import part_with_torch
 
 SKILL = "skill"
 _RATE = "training.learning_rate"
@@ -142,7 +142,4 @@ def _usual_rate(config: FinetuningConfig) -> float:
 
 
 def _trials() -> Any:
-    try:
-        return import_module("zhiyin.experiments.tuning.finetuning_trials")
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None
+    return part_with_torch("zhiyin.experiments.tuning.finetuning_trials")
