@@ -10,7 +10,7 @@ from zhiyin.experiments.refreshing.loop import LearningLoop
 from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.experiments.refreshing.versions import publish
 from zhiyin.experiments.training import train
-from zhiyin.pipeline.bundle import load_bundle
+from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.pipeline.recipes import recipe
 
 SMALL = {
@@ -48,11 +48,15 @@ def test_after_a_round(store, bundle_of, new_walks, tmp_path, way):
     }
     done = LearningLoop(store, LoopConfig.parse(settings, where="loop")).round()
     store.fetch_bundle(done.version, tmp_path / "fetched")
+    has_learned = name == "odd"
+    told = next(step for step in done.steps if step.name == "refresh")
+    assert ("odd, " in told.message and "log_loss" in told.message) == has_learned
+    predictions = read_card(tmp_path / "fetched")["training"]["predictions"]
+    assert set(predictions) == ({"odd"} if has_learned else set())
     before, after = load_bundle(bundle), load_bundle(tmp_path / "fetched")
     assert len(after.users) == len(before.users) + 200
     slate = after.recommend(after.queries_for(["u1", after.users.id(300), "stranger"]), 5)
     assert np.isfinite(slate.column(f"predicted:{name}")).all()
     old, new = (pipeline.ranker.ranker.trained.parts[0].network for pipeline in (before, after))
-    has_learned = name == "odd"
     assert (len(new.users.weight) > len(old.users.weight)) == has_learned
     assert bool((old.first.weight == new.first.weight).all()) != has_learned

@@ -13,6 +13,8 @@ from zhiyin.evaluation.labels.values import judge_values
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.ranker_stage import Unseen
 
+_MAIN = ("roc_auc", "log_loss", "rmse", "mae")
+
 
 def ranker_figures(pipeline: Pipeline, *, seed: int = 0) -> tuple[LabelFigures, ...]:
     """Judge every task on the rows that training held back, in the order of the settings.
@@ -26,6 +28,16 @@ def ranker_figures(pipeline: Pipeline, *, seed: int = 0) -> tuple[LabelFigures, 
         return ()
     judged = (_judged(stage.unseen, name, place, seed) for place, name in enumerate(stage.tasks))
     return tuple(figures for figures in judged if figures is not None)
+
+
+def main_figures(figures: tuple[LabelFigures, ...]) -> dict[str, dict[str, float]]:
+    """Return task → the figures that say most, as far as they could be had, and how many rows they judge."""
+    found = {}
+    for one in figures:
+        told = {name: one.figures[name].value for name in _MAIN if name in one.figures}
+        told = {name: round(value, 6) for name, value in told.items() if not np.isnan(value)}
+        found[one.task] = {**told, "n_rows": one.whole.n_rows}
+    return found
 
 
 def predictions_record(figures: tuple[LabelFigures, ...]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from zhiyin.contracts import Progress
 from zhiyin.domain.errors import StoreError, ZhiyinError
+from zhiyin.experiments.ranker_figures import main_figures, ranker_figures
 from zhiyin.experiments.refreshing.detectors import PageHinkley
 from zhiyin.experiments.refreshing.drift import DriftReport, measure_drift
 from zhiyin.experiments.refreshing.gathering import Grown, grow, read_news
@@ -153,6 +154,7 @@ class _Once:
         self.steps: list[Step] = []
         self.parent = ""
         self.training: dict[str, Any] = {}
+        self.predictions: dict[str, dict[str, float]] = {}
 
     def go(self) -> Round:
         grown = self._read()
@@ -216,7 +218,12 @@ class _Once:
             checkpoints=self.folder / "checkpoints",
         )
         told = f"{self.config.refresh.recipe}: trained on {held.split.train.n_interactions:,} events"
-        self._tell("refresh", told, candidate.seconds, {"recipe": self.config.refresh.recipe})
+        self.predictions = main_figures(ranker_figures(candidate.pipeline, seed=self.config.refresh.seed))
+        for task, figures in self.predictions.items():
+            said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "n_rows")
+            told += f"; {task}, {figures['n_rows']:,} rows held back: {said or 'all alike'}"
+        facts = {"recipe": self.config.refresh.recipe, "predictions": self.predictions}
+        self._tell("refresh", told, candidate.seconds, facts)
         return candidate
 
     def _judge(self, candidate: Refreshed, serving: Pipeline) -> Verdict:
@@ -248,6 +255,7 @@ class _Once:
             "parent": self.parent,
             "recipe": self.config.refresh.recipe,
             "judging": judging,
+            "predictions": self.predictions,
         }
         save_bundle(completed(candidate), place, facts=facts)
         goes_live = verdict.decision is Decision.LIVE
