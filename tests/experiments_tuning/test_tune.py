@@ -21,6 +21,7 @@ from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
 from zhiyin.experiments.tuning.subject import Judged
 from zhiyin.experiments.tuning.tune import Plan, tune
+from zhiyin.pipeline import pipeline as pipeline_module
 from zhiyin.pipeline.recipes import recipe
 
 SPACE = {"sources.item_graph.window": Between(1, 12), "sources.item_graph.text_exponent": Between(0.3, 2.0)}
@@ -223,3 +224,23 @@ def test_a_file_of_settings_that_is_none_is_refused(tmp_path, text):
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory") as absent:
         read_settings(tmp_path / "absent.toml")
     assert "Errno" not in str(absent.value)
+
+
+def test_a_ranker_is_learned_only_where_it_moves_slates(dataset, monkeypatch):
+    """What is predicted beside a slate costs time in every trial and changes none of them."""
+    halves, learned = validation_halves(dataset), []
+
+    def learning(config, *_):
+        learned.append(config)
+        raise Learned
+
+    class Learned(Exception):
+        pass
+
+    monkeypatch.setattr(pipeline_module, "fit_ranker_stage", learning)
+    bought = {"ranker.tasks.bought.column": "event", "ranker.tasks.bought.yes_words": '["purchase"]'}
+    plain, idle = (judged(recipe("popular", given), halves, seed=0) for given in (None, bought))
+    assert idle.value == plain.value
+    assert not learned
+    with pytest.raises(Learned):
+        judged(recipe("popular", bought | {"ranker.tasks.bought.worth": 1.0}), halves, seed=0)

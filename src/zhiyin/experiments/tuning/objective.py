@@ -15,7 +15,7 @@ from zhiyin.evaluation.protocol import EvaluationSettings
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, split_by
 from zhiyin.experiments.training import fit_pipeline, judge
 from zhiyin.experiments.tuning.subject import Judged
-from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.pipeline.settings import PipelineConfig, RankerStageConfig
 
 METRIC = "ndcg_at_10"
 """What a search among settings of a recipe makes as large as it can."""
@@ -76,6 +76,9 @@ def judged(
         checkpoints: Where long training keeps its last good state.
     """
     started = time.perf_counter()
+    if config.ranker.is_on and not config.ranker.orders:
+        # What is predicted beside a slate does not change it, and takes its time to be learned.
+        config = config.model_copy(update={"ranker": RankerStageConfig()})
     trained = fit_pipeline(config, halves, seed=seed, progress=progress, checkpoints=checkpoints)
     evaluation = judge(trained, EvaluationSettings(at=(10,)), progress)
     return Judged(evaluation.mean(METRIC), evaluation.values[METRIC], time.perf_counter() - started)
