@@ -25,7 +25,7 @@ import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import leave_last_out
-from zhiyin.domain import NO_TIMESTAMP, Catalogue, Histories, Vocabulary
+from zhiyin.domain import Catalogue, Histories, Vocabulary
 from zhiyin.experiments.training import fit_pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.settings import PipelineConfig
@@ -36,6 +36,7 @@ EVENTS_OF_USER = 20
 ITEMS_OF_TOPIC = 200
 N_WORDS = 30_000
 USERS_RANKED = 1_000
+START, SECONDS_A_YEAR = 1_600_000_000, 31_536_000
 COLUMNS = {
     "fit_cpu_seconds": "fitting, s of processor",
     "fit_seconds": "fitting, s",
@@ -68,11 +69,17 @@ def shop(n_items: int, n_interactions: int, seed: int = 0) -> Dataset:
         np.concatenate([[0], np.cumsum(lengths)]),
         item.astype(np.int32),
         np.zeros(len(row), dtype=np.int16),
-        np.ones(len(row), dtype=np.float32),
-        np.full(len(row), NO_TIMESTAMP, dtype=np.int64),
+        moments(random, row),
+        np.full(len(row), np.nan, dtype=np.float32),
     )
     users = Vocabulary(pl.Series(np.arange(n_users)).cast(pl.String))
     return Dataset("simulated", titled(random, n_items, n_topics), users, histories)
+
+
+def moments(random: np.random.Generator, row: np.ndarray) -> np.ndarray:
+    """Draw when each event happened, within a year, rising within a user."""
+    moment = random.integers(0, SECONDS_A_YEAR, len(row))
+    return START + moment[np.lexsort((moment, row))]
 
 
 def zipf(random: np.random.Generator, n: int, size: Any) -> np.ndarray:
