@@ -1,6 +1,9 @@
 """`zhiyin finetune` as somebody types it."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 
 import pytest
@@ -124,3 +127,53 @@ def test_nothing_else_is_written_over(clicks, base, tmp_path, monkeypatch, capsy
     assert zhiyin(monkeypatch, "finetune", clicks, "--out", out, "--base", base) == 1
     assert "no fine-tuned model" in capsys.readouterr().err
     assert (out / "letter.txt").read_text() == "dear"
+
+
+def both(port, *words, **told):
+    """Run a command as two processes that train together; what each said, and how it ended."""
+    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place |= {"TORCHELASTIC_RUN_ID": "two", "OMP_NUM_THREADS": "1", **told}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "zhiyin", *map(str, words)],
+            env=os.environ | place | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=240) for process in processes]
+    return [(out, err, process.returncode) for (out, err), process in zip(said, processes, strict=True)]
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_two_processes_make_one_model_and_the_first_speaks(clicks, base, tmp_path, port):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    words = ("finetune", clicks, "--out", out, "--base", base, "--task", "click", "--method", "full", *SMALL)
+    first, second = both(port, *words, "--json", figures, "--set", "training.devices=cpu")
+    assert (first[2], second[2]) == (0, 0), first[1] + second[1]
+    assert "ROC-AUC" in first[0]
+    assert second[0] == ""
+    assert "epoch" not in second[1]
+    record = json.loads(figures.read_text())
+    assert record["n_devices"] == 2
+    assert record["figures"]["click"]["figures"]["roc_auc"]["value"] > 0.9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "clicks", "figures.json", "out"]
+
+
+def test_a_search_is_not_shared(clicks, base, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ("tune", clicks, "--finetune", "--base", base, "--task", "click", "--out", tmp_path / "study")
+    assert zhiyin(monkeypatch, *words) == 1
+    assert "cannot be shared by 2 processes" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+    assert zhiyin(monkeypatch, "finetune", *words[1:2], "--few-shot", "0,8", *words[3:]) == 1
+    assert "cannot be shared by 2 processes" in capsys.readouterr().err

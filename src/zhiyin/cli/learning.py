@@ -18,6 +18,7 @@ from zhiyin.data.known import TABLES
 from zhiyin.data.reading import read_checked
 from zhiyin.data.ties import are_tied, shuffled_ties
 from zhiyin.domain.errors import ConfigError, RequestError
+from zhiyin.domain.processes import is_first_process
 from zhiyin.evaluation.evaluation import RunRecord
 from zhiyin.evaluation.labels.figures import LabelFigures
 from zhiyin.evaluation.per_user import PerUser
@@ -235,6 +236,8 @@ def refuse_without_folder(file: Path) -> None:
 
 def write_json(file: Path, figures: Mapping[str, Any]) -> None:
     """Write figures and say where."""
+    if not is_first_process():
+        return
     file.write_text(json.dumps(figures, ensure_ascii=False, indent=2, allow_nan=False), encoding="utf-8")
     OUT.print(f"Figures: {file}", highlight=False)
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from zhiyin.domain.processes import is_first_process
+
 T = TypeVar("T")
 
 
@@ -18,11 +20,12 @@ class TerminalProgress:
     """Shows bars for long work and one line for what is finished.
 
     Args:
-        console: Where to; stderr, so that stdout holds results only.
+        console: Where to; stderr, so that stdout holds results only. Of several processes that train
+            together the first one speaks.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._console = console = console if is_first_process() else Console(quiet=True)
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),

@@ -9,6 +9,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from zhiyin.domain.processes import is_first_process
 from zhiyin.evaluation.evaluation import Evaluation
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.labels.figures import LabelFigures
@@ -17,7 +18,7 @@ from zhiyin.evaluation.plots import figure
 
 _WIDTH_OF_FILES = 110
 
-OUT = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
+OUT = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES, quiet=not is_first_process())
 ERR = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_FILES)
 
 _SHOWN_METRICS = ("recall", "ndcg", "mrr", "coverage", "novelty", "diversity", "gini")

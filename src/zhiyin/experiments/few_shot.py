@@ -19,6 +19,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import RequestError
+from zhiyin.domain.processes import refuse_several_processes
 from zhiyin.evaluation.labels.few_shot import FewShotPoint, FewShotReport, few_shot_page
 from zhiyin.evaluation.labels.figures import LabelKind
 from zhiyin.evaluation.labels.run_report import TaskReport
@@ -76,9 +77,11 @@ def few_shot_on(
         ConfigError: when a setting or the base model is wrong.
         DataError: when labels are missing or say nothing.
         MissingExtra: when the packages for language models are not installed.
-        RequestError: when there are fewer rows than a number asks for, or a task is not known.
+        RequestError: when there are fewer rows than a number asks for, a task is not known, or several
+            processes were started.
         TrainingError: when the loss is not a number.
     """
+    refuse_several_processes("A curve over few labels")
     parts = {name: part_with_torch(f"zhiyin.language.{name}") for name in _PARTS}
     parts["figures"] = part_with_torch("zhiyin.experiments.finetuned_figures")
     told, config = progress or Silent(), settings_for(order, dataset)

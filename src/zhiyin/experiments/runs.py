@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zhiyin.contracts import Progress, Silent
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain.errors import RequestError
+from zhiyin.domain.processes import is_first_process
 from zhiyin.experiments.splitting import refuse_unknown_protocol, split_by
 from zhiyin.pipeline.registry import part_with_torch
 
@@ -38,7 +39,9 @@ def run_beside(out: Path, kind: str, *, seed: int, progress: Progress | None, tr
     trackers = part_with_torch("zhiyin.training.trackers")
     running = part_with_torch("zhiyin.language.running")
     folder = out.with_name(f"{out.name}.{CHECKPOINTS}")
-    opened = trackers.open_tracker(tracker, out.with_name(f"{out.name}.{CURVES}"), f"{kind}-{out.name}")
+    curves = out.with_name(f"{out.name}.{CURVES}")
+    # The others would make folders of curves that nobody draws.
+    opened = trackers.open_tracker(tracker, curves, f"{kind}-{out.name}") if is_first_process() else None
     try:
         yield running.Run(seed, progress or Silent(), folder, [] if opened is None else [opened])
     except BaseException:
@@ -47,6 +50,8 @@ def run_beside(out: Path, kind: str, *, seed: int, progress: Progress | None, tr
         raise
     if opened is not None:
         opened.finalize("success")
+    if not is_first_process():
+        return
     for file in folder.glob("*.ckpt"):
         file.unlink()
     if folder.is_dir():

@@ -18,6 +18,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import Split
 from zhiyin.domain import Candidates, Queries, Wishes
 from zhiyin.domain.errors import BundleError
+from zhiyin.domain.processes import is_first_process
 from zhiyin.evaluation.evaluate import evaluate
 from zhiyin.evaluation.evaluation import Evaluation, RunRecord
 from zhiyin.evaluation.labels.figures import LabelFigures
@@ -180,7 +181,8 @@ def train(
     if trained.pipeline.reranking is not None:
         facts["rerank"] = trained.pipeline.reranking.facts()
     save_bundle(trained.pipeline, out, facts=facts, report=pages)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if is_first_process():
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return outcome
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zhiyin.domain.processes import is_first_process
+
 _DIGITS = 8
 """Of the random number that a draft, or what was taken away, has in its name."""
 
@@ -17,6 +19,8 @@ _DIGITS = 8
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a draft beside a folder, and put it in the folder's place when nothing went wrong.
 
+    Of several processes that train together, each gets a draft, and only that of the first is kept.
+
     Args:
         folder: Replaced when it exists; whether it may be is for the caller to say.
     """
@@ -24,7 +28,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
-        _move_into_place(draft, folder)
+        if is_first_process():
+            _move_into_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

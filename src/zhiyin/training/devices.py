@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
 
 from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.processes import n_processes
 from zhiyin.training.settings import TrainingSettings
 
 
@@ -26,9 +28,13 @@ def open_fabric(settings: TrainingSettings) -> Fabric:
     accelerator = accelerator_of(settings.devices)
     precision = "bf16-mixed" if uses_bfloat16(settings.precision, accelerator) else "32-true"
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    n_nodes = int(os.environ.get("WORLD_SIZE", "1")) // n_here
+    n_nodes = n_processes() // n_here
+    # Parts of a language model may have no say in the loss, such as the pooler of BERT.
+    strategy = DDPStrategy(find_unused_parameters=True) if n_processes() > 1 else "auto"
     with _quiet("lightning.fabric"), _quiet("lightning.pytorch"):
-        fabric = Fabric(accelerator=accelerator, devices=n_here, num_nodes=n_nodes, precision=precision)
+        fabric = Fabric(
+            accelerator=accelerator, strategy=strategy, devices=n_here, num_nodes=n_nodes, precision=precision
+        )
         fabric.launch()
     return fabric
 

@@ -118,7 +118,7 @@ class _Run:
                 self._save_now_and_then(total)
         self._check(total, epoch)
         self.batches_done, self.loss_sum = 0, 0.0
-        return float(total) / len(batches)
+        return float(self.fabric.all_reduce(total, reduce_op="mean")) / len(batches)
 
     def _one_batch(self, description: Any, *, is_step: bool) -> Tensor:
         batch = self.fabric.to_device(self.plan.collate(description))
@@ -186,11 +186,12 @@ class _Run:
     def _end_epoch(self, epoch: int, train_loss: float) -> None:
         settings, curve = self.plan.settings, self.curve
         with self._averaged():
-            quality = self.plan.quality_now()
+            quality = self._quality()
             curve.epochs.append(EpochRecord(epoch, train_loss, quality, self.seconds))
             is_best = curve.n_epochs_since_best == 0
             self.kept.offer(epoch, quality, self.plan.module, is_best=is_best)
-        curve.stopped_by = self._why_stop(epoch)
+        # Clocks differ from process to process; one that went on alone would wait for the others for ever.
+        curve.stopped_by = self.fabric.broadcast(self._why_stop(epoch))
         self.checkpoint_now(0.0)
         best = curve.best
         metric = ""
@@ -207,12 +208,17 @@ class _Run:
         tell_quality(self.progress, self.plan.name, epoch, quality)
         self._track(curve.epochs[-1])
 
+    def _quality(self) -> float | None:
+        """Judge the module as it stands; what the first process found holds for all."""
+        quality: float | None = self.fabric.broadcast(self.plan.quality_now())
+        return quality
+
     def _try_average(self) -> None:
         """Judge the average of the kept epochs once, and leave it in the module unless it is worse."""
         plan, best = self.plan, self.kept.epochs[0]
         self.curve.kept = self.kept
         load_weights(plan.module, self.kept.average())
-        quality = plan.quality_now()
+        quality = self._quality()
         is_used = quality is not None and best.validation is not None and quality >= best.validation
         if not is_used:
             load_weights(plan.module, best.weights)

@@ -15,6 +15,7 @@ from zhiyin.contracts import Progress, Silent
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import FloatArray
 from zhiyin.domain.errors import RequestError
+from zhiyin.domain.processes import refuse_several_processes
 from zhiyin.evaluation.comparison import Difference, differences
 from zhiyin.evaluation.machine import versions
 from zhiyin.experiments.tuning.page import tuning_page
@@ -89,8 +90,10 @@ def tune(
     Raises:
         ConfigError: when trials of such a search could not be compared.
         MissingExtra: when Optuna is not installed, or what trials need.
-        RequestError: when there are too few users, or the study is another search's.
+        RequestError: when there are too few users, the study is another search's, or several processes were
+            started.
     """
+    refuse_several_processes("A search")
     progress = progress or Silent()
     study_file = study_file or out / STUDY_FILE
     _refuse_others(out, study_file)
