@@ -86,6 +86,17 @@ def test_a_removed_user_is_reason_enough_for_a_round(store, new_walks, tmp_path)
     assert "u5" not in load_bundle(tmp_path / "fetched").users
 
 
+@pytest.mark.usefixtures("live")
+def test_a_removal_alone_goes_live_though_nothing_can_be_judged(store, tmp_path):
+    store.delete_user("u5").result()
+    done = LearningLoop(store, QUICK).round()
+    assert done.decision is Decision.LIVE
+    assert "0 events to judge by; it goes live because somebody was removed" in done.verdict.reason
+    assert active(store).version == done.version
+    store.fetch_bundle(done.version, tmp_path / "fetched")
+    assert "u5" not in load_bundle(tmp_path / "fetched").users
+
+
 def test_a_worse_candidate_is_kept_for_inspection_and_not_served(store, live, new_walks, monkeypatch):
     store.append_events(new_walks(200, step=1, seed=1)).result()
 

@@ -12,6 +12,7 @@ import pytest
 from zhiyin.contracts import Continuing
 from zhiyin.data.labelled import LabelledExamples, LabelledSplit
 from zhiyin.domain import NO_TIMESTAMP, Histories
+from zhiyin.domain.errors import ShapeMismatch, TrainingError
 from zhiyin.ranking.groups import ALONE
 from zhiyin.ranking.ranker import MultiTaskRanker
 from zhiyin.ranking.reading import RankerData
@@ -159,21 +160,33 @@ def test_every_network_goes_on_with_its_own_tasks(folds):
 
 
 def test_other_answers_are_not_understood(learned, folds):
-    assert learned.understands(folds.test)
-    endless = replace(folds.test, labels=np.full_like(folds.test.labels, np.inf))
-    assert not learned.understands(endless)
-    assert not learned.understands(replace(folds.test, tasks=("stars",)))
-    unknown = replace(folds.test, labels=np.full_like(folds.test.labels, np.nan))
-    assert learned.understands(unknown)
+    labels = folds.test.labels
+    seen = of_users(folds.train, 0, FIRST_NEW).labels
+    low, high = seen.min(), seen.max()
+    np.testing.assert_array_equal(learned.understood(labels), np.clip(labels, low, high))
+    assert np.isnan(learned.understood(np.full_like(labels, np.inf))).all()
+    assert np.isnan(learned.understood(np.full_like(labels, np.nan))).all()
+    assert learned.understood(np.full_like(labels, 1e30)).max() <= high
     yes_no = ranker(max_epochs=1)
-    liked = replace(folds.train, labels=(folds.train.labels > 3).astype(np.float32))
-    yes_no.fit(RankerData(liked))
-    assert yes_no.understands(liked)
-    assert not yes_no.understands(folds.train)
+    yes_no.fit(RankerData(replace(folds.train, labels=(folds.train.labels > 3).astype(np.float32))))
+    np.testing.assert_array_equal(yes_no.understood(np.array([[0.0], [1.0], [0.5]])), [[0], [1], [np.nan]])
 
 
-def test_numbers_may_lie_further_out_afterwards(learned, folds):
-    model = again(learned)
-    high = replace(folds.train, labels=folds.train.labels + 4)
-    model.go_on(RankerData(high), high, PATIENT)
-    assert told(model, folds.test).max() > told(learned, folds.train).max() + 1
+def test_what_cannot_be_learned_from_is_said(learned, folds):
+    for rows, error, words in (
+        (folds.train.take(np.empty(0, dtype=np.int64)), TrainingError, "no rows"),
+        (replace(folds.train, tasks=("stars",)), ShapeMismatch, "has learned rating; the rows have stars"),
+        (replace(folds.train, events=Histories.empty(N_USERS + 1)), ShapeMismatch, "knows 160 users"),
+    ):
+        with pytest.raises(error, match=words):
+            again(learned).go_on(RankerData(rows), rows, PATIENT)
+
+
+def test_checkpoints_of_another_start_are_not_taken_up(learned, folds, tmp_path):
+    other = ranker(max_epochs=3)
+    other.fit(RankerData(of_users(folds.train, 0, FIRST_NEW), seed=7))
+    data = RankerData(folds.train, folds.validation, checkpoints=tmp_path)
+    first, second = again(learned), again(other)
+    first.go_on(data, folds.train, Continuing(epochs=1))
+    second.go_on(data, folds.train, Continuing(epochs=1))
+    assert not np.array_equal(told(first, folds.test), told(second, folds.test))

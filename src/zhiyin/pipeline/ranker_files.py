@@ -30,6 +30,7 @@ from zhiyin.pipeline.settings import RankerStageConfig
 
 _RANKER = "zhiyin.ranking.ranker"
 _PEOPLE = "users.parquet"
+_OWED = "owed"
 _KEPT = ("is_of_shown", "usual", "first_rank")
 _OF_THE_EVENT = frozenset({"event", "value", "timestamp"})
 """Columns that say what happened, and are there only afterwards."""
@@ -77,11 +78,14 @@ def fit_ranker_stage(
         )
     if vectors is None:  # then it has counted only the items it met
         ranker.add_items(np.zeros((dataset.n_items - ranker.n_items, 1), dtype=np.float32))
-    unseen = None
-    if len(split.test):
-        predicted = (ranker.predict(split.validation), ranker.predict(split.test))
-        unseen = Unseen(split.validation, split.test, *predicted, ranker.is_yes_no)
-    return RankerStage(config, ranker, people, is_of_shown, usual, first_rank, unseen)
+    stage = RankerStage(config, ranker, people, is_of_shown, usual, first_rank)
+    if not len(split.test):
+        return stage
+    predicted = (ranker.predict(split.validation), ranker.predict(split.test))
+    stage = replace(stage, unseen=Unseen(split.validation, split.test, *predicted, ranker.is_yes_no))
+    for held in (split.validation, split.test):
+        stage = stage.owing(held.user_index, held.item_index)
+    return stage
 
 
 def rules_of(config: RankerStageConfig) -> dict[str, LabelRule]:
@@ -121,7 +125,7 @@ def write_ranker_stage(stage: RankerStage, folder: Path) -> None:
     """Write what was learned and what is read of users into a new folder."""
     state = stage.ranker.state()
     facts = {name: getattr(stage, name) for name in _KEPT} | {"ranker": dict(state.facts)}
-    write_state(ComponentState(state.arrays, facts), folder)
+    write_state(ComponentState({**state.arrays, _OWED: stage.owed}, facts), folder)
     if stage.people.width:
         stage.people.write_parquet(folder / _PEOPLE)
 
@@ -141,7 +145,8 @@ def read_ranker_stage(folder: Path, config: RankerStageConfig, catalogue: Catalo
             f"{folder} does not belong to the rest of the bundle.", remedy="Train the bundle again."
         )
     people = pl.read_parquet(folder / _PEOPLE) if (folder / _PEOPLE).is_file() else pl.DataFrame()
-    return RankerStage(config, ranker, people, **{name: state.facts[name] for name in _KEPT})
+    owed = np.asarray(state.arrays.get(_OWED, np.empty((0, 2))), dtype=np.int64)
+    return RankerStage(config, ranker, people, **{name: state.facts[name] for name in _KEPT}, owed=owed)
 
 
 def labelled(config: RankerStageConfig, dataset: Dataset) -> tuple[LabelledExamples, bool]:

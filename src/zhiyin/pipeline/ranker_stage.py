@@ -67,6 +67,7 @@ class RankerStage:
         first_rank: What ``rank`` says of the first place, in which predictions imagine every item; None
             where it is not read.
         unseen: What training held back to judge by; None in a bundle that was loaded.
+        owed: (n, 2) int64, users and items whose answers are known and have not been learned from.
     """
 
     config: RankerStageConfig
@@ -76,6 +77,7 @@ class RankerStage:
     usual: Mapping[str, float] = field(default_factory=dict)
     first_rank: float | None = None
     unseen: Unseen | None = None
+    owed: LongArray = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -164,7 +166,17 @@ class RankerStage:
         """
         ranker = self.ranker_copy()
         ranker.take_users(who)
-        return replace(self, ranker=ranker, people=people_at(self.people, who), unseen=None)
+        is_known = who >= 0
+        now = np.full(max(int(who.max(initial=-1)), int(self.owed.max(initial=-1))) + 1, PAD, dtype=np.int64)
+        now[who[is_known]] = np.flatnonzero(is_known)
+        owed = np.stack([now[self.owed[:, 0]], self.owed[:, 1]], axis=1)
+        people = people_at(self.people, who)
+        return replace(self, ranker=ranker, people=people, unseen=None, owed=owed[owed[:, 0] != PAD])
+
+    def owing(self, user_index: IndexArray, item_index: IndexArray) -> RankerStage:
+        """Return one that has further answers to learn from, of users (m,) and items (m,)."""
+        more = np.stack([user_index, item_index], axis=1).astype(np.int64)
+        return replace(self, owed=np.unique(np.concatenate([self.owed, more]), axis=0))
 
     def ranker_copy(self) -> MultiTaskRanker:
         """Return a ranker that may be changed; this one stays as it is."""

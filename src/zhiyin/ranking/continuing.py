@@ -10,7 +10,8 @@ import numpy as np
 from zhiyin.contracts import Continuing
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import LongArray
-from zhiyin.ranking.groups import alone_config
+from zhiyin.domain.errors import ShapeMismatch, TrainingError
+from zhiyin.ranking.groups import ALONE, alone_config
 from zhiyin.ranking.learning import learn_network
 from zhiyin.ranking.reading import Material, RankerData, met_items
 from zhiyin.ranking.settings import RankerConfig
@@ -26,10 +27,10 @@ def continue_ranker(
     continuing: Continuing,
     name: str,
 ) -> TrainedRanker:
-    """Train every network further on its tasks; one that explains the validation rows worse stays as it was.
+    """Train every network further on its tasks; one that explains validation rows worse keeps its weights.
 
     Users and items that are met for the first time begin with vectors of zero, so that before the first step
-    all is answered as by the ranker that goes on. How often items were met is counted anew.
+    all is answered as by the ranker that goes on, but that items are counted anew.
 
     Args:
         config: Settings it was trained with.
@@ -40,18 +41,21 @@ def continue_ranker(
         name: What progress and checkpoints call it.
 
     Raises:
-        TrainingError: when the loss is not a number.
+        ShapeMismatch: when the rows have other tasks, or more users than are known.
+        TrainingError: when there are no rows, or the loss is not a number.
     """
     n_users = max(part.network.shape.n_users for part in trained.parts)
     n_items = max(part.network.shape.n_items for part in trained.parts)
+    _check(trained.reader, data.train)
     reader = _grown(trained.reader, data.train, known, n_users, n_items)
     n_users = max(n_users, int(reader.own_user.max(initial=0)))
     n_items = max(n_items, int(reader.own_item.max(initial=0)))
-    shorter = shortened(config.training, continuing, len(data.train))
-    config = config.model_copy(update={"groups": "one", "training": shorter})
     whole, parts, facts = Material.read_by(reader, data), [], []
+    n_inputs = max(len(whole.train), int(whole.train.piece_events.sum()))
+    shorter = shortened(config.training, continuing, n_inputs)
+    config = config.model_copy(update={"groups": "one", "training": shorter})
     for number, part in enumerate(trained.parts):
-        settings = alone_config(config) if len(part.places) == 1 < len(trained.parts) else config
+        settings = alone_config(config) if _was_alone(trained, part) else config
         start = part.network.with_rows(
             n_users, n_items, dropout=config.dropout, identity_dropout=config.identity_dropout
         )
@@ -79,8 +83,27 @@ def _grown(
         own_user=_with_rows(reader.own_user, np.unique(train.user_index).astype(np.int64), n_users),
         own_item=_with_rows(reader.own_item, items[items < len(reader.own_item) - 1], n_items),
         signals=reader.signals.recounted(known),
-        labels=reader.labels.widened(train),
     )
+
+
+def _check(reader: Reader, train: LabelledExamples) -> None:
+    if not len(train):
+        raise TrainingError("There are no rows to learn from.", remedy="Label some interactions first.")
+    if train.tasks != reader.labels.tasks:
+        learned = ", ".join(reader.labels.tasks)
+        raise ShapeMismatch(f"The ranker has learned {learned}; the rows have {', '.join(train.tasks)}.")
+    if len(train.events) > len(reader.own_user):
+        raise ShapeMismatch(
+            f"The ranker knows {len(reader.own_user):,} users; the rows are of {len(train.events):,}.",
+            remedy="Call take_users() first.",
+        )
+
+
+def _was_alone(trained: TrainedRanker, part: Part) -> bool:
+    """Whether a network was trained on its task alone, and not on several of which one is left to it."""
+    groups = trained.facts.get("groups", {})
+    tasks = [trained.reader.labels.tasks[place] for place in part.places]
+    return len(tasks) == 1 and groups.get(tasks[0], {}).get("network") == ALONE
 
 
 def _with_rows(own: LongArray, met: LongArray, n_rows: int) -> LongArray:

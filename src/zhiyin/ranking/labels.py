@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -68,17 +68,14 @@ class LabelScale:
             np.where(is_yes_no, entropy, 1.0).astype(np.float32),
         )
 
-    def fits(self, examples: LabelledExamples) -> bool:
-        """Whether rows say the same kind of things: finite numbers, and yes and no where it was so."""
-        labels = examples.labels
-        is_known = ~np.isnan(labels)
-        is_as_usual = np.isin(labels, (0.0, 1.0)) | (np.isfinite(labels) & ~self.is_yes_no) | ~is_known
-        return examples.tasks == self.tasks and bool(is_as_usual.all())
-
-    def widened(self, examples: LabelledExamples) -> LabelScale:
-        """Return the same for rows whose numbers may lie further out."""
-        low, high = np.fmin.reduce(examples.labels), np.fmax.reduce(examples.labels)
-        return replace(self, low=np.fmin(self.low, low), high=np.fmax(self.high, high))
+    def understood(self, labels: FloatArray) -> FloatArray:
+        """Return (N, T) labels that came later: numbers cut to the ends, NaN for what is no yes or no where
+        it was so, and for what is not finite.
+        """
+        cut = np.clip(labels, self.low, self.high)
+        is_as_usual = np.where(self.is_yes_no, np.isin(labels, (0.0, 1.0)), np.isfinite(labels))
+        understood: FloatArray = np.where(is_as_usual, cut, np.nan).astype(np.float32)
+        return understood
 
     def only(self, places: LongArray) -> LabelScale:
         """Return what labels of some tasks are like, named by their places."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ def learn_network(
     is_yes_no = torch.from_numpy(labels.is_yes_no)
     learner = RankerLearner(network, is_yes_no, weights, config.balance.name, config.shrinkage)
     learner.to(fabric.device)
-    plan = _plan(config, material, name, learner)
+    plan = _plan(config, material, name, learner, {} if start is None else start.state_dict())
     data = material.data
     before = None if start is None else plan.quality_now()
     curve = train(plan, progress=data.progress, checkpoints=data.checkpoints, fabric=fabric)
@@ -108,7 +108,13 @@ def _shape(config: RankerConfig, material: Material) -> Shape:
     )
 
 
-def _plan(config: RankerConfig, material: Material, name: str, learner: RankerLearner) -> TrainingPlan:
+def _plan(
+    config: RankerConfig,
+    material: Material,
+    name: str,
+    learner: RankerLearner,
+    start: Mapping[str, torch.Tensor],
+) -> TrainingPlan:
     settings, data, rows = config.training, material.data, material.train
     size = settings.tokens_per_batch
 
@@ -134,6 +140,7 @@ def _plan(config: RankerConfig, material: Material, name: str, learner: RankerLe
         "signals": rows.signals,
         "texts": rows.texts,
         "words": rows.words,
+        **{f"start {name}": weight.cpu().numpy() for name, weight in start.items()},
     }
     return TrainingPlan(
         name=name,

@@ -40,9 +40,9 @@ class MultiTaskRanker(Component[RankerConfig]):
         """(T,) bool: which answers are chances."""
         return self._ready().reader.labels.is_yes_no
 
-    def understands(self, examples: LabelledExamples) -> bool:
-        """Whether the labels of rows are such as it learned: the same tasks, yes and no where it was so."""
-        return self._ready().reader.labels.fits(examples)
+    def understood(self, labels: FloatArray) -> FloatArray:
+        """Return (N, T) labels as far as they say what it learned; see `LabelScale.understood`."""
+        return self._ready().reader.labels.understood(labels)
 
     @property
     def n_items(self) -> int:
@@ -54,7 +54,7 @@ class MultiTaskRanker(Component[RankerConfig]):
         self.trained = fit_ranker(self.config, data, self.name)
 
     def go_on(self, data: RankerData, known: LabelledExamples, continuing: Continuing) -> None:
-        """Learn on from where it stands; see `continue_ranker`."""
+        """Learn on from where it stands; see `continue_ranker` for what may be wrong."""
         self.trained = continue_ranker(self.config, self._ready(), data, known, continuing, self.name)
 
     def predict(self, examples: LabelledExamples, who: IndexArray | None = None) -> FloatArray:

@@ -20,6 +20,8 @@ _WEIGHT_OF_ITEM_MEAN = 10.0
 """Events at the general mean that each item is given before its own count."""
 _WEIGHT_OF_USER_MEAN = 5.0
 _WEIGHT_OF_WINDOW = 2.0
+_FURTHEST = 10.0
+"""Deviations from the mean to which values are cut: one wrong price would speak for all who met the item."""
 _SECONDS_A_DAY = 86_400
 _N_MOMENTS = 3
 """Signals that say something about the moment; the last ones."""
@@ -81,7 +83,8 @@ class Signals:
 
     def values_of(self, events: Histories) -> FloatArray:
         """Return (T,) float32: how far a value lies above what its item usually gets; 0 for none."""
-        above = (events.value - self.mean - _looked_up(self.item_mean, events.item_index)) / self.deviation
+        value = _cut(events.value, self.mean, self.deviation)
+        above = (value - self.mean - _looked_up(self.item_mean, events.item_index)) / self.deviation
         values: FloatArray = np.nan_to_num(above).astype(np.float32)
         return values
 
@@ -119,7 +122,9 @@ class Signals:
 
         What numbers are measured by stays, so that a network which reads them still understands them.
         """
-        item_mean, log_count = _counted(_known(examples), self.mean, len(self.item_mean))
+        events = _known(examples)
+        events = replace(events, value=_cut(events.value, self.mean, self.deviation))
+        item_mean, log_count = _counted(events, self.mean, len(self.item_mean))
         return replace(self, item_mean=item_mean, log_count=log_count)
 
     def with_items(self, n_new: int) -> Signals:
@@ -149,6 +154,11 @@ def _known(examples: LabelledExamples) -> Histories:
     is_known = np.zeros(events.n_events, dtype=np.bool_)
     is_known[flat_positions(events.offsets[:-1], n_known)] = True
     return events.where(is_known)
+
+
+def _cut(value: FloatArray, mean: float, deviation: float) -> FloatArray:
+    """Return values that lie no further out than is believed."""
+    return np.clip(value, mean - _FURTHEST * deviation, mean + _FURTHEST * deviation)
 
 
 def _counted(events: Histories, mean: float, n_items: int) -> tuple[FloatArray, FloatArray]:

@@ -28,7 +28,7 @@ def shortened(settings: Settings, continuing: Continuing, n_inputs: int | None =
     return settings.model_copy(
         update={
             "max_epochs": continuing.epochs,
-            "epochs_without_validation": min(continuing.epochs, settings.epochs_without_validation),
+            "epochs_without_validation": continuing.epochs,
             "learning_rate": settings.learning_rate * continuing.learning_rate_share,
             "warmup_steps": min(settings.warmup_steps, WARMUP_STEPS),
             "tokens_per_batch": tokens,

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ class _Once:
         self.steps: list[Step] = []
         self.parent = ""
         self.training: dict[str, Any] = {}
+        self.has_removed = False
         self.predictions: dict[str, dict[str, float]] = {}
 
     def go(self) -> Round:
@@ -163,7 +164,7 @@ class _Once:
         held = hold_back(grown, self.config.refresh, seed=self.config.refresh.seed)
         drift = self._watch_data(grown)
         n_test = len(held.split.test)
-        if n_test < self.config.judging.fewest_events:
+        if n_test < self.config.judging.fewest_events and not self.has_removed:
             told = f"{n_test} events to judge by, fewer than {self.config.judging.fewest_events}"
             self._tell("wait", f"{told}: waiting for more", 0.0, {"n_events": n_test})
             return self._end(Decision.UNDECIDED, None, None, drift)
@@ -172,6 +173,10 @@ class _Once:
         serving = in_use(grown, held)
         candidate = self._refresh(grown, held)
         verdict = self._judge(candidate, serving)
+        if verdict.decision is Decision.UNDECIDED:
+            # Too few can say whether it is better; but what is in use still holds somebody who was removed.
+            reason = f"{verdict.n_events} events to judge by; it goes live because somebody was removed"
+            verdict = replace(verdict, decision=Decision.LIVE, reason=reason)
         drift = self._watch_quality(drift, verdict)
         if self.stop.is_set() or self.lease.is_lost:
             self._tell("wait", "stopped before anything was published", 0.0, {})
@@ -206,6 +211,7 @@ class _Once:
         if grown.n_unknown:
             told += f"; {grown.n_unknown:,} on unknown items are left out"
         facts["n_unknown"] = grown.n_unknown
+        self.has_removed = bool(news.forgotten)
         self._tell("read", told, time.monotonic() - started, facts)
         return grown
 

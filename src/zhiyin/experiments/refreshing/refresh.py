@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from zhiyin.contracts import Growth, Progress, Silent, TrainingData
+from zhiyin.domain import IndexArray
+from zhiyin.domain.arrays import flat_positions
 from zhiyin.experiments.refreshing.gathering import Grown
 from zhiyin.experiments.refreshing.holding import Held
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, RefreshConfig
@@ -110,9 +112,20 @@ def in_use(grown: Grown, held: Held) -> Pipeline:
 def completed(candidate: Refreshed) -> Pipeline:
     """Return the candidate with what was held back: remembered by histories, counted by sources that can.
 
-    What learns by gradients meets those events in the next round, when they are old.
+    What learns by gradients meets those events in the next round: a ranker because they are owed to it, other
+    parts when they are drawn among old ones.
     """
     pipeline = twin_of(candidate.pipeline)
     absorb(pipeline, candidate.held.kept_back)
     pipeline.remember(candidate.grown.dataset)
+    if pipeline.ranker is not None:
+        pipeline.ranker = pipeline.ranker.owing(*_kept_back(candidate))
     return pipeline
+
+
+def _kept_back(candidate: Refreshed) -> tuple[IndexArray, IndexArray]:
+    """Return users and items of the events that training did not see: the last ones of some users."""
+    events, learned = candidate.grown.dataset.histories, candidate.held.split.train.histories
+    n_kept = events.lengths - learned.lengths
+    kept = flat_positions(events.offsets[:-1] + learned.lengths, n_kept)
+    return np.repeat(np.arange(len(events)), n_kept).astype(np.int32), events.item_index[kept]
