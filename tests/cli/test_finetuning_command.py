@@ -177,3 +177,61 @@ def test_a_search_is_not_shared(clicks, base, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "study").exists()
     assert zhiyin(monkeypatch, "finetune", *words[1:2], "--few-shot", "0,8", *words[3:]) == 1
     assert "cannot be shared by 2 processes" in capsys.readouterr().err
+
+
+def test_what_to_do_next_depends_on_what_was_read(clicks, base, tmp_path, monkeypatch, capsys):
+    words = ("finetune", clicks, "--base", base, "--task", "click", "--method", "full", *SMALL)
+    short = ("--set", "training.max_epochs=1")
+    assert zhiyin(monkeypatch, *words, *short, "--out", tmp_path / "all") == 0
+    told = capsys.readouterr().out
+    assert "It has read every row" in told
+    assert "zhiyin train" in told
+    assert (
+        zhiyin(monkeypatch, *words, *short, "--out", tmp_path / "part", "--protocol", "leave-last-out") == 0
+    )
+    told = capsys.readouterr().out
+    assert "It has read every row" not in told
+    assert "zhiyin evaluate" in told
+
+
+def test_a_damaged_model_is_named_and_no_fault_of_ours(clicks, base, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = ("finetune", clicks, "--base", base, "--task", "click", "--out", out, *SMALL)
+    assert zhiyin(monkeypatch, *words, "--set", "training.max_epochs=1") == 0
+    rights = {path.name: path.stat().st_mode for path in out.iterdir()}
+    assert len(set(rights.values())) == 1, rights
+    asked = ("evaluate", clicks, "--recipe", "popular", "--set", f"rerank.model={out}")
+    for name in ("weights.safetensors", "finetuned.json"):
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(whole[: len(whole) // 2])
+        assert zhiyin(monkeypatch, *asked) == 1
+        said = capsys.readouterr().err
+        assert f"{name} is damaged" in " ".join(said.split())
+        assert "fault in Zhiyin" not in said
+        (out / name).write_bytes(whole)
+
+
+def test_shares_that_leave_nothing_to_learn_from(clicks, base, tmp_path, monkeypatch, capsys):
+    words = ("finetune", clicks, "--base", base, "--task", "click", "--out", tmp_path / "out", *SMALL)
+    shares = ("--set", "holding.test=0.6", "--set", "holding.validation=0.6")
+    assert zhiyin(monkeypatch, *words, *shares) == 1
+    assert "must leave rows to learn from" in capsys.readouterr().err
+
+
+def test_an_order_is_judged_where_most_answers_are_no(clicks, base, tmp_path, monkeypatch, capsys):
+    """The median answer is no; a yes is what should stand first."""
+    import polars as pl
+
+    rows = pl.read_parquet(clicks / "interactions.parquet")
+    is_rare = pl.int_range(pl.len()) % 4 == 0
+    rows.with_columns(value=pl.when(is_rare).then(pl.lit(1.0)).otherwise(0.0)).write_parquet(
+        clicks / "interactions.parquet"
+    )
+    figures = tmp_path / "figures.json"
+    words = ("finetune", clicks, "--base", base, "--task", "listwise", "--out", tmp_path / "out", *SMALL)
+    more = ("--set", "training.max_epochs=1", "--set", "holding.test=0.4", "--json", figures)
+    assert zhiyin(monkeypatch, *words, *more) == 0
+    found = json.loads(figures.read_text())["figures"]["listwise"]["figures"]
+    assert 0 < found["ndcg_at_5"]["value"] < 1
+    assert found["mrr"]["value"] < 1
+    assert "holds a label" not in capsys.readouterr().out

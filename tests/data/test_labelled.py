@@ -107,6 +107,14 @@ def test_the_newest_rows_of_each_user_are_held_back() -> None:
     assert sorted(split.train.timestamp.tolist()) == [10, 15, 20, 25]
 
 
+def test_large_shares_leave_a_row_to_learn_from() -> None:
+    examples = labelled_examples(shop(), {"rating": LabelRule("value")})
+    split = split_by_time(examples, validation=0.49, test=0.49)
+    for user in np.unique(split.test.user_index):
+        assert (split.train.user_index == user).any()
+    assert len(split.train) + len(split.validation) + len(split.test) == len(examples)
+
+
 def test_a_column_divides_too() -> None:
     split = split_by_column(labelled_examples(shop(), {"rating": LabelRule("value")}), "part")
     assert split.train.timestamp.tolist() == [10, 20, 15]

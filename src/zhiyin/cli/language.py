@@ -182,7 +182,14 @@ def finetune(
     _print_report(report)
     OUT.print(f"\nModel: {out}   report: {out / REPORT}   card: {out / CARD}", highlight=False)
     use = f"encoder={out}" if merge and report.shape == "two-tower" else f"rerank.model={out}"
-    OUT.print(f"Next:  zhiyin evaluate {data} --recipe hybrid --set {use}", highlight=False)
+    if order.protocol is None:
+        OUT.print(
+            "It has read every row. To judge a recipe with it, fine-tune with --protocol leave-last-out."
+        )
+        next_step = f"zhiyin train {data} --recipe hybrid --set {use} --out bundle"
+    else:
+        next_step = f"zhiyin evaluate {data} --recipe hybrid --set {use}"
+    OUT.print(f"Next:  {next_step}", highlight=False)
     if json_file is not None:
         write_json(json_file, record)
 

@@ -114,7 +114,7 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
         )
     return ConfigError(
         f"Setting '{path}' cannot be {first.get('input')!r}: {first['msg']}.",
-        remedy="`zhiyin recipes NAME` lists every setting with its default and meaning.",
+        remedy="docs/guide/recipes-and-settings.md lists every setting with its default and meaning.",
     )
 
 

@@ -227,6 +227,9 @@ def split_by_time(
         np.where(is_divided, np.maximum(1, np.round(share * lengths)), 0).astype(np.int64)
         for share in (test, validation)
     )
+    # Rounded up, two large shares of few rows would be more than all of them.
+    n_test = np.minimum(n_test, np.maximum(lengths - 2, 0))
+    n_validation = np.minimum(n_validation, np.maximum(lengths - n_test - 1, 0))
     if most is not None:
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(is_divided))
         left = drawn[np.cumsum((n_test + n_validation)[drawn]) > most]

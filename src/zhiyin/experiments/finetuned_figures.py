@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray, IndexArray
@@ -74,7 +75,13 @@ def _judged(kind: str, test: PredictedLabels, validation: PredictedLabels, seed:
         return judge_chances(test, threshold=threshold_of_best_f1(validation), seed=seed)
     if kind == "rating":
         return judge_values(test, seed=seed)
-    return judge_rankings(test, relevant_from=float(np.median(test.labels)), seed=seed)
+    return judge_rankings(test, relevant_from=_relevant_from(test.labels), seed=seed)
+
+
+def _relevant_from(labels: npt.NDArray[Any]) -> float:
+    """Return the label from which on a row is relevant: the median, or the least above the lowest."""
+    better = labels[labels > labels.min()]
+    return float(max(np.median(labels), better.min())) if len(better) else float(labels.min())
 
 
 def _judged_next(model: Foretelling, test: LabelledExamples, name: str, seed: int) -> TaskReport:

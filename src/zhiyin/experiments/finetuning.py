@@ -168,7 +168,7 @@ def _report(
         )
         for epoch in facts["epochs"]
     )
-    settings = {setting.path: str(setting.value) for setting in settings_of(config)}
+    settings = {setting.path: str(setting.value) for setting in settings_of(config.with_usual_rate())}
     return FinetuningReport(
         name=f"{names} on {dataset.name}",
         base=facts["base"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +29,22 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
+        _let_others_read(draft)
         if is_first_process():
             _move_into_place(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _let_others_read(draft: Path) -> None:
+    """Give files that a library made for its owner alone the rights that new files have here."""
+    probe = draft / f".{uuid.uuid4().hex}"
+    probe.touch()
+    usual = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in draft.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(usual)
 
 
 def bring_back(folder: Path) -> None:

@@ -13,6 +13,8 @@ from zhiyin.evaluation.plots import figure
 
 WORSE = 0.002
 """Share of a figure by which it must have fallen, or risen, to be worth a word."""
+LEAST_GAIN = 0.001
+"""By how much validation must have risen in the last epoch, at least, to promise more from another."""
 
 
 def read_report(report: FinetuningReport) -> tuple[Sentence, ...]:
@@ -50,7 +52,7 @@ def _read_validation(name: str, measured: list[FinetuningEpoch], best: Finetunin
     sign = -1.0 if lower_is_better(name) else 1.0
     if last is best:
         gained = sign * (end - before.validation[name])
-        if gained > WORSE * abs(end):
+        if gained > max(WORSE * abs(end), LEAST_GAIN):
             yield plain(
                 f"Validation {figure_name(name)} was still getting better in the last epoch "
                 f"({figure(before.validation[name])} to {figure(end)}): more epochs may help."

@@ -73,8 +73,8 @@ def _read_calibration(figures: LabelFigures) -> Iterator[Sentence]:
         much = "too much" if told > happened else "too little"
         yield worry(
             f"Miscalibrated: {off}. It promises {much}: {share(told)} were told on average, and "
-            f"{share(happened)} happened. Orders are right all the same; chances need a correction "
-            "fitted on validation rows."
+            f"{share(happened)} happened. The order does not suffer from that; chances need a "
+            "correction fitted on validation rows."
         )
     else:
         yield worry(
@@ -96,7 +96,7 @@ def _read_classes(figures: LabelFigures) -> Iterator[Sentence]:
     elif accuracy <= 1 - rarer:
         yield worry(
             f"At the threshold {figures.threshold:g} it is right in {share(accuracy)} of the rows, no more "
-            f"than one answer for all ({share(1 - rarer)}). Choose the threshold on validation rows."
+            f"than one answer for all ({share(1 - rarer)})."
         )
     if figures.figures["recall_yes"].value == 0:
         yield worry(f"It finds no yes at the threshold {figures.threshold:g}.")

@@ -123,7 +123,7 @@ def _told(dataset: Dataset, name: str, task: TaskConfig) -> TaskConfig:
         raise DataError(
             f"Task '{name}' does not say from which value on the answer is yes.",
             possible=f"Values lie between {values.min():g} and {values.max():g}.",
-            remedy=f"Set tasks.{name}.yes_from, or 'positive' in dataset.toml.",
+            remedy=f"Set tasks.{name}.yes_from, or under [values] in dataset.toml: positive = …",
         )
     return task.model_copy(update={"yes_from": _HALF})
 

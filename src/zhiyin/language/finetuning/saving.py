@@ -66,6 +66,7 @@ def load_finetuned(folder: Path, background: Background) -> FinetunedModel:
     Raises:
         ConfigError: when the folder holds no such model, or its base is another one than it was trained on.
     """
+    from safetensors import SafetensorError  # noqa: PLC0415 - optional extra
     from safetensors.torch import load_file  # noqa: PLC0415 - optional extra
 
     record = read_record(folder)
@@ -75,11 +76,20 @@ def load_finetuned(folder: Path, background: Background) -> FinetunedModel:
     scales = {name: Scale(**scale) for name, scale in record["scales"].items()}
     opened = open_model(base)
     model = prepared_model(opened, wording_for(opened, background, config), config, tasks, scales=scales)
-    weights = load_file(folder / _WEIGHTS)
+    try:
+        weights = load_file(folder / _WEIGHTS)
+    except (SafetensorError, OSError):
+        raise _damaged(folder / _WEIGHTS) from None
     model.part.take(_below(_ADDITION, weights))
     model.take_heads(_below(_HEAD, weights))
     model.reader.eval()
     return model
+
+
+def _damaged(file: Path) -> ConfigError:
+    return ConfigError(
+        f"{file} is damaged or missing.", remedy="Fine-tune again, or fetch the whole folder once more."
+    )
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -99,7 +109,10 @@ def read_record(folder: Path) -> dict[str, Any]:
             possible=f"It holds: {found or 'nothing'}.",
             remedy="Give the folder that zhiyin finetune wrote (--out).",
         )
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise _damaged(file) from None
     if record.get("format") != _FORMAT:
         raise ConfigError(
             f"'{folder}' was written in format {record.get('format')}, which this version does not read.",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from zhiyin.contracts import AnyOf, Between, Config, Probability, SearchRange
 from zhiyin.language.augmenting import AugmentingConfig
@@ -92,6 +92,12 @@ class HoldingConfig(Config):
     most_reported: PositiveInt = 20000
     """Rows of the test at most."""
 
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave rows to learn from")
+        return self
+
 
 class RestraintConfig(Config):
     """Switches against over-fitting; all are off."""
@@ -118,6 +124,8 @@ class TuningSettings(TrainingSettings):
     """Passes without better validation after which training stops."""
     epochs_without_validation: PositiveInt = 2
     """Passes over the rows when none are held out."""
+    warmup_steps: NonNegativeInt = 200
+    """Not read here: ``steps.warmup_share`` says how long the learning rate rises."""
     learning_rate: PositiveFloat = 1e-4
     """Step size of AdamW after the warm-up. Unless it is set, methods that train few numbers take more: ten
     times this for low-rank maps, fifty times for factors, bottlenecks, prefixes, prompts and heads alone."""
