@@ -23,7 +23,7 @@ NOT_RUN = {
     "docs/guide/pretraining.md": 1,  # training with language models
     "docs/guide/reranking.md": 1,  # training with language models
     "docs/guide/chinese.md": 2,  # training with language models
-    "docs/guide/finetuning.md": 3,  # training with language models
+    "docs/guide/finetuning.md": 4,  # training with language models; several processes
     "docs/guide/ranking.md": 1,  # minutes of training
     "docs/guide/tuning.md": 1,  # training with language models
     "docs/guide/first-steps.md": 2,  # make; pip
