@@ -226,3 +226,11 @@ def test_a_pipe_is_no_file(zhiyin, tmp_path):
     code, said = zhiyin("check", tmp_path)
     assert code == 1
     assert "no interactions.csv" in said
+
+
+def test_an_encoder_that_nothing_reads_with_is_refused(zhiyin, tmp_path):
+    (tmp_path / "interactions.csv").write_text(GOOD)
+    code, said = zhiyin("evaluate", tmp_path, "--recipe", "fast", "--set", "encoder=some/model")
+    assert code == 1
+    assert "encoder=some/model changes nothing: no source of recipe 'fast' reads texts with it" in said
+    assert "--recipe hybrid" in said

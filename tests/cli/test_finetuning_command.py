@@ -235,3 +235,32 @@ def test_an_order_is_judged_where_most_answers_are_no(clicks, base, tmp_path, mo
     assert 0 < found["ndcg_at_5"]["value"] < 1
     assert found["mrr"]["value"] < 1
     assert "holds a label" not in capsys.readouterr().out
+
+
+def test_what_few_labels_do_not_do_is_refused(clicks, base, tmp_path, monkeypatch, capsys):
+    words = (
+        "finetune",
+        clicks,
+        "--base",
+        base,
+        "--task",
+        "click",
+        "--out",
+        tmp_path / "out",
+        "--few-shot",
+        "0",
+    )
+    for option in (("--merge",), ("--tracker", "csv")):
+        assert zhiyin(monkeypatch, *words, *option) == 1
+        assert f"{option[0]} changes nothing with --few-shot" in capsys.readouterr().err
+
+
+def test_rows_without_times_are_said_to_have_no_history(clicks, base, tmp_path, monkeypatch, capsys):
+    import polars as pl
+
+    rows = pl.read_parquet(clicks / "interactions.parquet")
+    rows.select("user_id", "item_id", clicked=pl.col("value")).write_parquet(clicks / "impressions.parquet")
+    words = ("finetune", clicks, "--base", base, "--task", "seen", "--out", tmp_path / "out", *SMALL)
+    seen = ("--set", "tasks.seen.column=clicked", "--set", "training.max_epochs=1")
+    assert zhiyin(monkeypatch, *words, *seen) == 0
+    assert "no history is read" in capsys.readouterr().err

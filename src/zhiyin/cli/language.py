@@ -158,6 +158,9 @@ def finetune(
     """Teach a language model to foretell clicks, purchases, ratings or the next item from texts."""
     _refuse_unwritable(out, json_file, tracker)
     shots = None if few_shot is None else parsed_shots(few_shot)
+    if shots is not None and (merge or tracker != "none"):
+        option = "--merge" if merge else "--tracker"
+        raise RequestError(f"{option} changes nothing with --few-shot, which keeps no model.")
     file = FinetuningFile() if settings_file is None else read_finetuning(settings_file)
     given = {**file.settings, **parsed_settings(settings or [])}
     named = {"reader": reader, "method.name": method}

@@ -30,6 +30,8 @@ from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unkno
 from zhiyin.experiments.training import fit_pipeline, judge, load_trained
 from zhiyin.experiments.training import train as train_bundle
 from zhiyin.experiments.transferring import ZERO_SHOT
+from zhiyin.language.model_files import DEFAULT
+from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import RECIPES
 from zhiyin.pipeline.recipes import recipe as recipe_named
 from zhiyin.pipeline.settings import PipelineConfig
@@ -246,7 +248,14 @@ def configured(recipe: str | None, settings_file: Path | None, pairs: list[str] 
     """Return the pipeline that ``--recipe``, ``--settings`` and ``--set`` name together."""
     given = parsed_settings(pairs or [])
     name, settings = with_settings(recipe, settings_file, given, otherwise=DEFAULT_RECIPE)
-    return recipe_named(name, settings)
+    config = recipe_named(name, settings)
+    if config.encoder != DEFAULT and not Pipeline(config).reads_text:
+        raise ConfigError(
+            f"encoder={config.encoder} changes nothing: no source of recipe '{name}' reads texts with it.",
+            possible=f"Its sources are: {', '.join(config.sources)}.",
+            remedy="Take --recipe hybrid or best, or leave the encoder out.",
+        )
+    return config
 
 
 def read_with_notes(data: str, progress: Progress) -> Dataset:

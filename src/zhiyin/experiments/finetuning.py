@@ -90,6 +90,8 @@ def finetune_on(
     base, told = locate_model(order.base), progress or Silent()
     known = readable_part(dataset, order.protocol)
     rows = parts["rows"].rows_of(known, config, seed=order.seed)
+    if config.wording.history_items and _knows_nothing(rows):
+        told.say("finetune: no history is read: no row has anything before it, or none says when it was")
     background = parts["wording"].Background.of(known)
     surroundings = run_beside(order.out, "finetune", seed=order.seed, progress=told, tracker=order.tracker)
     with surroundings as run:
@@ -105,6 +107,11 @@ def finetune_on(
         }
         parts["saving"].save_finetuned(model, order.out, texts, merge=order.merge)
     return report, record
+
+
+def _knows_nothing(rows: Any) -> bool:
+    """Whether no labelled row comes after anything that its user did; impressions need times for that."""
+    return rows.labelled is not None and not any(part.n_known.any() for part in vars(rows.labelled).values())
 
 
 def settings_for(order: FinetuningOrder, dataset: Dataset) -> FinetuningConfig:
