@@ -126,6 +126,26 @@ def test_discounted_gains_with_ties_equal_scikit_learn(k):
     assert found == pytest.approx(np.mean(expected), abs=1e-9)
 
 
+def test_an_order_is_measured_against_chance():
+    """Shuffled predictions gain nothing, the labels themselves most; equal ones are a random order."""
+    rng = np.random.default_rng(5)
+    groups, labels = np.repeat(np.arange(300), 6), rng.integers(0, 3, size=1_800)
+
+    def gained(told):
+        rows = predicted(labels, told, groups, None, groups)
+        found = judge_rankings(rows, at=(3, 5), n_resamples=200).figures
+        return found["ndcg_over_chance_at_3"], found["ndcg_at_3"].value
+
+    nothing, _ = gained(rng.random(1_800))
+    assert nothing.low < 0 < nothing.high
+    equal, at_random = gained(np.zeros(1_800))
+    assert equal.value == pytest.approx(0, abs=1e-12)
+    best, top = gained(labels)
+    assert top == pytest.approx(1)
+    assert best.value == pytest.approx(1 - at_random)
+    assert best.low > 0.2
+
+
 def test_first_ranks_with_and_without_ties():
     # Group 0: the relevant row is third of three. Group 1: one of four equals. Group 2: nothing relevant.
     rows = predicted(

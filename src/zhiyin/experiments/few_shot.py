@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from zhiyin.contracts import Progress, Silent, settings_of
+from zhiyin.contracts import Progress, Silent
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray
@@ -23,7 +23,7 @@ from zhiyin.domain.processes import refuse_several_processes
 from zhiyin.evaluation.labels.few_shot import FewShotPoint, FewShotReport, few_shot_page
 from zhiyin.evaluation.labels.figures import LabelKind
 from zhiyin.evaluation.labels.run_report import TaskReport
-from zhiyin.experiments.finetuning import FinetuningOrder, settings_for
+from zhiyin.experiments.finetuning import FinetuningOrder, settings_for, shown_settings
 from zhiyin.experiments.runs import CHECKPOINTS, readable_part
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import ModelFolder, locate_model
@@ -176,7 +176,7 @@ class _Work:
             dataset=self._dataset.name,
             points=points,
             data=data,
-            settings={setting.path: str(setting.value) for setting in settings_of(self._config)},
+            settings=shown_settings(self._config.with_usual_rate()),
             command=self._order.command,
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )

@@ -150,6 +150,13 @@ def _named_task(name: str, dataset: Dataset, described: Mapping[str, Any]) -> di
     )
 
 
+def shown_settings(config: FinetuningConfig) -> dict[str, str]:
+    """Return every setting as a reader can write it again; tasks as JSON, what was not changed left out."""
+    settings = {setting.path: str(setting.value) for setting in settings_of(config)}
+    tasks = {name: task.model_dump(exclude_defaults=True) for name, task in config.tasks.items()}
+    return settings | {"tasks": json.dumps(tasks, ensure_ascii=False)}
+
+
 def _report(
     dataset: Dataset,
     order: FinetuningOrder,
@@ -175,7 +182,7 @@ def _report(
         )
         for epoch in facts["epochs"]
     )
-    settings = {setting.path: str(setting.value) for setting in settings_of(config.with_usual_rate())}
+    settings = shown_settings(config.with_usual_rate())
     return FinetuningReport(
         name=f"{names} on {dataset.name}",
         base=facts["base"],

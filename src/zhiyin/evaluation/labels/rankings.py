@@ -28,8 +28,9 @@ def judge_rankings(
     The figures, each with the middle 95 % of resamples of users: ``ndcg_at_k`` with the label as gain
     (Järvelin and Kekäläinen, 2002), equal predictions share the discount of their places on average (McSherry
     and Najork, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
-    Scores", 2008); ``mrr``, one over the rank of the first relevant row, and ``hit_rate_at_k``, whether that
-    rank is at most k; ties share ranks as in `zhiyin.evaluation.metrics`.
+    Scores", 2008); ``ndcg_over_chance_at_k`` for the first cut, how far that lies above a random order;
+    ``mrr``, one over the rank of the first relevant row, and ``hit_rate_at_k``, whether that rank is at most
+    k; ties share ranks as in `zhiyin.evaluation.metrics`.
 
     Args:
         predicted: With groups, each of one user; labels 0 or more; predictions of any scale.
@@ -90,8 +91,16 @@ def _addends(predicted: PredictedLabels, at: tuple[int, ...], relevant_from: flo
     for k in at:
         of_group[f"ndcg_at_{k}"] = np.where(judged, _ndcg(blocks, gain, group, labels, k), 0.0)
         of_group[f"hit_rate_at_{k}"] = (judged & (rank <= k)).astype(np.float64)
+    # All in one place: the discounts of the first k are shared out evenly, as a random order does on average.
+    by_chance = _ndcg(_Blocks.of(group, np.zeros(len(labels))), _gain_of(group, labels), group, labels, at[0])
+    above = of_group[f"ndcg_at_{at[0]}"] - np.where(judged, by_chance, 0.0)
+    of_group[f"ndcg_over_chance_at_{at[0]}"] = above
     first = np.unique(group, return_index=True)[1]
     return {name: _on_rows(values, first, len(labels)) for name, values in of_group.items()}
+
+
+def _gain_of(group: Places, labels: Doubles) -> Doubles:
+    return summed_by(group, labels, int(group.max()) + 1)
 
 
 def _figures(sums: Sums) -> dict[str, Doubles]:

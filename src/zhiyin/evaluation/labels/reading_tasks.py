@@ -131,10 +131,19 @@ def _read_rankings(figures: LabelFigures) -> Iterator[Sentence]:
         yield worry(f"Nothing can be said about the order: {figures.reasons[name]}.")
         return
     rank = 1 / figures.figures["mrr"].value
-    yield plain(
+    told = (
         f"{figure_name(name)} is {figure(found.value)}{_within(found)}; the first relevant row stands at "
         f"about place {rank:.1f}."
     )
+    above = figures.figures[name.replace("ndcg", "ndcg_over_chance")]
+    if above.low > 0 or (math.isnan(above.low) and above.value > 0):
+        yield good(f"It orders better than chance, by {figure(above.value)}{_within(above)}: {told}")
+    elif above.high < 0:
+        yield worry(f"It orders worse than chance, by {figure(-above.value)}: {told}")
+    else:
+        yield worry(
+            f"Its order cannot be told from a random one, {figure(above.value)}{_within(above)}: {told}"
+        )
 
 
 def _read_history(figures: LabelFigures) -> Iterator[Sentence]:

@@ -31,6 +31,7 @@ FIGURES = {
     "mean_error": ("Mean error", "predicted minus true; above 0 it tells too much"),
     "mrr": ("MRR", "one over the rank of the first relevant row, on average"),
     "ndcg": ("NDCG", "gains of the first places against the best order there could be; 1 is best"),
+    "ndcg_over_chance": ("NDCG over chance", "how far NDCG lies above that of a random order; 0 is guessing"),
     "hit_rate": ("Hit rate", "share of groups with something relevant in the first places"),
 }
 """Name → what readers call it, and what it says."""
