@@ -14,6 +14,7 @@ import argparse
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +92,15 @@ class Replay:
         self.period = np.searchsorted(ends, place, side="right")
         self.n_periods = n_periods
 
-    def rows(self, period: int) -> LabelledExamples:
-        """Return the rows of a period, each with what was known at its moment."""
+    def asked(self) -> tuple[LabelledExamples, LongArray]:
+        """Return the rows from the second period on, each with what was known at its moment, and its period.
+
+        In the first one all rankers are the same.
+        """
         rows, _ = labelled(self.config, self.dataset)
-        event = rows.events.offsets[:-1][rows.user_index] + rows.n_known
-        return rows.take(np.flatnonzero(self.period[event] == period))
+        period = self.period[rows.events.offsets[:-1][rows.user_index] + rows.n_known]
+        late = np.flatnonzero(period > 1)
+        return rows.take(late), period[late]
 
     def training(self, until: int) -> tuple[TrainingData, BoolArray]:
         """Return what is known before a period ends, and which of it the last period brought."""
@@ -114,26 +119,19 @@ class Replay:
 
 
 def _replay(replay: Replay) -> None:
-    first = replay.anew(0)
-    stages = dict.fromkeys(WAYS, first)
-    told: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    asked = []
-    for period in range(1, replay.n_periods + 1):
-        for way in WAYS:
+    stages = dict.fromkeys(WAYS, replay.anew(0))
+    asked, period_of_row = replay.asked()
+    told = {way: np.empty(len(asked), dtype=np.float32) for way in WAYS}
+    seconds = dict.fromkeys(WAYS, 0.0)
+    for period in range(2, replay.n_periods + 1):
+        for way, learn in (("going on", partial(replay.on, stages["going on"])), ("anew", replay.anew)):
             started = time.process_time()
-            if period > 1 and way != "kept":
-                is_new_one = way == "anew"
-                stages[way] = replay.anew(period - 1) if is_new_one else replay.on(stages[way], period - 1)
-            seconds[way].append(time.process_time() - started)
-        rows = replay.rows(period)
-        if period == 1:  # all are the same until something was learned
-            continue
-        asked.append(rows)
+            stages[way] = learn(period - 1)
+            seconds[way] += time.process_time() - started
+        rows = np.flatnonzero(period_of_row == period)
         for way in WAYS:
-            told[way].append(stages[way].ranker.predict(rows)[:, 0])
-    whole = _joined(asked)
-    verdicts = {way: judged(whole, "liked", np.concatenate(told[way])) for way in WAYS}
+            told[way][rows] = stages[way].ranker.predict(asked.take(rows))[:, 0]
+    verdicts = {way: judged(asked, "liked", told[way]) for way in WAYS}
     for way, verdict in verdicts.items():
         figures = " | ".join(f"{verdict.figures[name].value:.4f}" for name in FIGURES)
         apart = differences(verdict, verdicts["kept"])
@@ -141,19 +139,8 @@ def _replay(replay: Replay) -> None:
             "" if way == "kept" else "{value:+.4f} [{low:+.4f}, {high:+.4f}]".format(**apart[name])
             for name in FIGURES
         )
-        print(
-            f"| {replay.seed} | {way} | {figures} | {gains} | {np.mean(seconds[way][1:]):.1f} |", flush=True
-        )
-
-
-def _joined(parts: list[LabelledExamples]) -> LabelledExamples:
-    """Put rows of one log together again."""
-    first = parts[0]
-    whole: dict[str, LongArray | FloatArray] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("labels", "user_index", "item_index", "timestamp", "n_known")
-    }
-    return replace(first, context=first.context[:0], **whole)
+        each = seconds[way] / (replay.n_periods - 1)
+        print(f"| {replay.seed} | {way} | {figures} | {gains} | {each:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class _Work:
             dataset=self._dataset.name,
             points=points,
             data=data,
-            settings=shown_settings(self._config.with_usual_rate()),
+            settings=shown_settings(self._config),
             command=self._order.command,
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )

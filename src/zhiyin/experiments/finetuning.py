@@ -151,8 +151,9 @@ def _named_task(name: str, dataset: Dataset, described: Mapping[str, Any]) -> di
 
 
 def shown_settings(config: FinetuningConfig) -> dict[str, str]:
-    """Return every setting as a reader can write it again; tasks as JSON, what was not changed left out."""
-    settings = {setting.path: str(setting.value) for setting in settings_of(config)}
+    """Return every setting in force as a reader can write it again; tasks as JSON without their defaults."""
+    in_force = settings_of(config.with_usual_rate())
+    settings = {setting.path: str(setting.value) for setting in in_force}
     tasks = {name: task.model_dump(exclude_defaults=True) for name, task in config.tasks.items()}
     return settings | {"tasks": json.dumps(tasks, ensure_ascii=False)}
 
@@ -182,7 +183,7 @@ def _report(
         )
         for epoch in facts["epochs"]
     )
-    settings = shown_settings(config.with_usual_rate())
+    settings = shown_settings(config)
     return FinetuningReport(
         name=f"{names} on {dataset.name}",
         base=facts["base"],

@@ -40,6 +40,7 @@ def continued(stage: RankerStage, training: TrainingData, growth: Growth) -> Ran
         training.progress.say(f"{RANKER}: it stays as it is: {error}")
         return stage
     is_new = _is_new(stage, rows, training.dataset, growth.is_new)
+    waiting = replace(stage, owed=_pairs(rows.take(np.flatnonzero(is_new))))
     random = np.random.default_rng([training.seed, len(rows)])
     parts = _Parts.of(rows, is_new, stage.config.held_out, random)
     if not len(parts.learned):
@@ -47,8 +48,8 @@ def continued(stage: RankerStage, training: TrainingData, growth: Growth) -> Ran
             training.progress.say(
                 f"{RANKER}: {is_new.sum():,} new rows wait for more, {_FEWEST_NEW} at least of several users"
             )
-        return replace(stage, owed=_pairs(rows.take(np.flatnonzero(is_new))))
-    replayed = parts.replayed(round(growth.continuing.n_replayed(len(parts.learned))), random)
+        return waiting
+    replayed = random.permutation(parts.old)[: round(growth.continuing.n_replayed(len(parts.learned)))]
     validation, test = rows.take(parts.stopping), rows.take(parts.judging)
     data = part_with_torch("zhiyin.ranking.reading").RankerData(
         rows.take(np.sort(np.concatenate([parts.learned, replayed]))),
@@ -65,7 +66,7 @@ def continued(stage: RankerStage, training: TrainingData, growth: Growth) -> Ran
             ranker.go_on(data, rows.take(np.union1d(parts.learned, parts.old)), growth.continuing)
     except TrainingError as error:
         training.progress.say(f"{RANKER}: it stays as it is: {error}")
-        return replace(stage, owed=_pairs(rows.take(np.flatnonzero(is_new))))
+        return waiting
     told = ranker.predict(validation), ranker.predict(test)
     unseen = Unseen(validation, test, *told, ranker.is_yes_no)
     owed = _pairs(rows.take(np.concatenate([parts.stopping, parts.judging])))
@@ -94,9 +95,9 @@ class _Parts:
     ) -> _Parts:
         """Divide new rows by user, since most have a row or two; nothing is learned where they are few."""
         new = np.flatnonzero(is_new)
-        none = new[:0]
         if len(new) < _FEWEST_NEW:
-            return cls(none, none, none, np.flatnonzero(~is_new))
+            none = new[:0]
+            return cls(none, none, none, none)
         distinct, user = np.unique(rows.user_index[new], return_inverse=True)
         drawn = random.permutation(len(distinct))
         n_rows = np.bincount(user)[drawn]
@@ -111,10 +112,6 @@ class _Parts:
         np.minimum.at(first_held, rows.user_index[held], rows.n_known[held])
         is_old = ~is_new & (rows.n_known <= first_held[rows.user_index])
         return cls(learned, stopping, judging, np.flatnonzero(is_old))
-
-    def replayed(self, n: int, random: np.random.Generator) -> LongArray:
-        """Draw old ones to be learned from again."""
-        return random.permutation(self.old)[:n]
 
 
 def _rows(stage: RankerStage, dataset: Dataset) -> LabelledExamples:

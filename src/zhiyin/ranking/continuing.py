@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from zhiyin.contracts import Continuing
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import LongArray
-from zhiyin.domain.errors import ShapeMismatch, TrainingError
+from zhiyin.domain.errors import ShapeMismatch
 from zhiyin.ranking.groups import ALONE, alone_config
 from zhiyin.ranking.learning import learn_network
-from zhiyin.ranking.reading import Material, RankerData, met_items
+from zhiyin.ranking.reading import Material, RankerData, met_items, refuse_no_rows
 from zhiyin.ranking.settings import RankerConfig
 from zhiyin.ranking.trained import Part, Reader, TrainedRanker
 from zhiyin.training.continuing import shortened
@@ -56,18 +57,21 @@ def continue_ranker(
     config = config.model_copy(update={"groups": "one", "training": shorter})
     for number, part in enumerate(trained.parts):
         settings = alone_config(config) if _was_alone(trained, part) else config
-        start = part.network.with_rows(
-            n_users, n_items, dropout=config.dropout, identity_dropout=config.identity_dropout
+        grown = partial(
+            part.network.with_rows,
+            n_users,
+            n_items,
+            dropout=config.dropout,
+            identity_dropout=config.identity_dropout,
         )
-        before = start.only(range(len(part.places)))
-        learned = learn_network(settings, whole.only(part.places), f"{name}-on-{number}", start)
+        learned = learn_network(settings, whole.only(part.places), f"{name}-on-{number}", grown())
         found: dict[str, Any] = {"tasks": [reader.labels.tasks[place] for place in part.places]}
         is_worse = (
             learned.explained_before is not None
             and learned.explained is not None
             and learned.explained < learned.explained_before
         )
-        parts.append(Part(part.places, before.eval() if is_worse else learned.network))
+        parts.append(Part(part.places, grown().eval() if is_worse else learned.network))
         found |= {"explained_before": learned.explained_before, "explained": learned.explained}
         facts.append({**found, "has_changed": not is_worse, "n_rows": len(data.train), **learned.facts})
     return TrainedRanker(reader, tuple(parts), {**trained.facts, "continued": facts})
@@ -87,8 +91,7 @@ def _grown(
 
 
 def _check(reader: Reader, train: LabelledExamples) -> None:
-    if not len(train):
-        raise TrainingError("There are no rows to learn from.", remedy="Label some interactions first.")
+    refuse_no_rows(train)
     if train.tasks != reader.labels.tasks:
         learned = ", ".join(reader.labels.tasks)
         raise ShapeMismatch(f"The ranker has learned {learned}; the rows have {', '.join(train.tasks)}.")

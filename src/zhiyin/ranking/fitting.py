@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from zhiyin.domain.errors import ConfigError, ShapeMismatch, TrainingError, did_you_mean
+from zhiyin.domain.errors import ConfigError, ShapeMismatch, did_you_mean
 from zhiyin.ranking.groups import learn_groups
 from zhiyin.ranking.learning import learn_network
-from zhiyin.ranking.reading import Material, RankerData
+from zhiyin.ranking.reading import Material, RankerData, refuse_no_rows
 from zhiyin.ranking.settings import RankerConfig
 from zhiyin.ranking.trained import Part, TrainedRanker
 
@@ -33,8 +33,7 @@ def fit_ranker(config: RankerConfig, data: RankerData, name: str) -> TrainedRank
 
 def _check(config: RankerConfig, data: RankerData) -> None:
     train, validation = data.train, data.validation
-    if not len(train):
-        raise TrainingError("There are no rows to learn from.", remedy="Label some interactions first.")
+    refuse_no_rows(train)
     for task in config.balance.task_weights:
         if task not in train.tasks:
             raise ConfigError(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import FloatArray, LongArray, Progress, Silent
+from zhiyin.domain.errors import TrainingError
 from zhiyin.language.whitening import Whitening
 from zhiyin.ranking.batches import Rows
 from zhiyin.ranking.context import ContextReader
@@ -75,6 +76,16 @@ class Material:
         reader = replace(self.reader, labels=self.reader.labels.only(places))
         stopping = None if self.stopping is None else self.stopping.only(places)
         return Material(self.data, reader, self.train.only(places), stopping)
+
+
+def refuse_no_rows(train: LabelledExamples) -> None:
+    """Raise where there is nothing to learn from.
+
+    Raises:
+        TrainingError: when there are no rows.
+    """
+    if not len(train):
+        raise TrainingError("There are no rows to learn from.", remedy="Label some interactions first.")
 
 
 def _reader(config: RankerConfig, data: RankerData) -> Reader:

@@ -10,6 +10,19 @@ import numpy.typing as npt
 from zhiyin.domain import LongArray
 
 BATCHES_PER_POOL = 40
+FEWEST_BATCHES = 32
+"""Batches of an epoch at least: a small shop gets smaller batches."""
+
+
+def size_of_batch(most: int, n_inputs: int, *, fewest: int = FEWEST_BATCHES) -> int:
+    """Return how much a batch holds: as much as may be, but little enough for so many batches an epoch.
+
+    Args:
+        most: Tokens, or whatever is counted, of a batch.
+        n_inputs: As many an epoch reads.
+        fewest: Batches.
+    """
+    return max(1, min(most, -(-n_inputs // fewest)))
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 from zhiyin.contracts import Continuing
+from zhiyin.training.batches import size_of_batch
 from zhiyin.training.settings import TrainingSettings
 
 WARMUP_STEPS = 20
 """The optimiser starts without memory, the weights do not: a short warm-up is enough."""
-FEWEST_BATCHES = 16
+FEWEST_GOING_ON = 16
 """Batches of a pass over what is new, at least: in fewer steps hardly anything moves."""
 Settings = TypeVar("Settings", bound=TrainingSettings)
 
@@ -24,7 +25,7 @@ def shortened(settings: Settings, continuing: Continuing, n_inputs: int | None =
     """
     tokens = settings.tokens_per_batch
     if n_inputs is not None:
-        tokens = max(1, min(tokens, -(-n_inputs // FEWEST_BATCHES)))
+        tokens = size_of_batch(tokens, n_inputs, fewest=FEWEST_GOING_ON)
     return settings.model_copy(
         update={
             "max_epochs": continuing.epochs,

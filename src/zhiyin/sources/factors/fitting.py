@@ -16,6 +16,7 @@ from zhiyin.sources.factors.ranking import FactorLearner, Pairs, Ranking
 from zhiyin.sources.factors.settings import FactorConfig
 from zhiyin.sources.factors.space import FactorSpace
 from zhiyin.sources.factors.taken import DrawnPairs, EventWorth, Taken
+from zhiyin.training.batches import size_of_batch
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.curve import LearningCurve
 from zhiyin.training.devices import device_facts, open_fabric
@@ -27,8 +28,6 @@ from zhiyin.training.selection import sample_examples, validation_ndcg
 DECAYS_TRIED = (1.0, 0.9, 0.75, 0.6, 0.4)
 """What ``auto`` chooses from."""
 EXAMPLES_TO_STOP_ON = 5_000
-FEWEST_BATCHES = 32
-"""Batches of an epoch at least: a small shop gets smaller batches."""
 LENGTH_OF_TRAINING = {"max_epochs", "epochs_without_validation", "patience", "max_minutes", "devices"}
 """Settings that may change between a run and the one that takes it up: they end it, they do not steer it."""
 
@@ -99,7 +98,7 @@ def _plan(
     taken: Taken,
     space: Callable[[], FactorSpace],
 ) -> TrainingPlan:
-    per_batch = max(1, min(config.training.tokens_per_batch, -(-len(taken.user) // FEWEST_BATCHES)))
+    per_batch = size_of_batch(config.training.tokens_per_batch, len(taken.user))
     users, items = torch.from_numpy(taken.user), torch.from_numpy(taken.item)
 
     def collate(places: LongArray) -> Pairs:

@@ -22,6 +22,7 @@ from zhiyin.sources.sequence.tables import MOST_ID_ROWS, IdTable, ItemVectors, T
 from zhiyin.sources.sequence.text import Whitening, text_portions
 from zhiyin.sources.sequence.trained import TrainedSequence
 from zhiyin.sources.sequence.windows import ShiftingWindows, length_limit
+from zhiyin.training.batches import size_of_batch
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.curve import LearningCurve
 from zhiyin.training.devices import device_facts, open_fabric
@@ -41,8 +42,6 @@ MOST_SCORES_TO_STOP_ON = 10_000_000_000
 """Scores of items computed to validate an epoch: some 30 seconds of one core with vectors of 64 numbers."""
 LEAST_STEPS = 1_000
 """Steps before patience may end training: text alone ranks well at once, and IDs disturb it at first."""
-FEWEST_BATCHES = 32
-"""Batches of an epoch at least: a small shop gets smaller batches."""
 
 
 def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name: str) -> TrainedSequence:
@@ -199,4 +198,4 @@ def dropout_for(events_per_item: float) -> float:
 
 def _tokens_per_batch(config: SequenceTransformerConfig, histories: Histories) -> int:
     n_inputs = int(np.maximum(histories.lengths - 1, 0).sum())
-    return max(1, min(config.training.tokens_per_batch, -(-n_inputs // FEWEST_BATCHES)))
+    return size_of_batch(config.training.tokens_per_batch, n_inputs)
