@@ -1,9 +1,6 @@
 """`zhiyin finetune` as somebody types it."""
 
 import json
-import os
-import socket
-import subprocess
 import sys
 
 import pytest
@@ -11,8 +8,11 @@ import pytest
 from zhiyin.cli.main import main
 from zhiyin.data.dataset import Dataset
 from zhiyin.language.encoder import load_encoder
+from zhiyin.language.finetuning.saving import load_finetuned
+from zhiyin.language.finetuning.wording import Background
 from zhiyin.language.model_files import locate_model
 from zhiyin.testing.tiny_models import save_bert
+from zhiyin.testing.two_processes import run_two
 from zhiyin.testing.word_shop import WORDS, word_shop
 
 SMALL = (
@@ -129,42 +129,21 @@ def test_nothing_else_is_written_over(clicks, base, tmp_path, monkeypatch, capsy
     assert (out / "letter.txt").read_text() == "dear"
 
 
-def both(port, *words, **told):
-    """Run a command as two processes that train together; what each said, and how it ended."""
-    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    place |= {"TORCHELASTIC_RUN_ID": "two", "OMP_NUM_THREADS": "1", **told}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "zhiyin", *map(str, words)],
-            env=os.environ | place | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    said = [process.communicate(timeout=240) for process in processes]
-    return [(out, err, process.returncode) for (out, err), process in zip(said, processes, strict=True)]
-
-
-@pytest.fixture
-def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def test_two_processes_make_one_model_and_the_first_speaks(clicks, base, tmp_path, port):
+@pytest.mark.parametrize("sharding", ["false", "true"])
+def test_two_processes_make_one_model_and_the_first_speaks(sharding, clicks, base, tmp_path):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     words = ("finetune", clicks, "--out", out, "--base", base, "--task", "click", "--method", "full", *SMALL)
-    first, second = both(port, *words, "--json", figures, "--set", "training.devices=cpu")
-    assert (first[2], second[2]) == (0, 0), first[1] + second[1]
-    assert "ROC-AUC" in first[0]
-    assert second[0] == ""
-    assert "epoch" not in second[1]
+    how = ("--set", "training.devices=cpu", "--set", f"steps.sharding={sharding}")
+    first, second = run_two(["-m", "zhiyin", *words, "--json", figures, *how])
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert "ROC-AUC" in first.out
+    assert second.out == ""
+    assert "epoch" not in second.err
     record = json.loads(figures.read_text())
     assert record["n_devices"] == 2
     assert record["figures"]["click"]["figures"]["roc_auc"]["value"] > 0.9
+    model = load_finetuned(out, Background.of(word_shop("word")))
+    assert model.n_trained == record["n_trained"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "clicks", "figures.json", "out"]
 
 

@@ -10,13 +10,21 @@ from pydantic import PositiveFloat, PositiveInt
 
 from zhiyin.contracts import Config, Probability
 from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.processes import n_processes
 from zhiyin.language.additions.layers import stack_of_layers
 from zhiyin.language.additions.peft_maps import AdaLora, LowRank, add_ia3, add_lora
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Method", "MethodConfig", "TrainedPart", "stack_of_layers", "trained_part"]
+__all__ = [
+    "Method",
+    "MethodConfig",
+    "TrainedPart",
+    "refuse_unfit_sharding",
+    "stack_of_layers",
+    "trained_part",
+]
 
 Method = Literal["full", "top", "frozen", "lora", "adalora", "ia3", "adapter", "prefix", "prompt"]
 
@@ -49,6 +57,27 @@ class MethodConfig(Config):
     def can_merge(self) -> bool:
         """Whether what is learned can be worked into the network's own weights."""
         return self.name not in {"adapter", "prefix", "prompt"}
+
+
+def refuse_unfit_sharding(method: MethodConfig, *, sharding: bool) -> None:
+    """Refuse to divide a model where that cannot be done, before anything is read.
+
+    Raises:
+        ConfigError: when one process alone would divide it, or the method looks at all weights at once.
+    """
+    if not sharding:
+        return
+    if n_processes() == 1:
+        raise ConfigError(
+            "steps.sharding divides a model over processes, and there is one.",
+            remedy="Start with torchrun --nproc-per-node 2 -m zhiyin …, or leave steps.sharding out.",
+        )
+    if method.name == "adalora":
+        raise ConfigError(
+            "'adalora' compares all layers after each step; divided, they stand in no process together.",
+            possible="All other methods can be divided.",
+            remedy="Set method.name to 'lora', or leave steps.sharding out.",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,18 +9,23 @@ from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies import DDPStrategy, Strategy
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.domain.processes import n_processes
 from zhiyin.training.settings import TrainingSettings
+from zhiyin.training.sharding import sharding_strategy
 
 
-def open_fabric(settings: TrainingSettings) -> Fabric:
+def open_fabric(settings: TrainingSettings, *, sharding: bool = False) -> Fabric:
     """Return Lightning Fabric for the devices and the precision of the settings.
 
     One process uses one device. More processes are started from outside, by ``torchrun`` or by Ray, which
     tell each how many there are; gradients are then averaged over them.
+
+    Args:
+        settings: Of the training.
+        sharding: Whether layers are divided over the processes, instead of kept by each.
 
     Raises:
         ConfigError: when the devices are not there.
@@ -29,14 +34,20 @@ def open_fabric(settings: TrainingSettings) -> Fabric:
     precision = "bf16-mixed" if uses_bfloat16(settings.precision, accelerator) else "32-true"
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     n_nodes = n_processes() // n_here
-    # Parts of a language model may have no say in the loss, such as the pooler of BERT.
-    strategy = DDPStrategy(find_unused_parameters=True) if n_processes() > 1 else "auto"
+    strategy = _strategy(sharding=sharding)
     with _quiet("lightning.fabric"), _quiet("lightning.pytorch"):
         fabric = Fabric(
             accelerator=accelerator, strategy=strategy, devices=n_here, num_nodes=n_nodes, precision=precision
         )
         fabric.launch()
     return fabric
+
+
+def _strategy(*, sharding: bool) -> Strategy | str:
+    if sharding:
+        return sharding_strategy()
+    # Parts of a language model may have no say in the loss, such as the pooler of BERT.
+    return DDPStrategy(find_unused_parameters=True) if n_processes() > 1 else "auto"
 
 
 @contextmanager

@@ -21,6 +21,15 @@ from zhiyin.training.curve import AverageRecord, EpochRecord, LearningCurve
 from zhiyin.training.devices import open_fabric
 from zhiyin.training.ensembles import KeptEpochs
 from zhiyin.training.plan import TrainingPlan
+from zhiyin.training.sharding import (
+    divided_as,
+    gather,
+    groups_apart,
+    is_sharded,
+    load_optimizer,
+    step_gradients,
+    whole,
+)
 from zhiyin.training.weights import Weights, decay_groups, load_weights, weights_of
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -68,9 +77,9 @@ class _Run:
     ) -> None:
         self.plan, self.fabric, self.progress, self.checkpoint = plan, fabric, progress, checkpoint
         settings = plan.settings
-        optimizer = torch.optim.AdamW(
-            decay_groups(plan.module, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98)
-        )
+        self.is_sharded = is_sharded(plan.module)
+        groups = groups_apart(decay_groups(plan.module, settings.weight_decay))
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         self.module, self.optimizer = fabric.setup(plan.module, optimizer)
         self.curve = LearningCurve(metric=plan.metric if plan.quality else "none")
         self.average: Weights | None = weights_of(plan.module) if settings.averaging else None
@@ -94,6 +103,9 @@ class _Run:
         load_weights(self.plan.module, self.kept.epochs[0].weights)
         if self.plan.n_kept > 1:
             self._try_average()
+        if self.is_sharded:
+            self.kept.restore(whole(self.kept.state()))
+            gather(self.plan.module)
         self.plan.module.eval()
         return self.curve
 
@@ -133,9 +145,11 @@ class _Run:
     def _add_gradients(self, batch: Any, *, is_last: bool, into: Sequence[Tensor] | None = None) -> Tensor:
         """Add the gradients of a batch, to all weights or into some tensors alone; return the loss.
 
-        Gradients are exchanged between processes with the last batch of a step, all at once.
+        Gradients are exchanged between processes with the last batch of a step, all at once; those of divided
+        layers after each batch, since no process has room for all.
         """
-        with self.fabric.no_backward_sync(self.module, enabled=not is_last and self.fabric.world_size > 1):
+        waits = not is_last and self.fabric.world_size > 1 and not self.is_sharded
+        with self.fabric.no_backward_sync(self.module, enabled=waits):
             loss: Tensor = self.module(batch)
             self.fabric.backward(loss / self.plan.accumulation, inputs=into)
         return loss.detach()
@@ -156,12 +170,11 @@ class _Run:
         rate = self._learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.fabric.clip_gradients(
-            self.module,
-            self.optimizer,
-            max_norm=self.plan.settings.gradient_clip,
-            error_if_nonfinite=False,
-        )
+        most = self.plan.settings.gradient_clip
+        if self.is_sharded:
+            step_gradients(self.plan.module, self.fabric, most)
+        else:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=most, error_if_nonfinite=False)
         self.optimizer.step()
         if self.plan.after_step is not None:
             self.plan.after_step(self.step)  # before the gradients go: importance is read from them
@@ -276,12 +289,17 @@ class _Run:
             )
 
     def _save_now_and_then(self, total: Tensor) -> None:
-        if time.perf_counter() - self.last_saved > SECONDS_BETWEEN_CHECKPOINTS:
+        is_due = time.perf_counter() - self.last_saved > SECONDS_BETWEEN_CHECKPOINTS
+        if self.fabric.broadcast(is_due) if self.is_sharded else is_due:
             self.checkpoint_now(float(total))
 
     def checkpoint_now(self, loss_sum: float) -> None:
         self.last_saved = time.perf_counter()
-        if self.fabric.is_global_zero:
+        if self.is_sharded:
+            snapshot = whole(self._snapshot(loss_sum))  # to which every process brings its share
+            if self.fabric.is_global_zero:
+                self.checkpoint.write(snapshot)
+        elif self.fabric.is_global_zero:
             self.checkpoint.write(self._snapshot(loss_sum))
 
     def _snapshot(self, loss_sum: float) -> Snapshot:
@@ -307,11 +325,13 @@ class _Run:
         snapshot = self.checkpoint.read()
         if snapshot is None:
             return
-        load_weights(self.plan.module, snapshot["module"])
-        self.optimizer.load_state_dict(snapshot["optimizer"])
+        module = self.plan.module
+        load_weights(module, divided_as(snapshot["module"], module))
+        load_optimizer(self.optimizer, snapshot["optimizer"])
         if self.plan.memory is not None:
             self.plan.memory.load_state(snapshot.get("memory", {}))
-        self.average = self.fabric.to_device(snapshot["average"])
+        average = self.fabric.to_device(snapshot["average"])
+        self.average = divided_as(average, module) if average is not None else None
         self.curve = LearningCurve.from_facts(snapshot["curve"])
         best = self.curve.best
         alone = (
@@ -319,7 +339,8 @@ class _Run:
             if best
             else []
         )
-        self.kept.restore(snapshot.get("kept", alone))  # older checkpoints hold the best alone
+        kept = snapshot.get("kept", alone)  # older checkpoints hold the best alone
+        self.kept.restore([{**one, "weights": divided_as(one["weights"], module)} for one in kept])
         self.step, self.batches_done = snapshot["step"], snapshot["batches_done"]
         self.loss_sum, self.seconds_before = snapshot["loss_sum"], snapshot["seconds"]
         # Whoever gives a finished run more patience, epochs or minutes takes it up where it ended.

@@ -50,6 +50,9 @@ class StepSettings(Config):
     """Batches whose gradients are averaged before a step is taken."""
     checkpointing: bool = False
     """Compute inner states again instead of keeping them: less memory, a third more time."""
+    sharding: bool = False
+    """Divide the layers, their gradients and what the optimizer remembers over the processes that torchrun
+    started (FSDP), instead of keeping all of it in each."""
 
 
 class AdversaryConfig(Config):

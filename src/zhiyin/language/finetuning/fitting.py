@@ -36,6 +36,7 @@ from zhiyin.language.finetuning.varying import VariedWording
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.opened import OpenedModel, open_model
+from zhiyin.language.parameters import refuse_unfit_sharding
 from zhiyin.language.running import Run
 from zhiyin.training.adversarial import adversary_of
 from zhiyin.training.checkpoints import fingerprint
@@ -43,6 +44,7 @@ from zhiyin.training.devices import device_facts, open_fabric
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.schedule import Schedule
+from zhiyin.training.sharding import place
 
 SKILL = "skill"
 LENGTH_OF_TRAINING = {"max_minutes", "devices"}
@@ -87,6 +89,7 @@ def finetune_and_validate(
 ) -> tuple[Validation, dict[str, Any]]:
     """Do what `finetune` does, and return the model together with what it was judged by."""
     run, config = run or Run(), config.with_usual_rate()
+    refuse_unfit_sharding(config.method, sharding=config.steps.sharding)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
@@ -106,7 +109,7 @@ def finetune_and_validate(
         validation = Validation(model, rows, drawer, run.seed)
         schedule = Schedule(n_steps, config.steps.warmup_share, config.steps.decay)
         plan = _plan(validation, dealer, schedule, run)
-        facts = _trained(plan, run)
+        facts = _trained(plan, run, sharding=config.steps.sharding)
         facts["n_tokens"] = sum(int(stream.lengths.sum()) for stream in dealer.streams) * len(facts["epochs"])
         if config.steps.checkpointing:
             opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
@@ -173,9 +176,9 @@ def _plan(validation: Validation, dealer: Dealer, schedule: Schedule, run: Run) 
     )
 
 
-def _trained(plan: TrainingPlan, run: Run) -> dict[str, Any]:
-    fabric = open_fabric(plan.settings)
-    plan.module.to(fabric.device)
+def _trained(plan: TrainingPlan, run: Run, *, sharding: bool) -> dict[str, Any]:
+    fabric = open_fabric(plan.settings, sharding=sharding)
+    place(plan.module, fabric)
     before = plan.quality_now()
     n_trained = sum(weight.numel() for weight in plan.module.parameters() if weight.requires_grad)
     curve = train(plan, progress=run.progress, checkpoints=run.checkpoints, fabric=fabric)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
 from zhiyin.language.opened import OpenedModel, open_model, refuse_full_folder, save_model
-from zhiyin.language.parameters import trained_part
+from zhiyin.language.parameters import refuse_unfit_sharding, trained_part
 from zhiyin.language.pretraining.card import model_card
 from zhiyin.language.pretraining.contrast import NextItemObjective, PairObjective
 from zhiyin.language.pretraining.masking import Mask
@@ -32,6 +32,7 @@ from zhiyin.training.devices import device_facts, open_fabric
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.schedule import Schedule
+from zhiyin.training.sharding import place
 
 LENGTH_OF_TRAINING = {"max_minutes", "devices"}
 FEWEST_PAIRS = 8
@@ -63,6 +64,7 @@ def pretrain(
     run = run or Run()
     refuse_full_folder(out)
     _refuse_unmergeable(config)
+    refuse_unfit_sharding(config.method, sharding=config.steps.sharding)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
@@ -219,14 +221,14 @@ def _train(
     held, learned = rows[:n_held], np.sort(rows[n_held:])
     at_once = _rows_at_once(objective, config)
     judged = [held[start : start + at_once] for start in range(0, n_held, at_once)]
-    settings, fabric = config.training, open_fabric(config.training)
+    settings, fabric = config.training, open_fabric(config.training, sharding=config.steps.sharding)
     n_epochs = settings.max_epochs if n_held else settings.epochs_without_validation
     n_steps = -(-len(_dealt(learned, at_once, run.seed, 1)) // config.steps.accumulation) * n_epochs
     part = trained_part(opened.network, config.method, n_steps)
     if config.new_words:
         opened.network.get_input_embeddings().requires_grad_(requires_grad=True)  # type: ignore[operator]
     module = objective.module if part.penalty is None else _Penalised(objective.module, part.penalty)
-    module.to(fabric.device)
+    place(module, fabric)
     known = {
         "config": config.model_dump(exclude={"training": LENGTH_OF_TRAINING}),
         "base": opened.folder.fingerprint,
