@@ -90,7 +90,6 @@ def test_a_killed_run_ends_with_the_same_curve_to_the_last_bit(
     with_dropout, tmp_path, monkeypatch, method, others
 ):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(loop, "STEPS_BETWEEN_LOSS_CHECKS", 1)
     monkeypatch.setattr(validating, "ITEMS_JUDGED", 10)
     whole, facts = fitted(with_dropout, method=method, **others)
     for n_batches in (7, 5):

@@ -304,7 +304,6 @@ def of_curve(curve):
 
 def test_a_killed_run_under_attack_goes_on_to_the_same_curve(tmp_path, monkeypatch):
     monkeypatch.setattr("zhiyin.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr("zhiyin.training.loop.STEPS_BETWEEN_LOSS_CHECKS", 1)
 
     def made():
         module = Reader(dropout=0.3)

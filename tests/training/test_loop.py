@@ -93,7 +93,6 @@ def test_a_killed_run_goes_on_to_the_same_curve_and_weights(tmp_path, averaging)
 
 def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_curve(tmp_path, monkeypatch):
     monkeypatch.setattr("zhiyin.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr("zhiyin.training.loop.STEPS_BETWEEN_LOSS_CHECKS", 1)
     expected = train(plan())
     dying, n_collated = plan(), []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,22 @@ def run_sentences(sentences: Any, features: dict[str, Any]) -> Tensor:
         features = part(features)
     pooled: Tensor = features["sentence_embedding"].float()
     return pooled
+
+
+@contextmanager
+def computing_again(network: Any, *, wanted: bool) -> Iterator[None]:
+    """Let a network of Hugging Face compute inner states again for the backward pass, not keep them."""
+    if not wanted:
+        yield
+        return
+    # Older versions of transformers know the switch by its former name alone.
+    switch = "activation" if hasattr(network, "activation_checkpointing_enable") else "gradient"
+    # The other kind needs inputs with gradients, which frozen ones do not have.
+    getattr(network, f"{switch}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(network, f"{switch}_checkpointing_disable")()
 
 
 @dataclass(frozen=True, eq=False)

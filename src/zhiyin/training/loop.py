@@ -125,9 +125,8 @@ class _Run:
             total += self._one_batch(batch, is_step=is_step)
             if self.batches_done % STEPS_BETWEEN_LOSS_CHECKS == 0:
                 self._check(total, epoch)
-            # Between two steps there are gradients that no checkpoint holds.
-            if is_step and self.batches_done % STEPS_BETWEEN_LOSS_CHECKS < self.plan.accumulation:
-                self._save_now_and_then(total)
+            if is_step:  # between two steps there are gradients that no checkpoint holds
+                self._save_now_and_then(total, epoch)
         self._check(total, epoch)
         self.batches_done, self.loss_sum = 0, 0.0
         return float(self.fabric.all_reduce(total, reduce_op="mean")) / len(batches)
@@ -288,9 +287,10 @@ class _Run:
                 remedy="Lower training.learning_rate to a third, or set training.precision to 'float32'.",
             )
 
-    def _save_now_and_then(self, total: Tensor) -> None:
+    def _save_now_and_then(self, total: Tensor, epoch: int) -> None:
         is_due = time.perf_counter() - self.last_saved > SECONDS_BETWEEN_CHECKPOINTS
         if self.fabric.broadcast(is_due) if self.is_sharded else is_due:
+            self._check(total, epoch)  # what has gone wrong is no state to go on from
             self.checkpoint_now(float(total))
 
     def checkpoint_now(self, loss_sum: float) -> None:

@@ -35,7 +35,7 @@ from zhiyin.language.finetuning.validating import Validation, can_validate
 from zhiyin.language.finetuning.varying import VariedWording
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.model_files import ModelFolder
-from zhiyin.language.opened import OpenedModel, open_model
+from zhiyin.language.opened import OpenedModel, computing_again, open_model
 from zhiyin.language.parameters import refuse_unfit_sharding
 from zhiyin.language.running import Run
 from zhiyin.training.adversarial import adversary_of
@@ -104,15 +104,12 @@ def finetune_and_validate(
         n_steps = -(-n_batches // config.steps.accumulation) * config.training.max_epochs
         model = prepared_model(opened, wording, config, rows.tasks, scales=_scales(rows), n_steps=n_steps)
         _begin_at_the_mean(model, rows)
-        if config.steps.checkpointing:
-            opened.network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         validation = Validation(model, rows, drawer, run.seed)
         schedule = Schedule(n_steps, config.steps.warmup_share, config.steps.decay)
         plan = _plan(validation, dealer, schedule, run)
-        facts = _trained(plan, run, sharding=config.steps.sharding)
+        with computing_again(opened.network, wanted=config.steps.checkpointing):
+            facts = _trained(plan, run, sharding=config.steps.sharding)
         facts["n_tokens"] = sum(int(stream.lengths.sum()) for stream in dealer.streams) * len(facts["epochs"])
-        if config.steps.checkpointing:
-            opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
     return validation, {"base": base.name, "n_parameters": model.n_parameters, **facts}
 
 

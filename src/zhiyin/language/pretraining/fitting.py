@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.language.model_files import ModelFolder
-from zhiyin.language.opened import OpenedModel, open_model, refuse_full_folder, save_model
+from zhiyin.language.opened import (
+    OpenedModel,
+    computing_again,
+    open_model,
+    refuse_full_folder,
+    save_model,
+)
 from zhiyin.language.parameters import refuse_unfit_sharding, trained_part
 from zhiyin.language.pretraining.card import model_card
 from zhiyin.language.pretraining.contrast import NextItemObjective, PairObjective
@@ -73,26 +79,20 @@ def pretrain(
         _refuse_nothing_to_learn(config, objectives)
         read = shop.digest()
         added = _with_new_words(opened, shop, config, run)
-        if config.steps.checkpointing:
-            kind = {
-                "use_reentrant": False
-            }  # the other kind needs inputs with gradients: frozen ones have none
-            opened.network.gradient_checkpointing_enable(kind)  # type: ignore[operator]
         facts: dict[str, Any] = {
             "base": base.name,
             "new_words": added,
             "n_documents": len(shop.documents),
             "n_parameters": sum(parameter.numel() for parameter in opened.network.parameters()),
         }
-        with quick_attention(opened.network, config.training):
+        again = computing_again(opened.network, wanted=config.steps.checkpointing)
+        with again, quick_attention(opened.network, config.training):
             for place, name in enumerate(objectives):
                 objective = _objective(name, opened, shop, config, run.seed)
                 stage = f"{place + 1} {name}" if len(objectives) > 1 else name
                 named = f"pretrain-{stage}".replace(" ", "-")
                 facts[stage] = _train(opened, objective, named, config, run, read=read)
                 objective.close()
-    if config.steps.checkpointing:
-        opened.network.gradient_checkpointing_disable()  # type: ignore[operator]
     opened.network.eval()
     save_model(opened, out, model_card(facts, config))
     return facts
