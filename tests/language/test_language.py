@@ -1,5 +1,6 @@
 """The catalogue as language, with an encoder that counts what it is asked."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from zhiyin.domain import Catalogue
 from zhiyin.language import catalogue as catalogue_module
 from zhiyin.language.catalogue import Language
 from zhiyin.language.texts import TextTemplate
+from zhiyin.testing.listening import Listening
 from zhiyin.testing.toy_language import HashedWords
 
 
@@ -88,6 +90,26 @@ def test_shared_vectors_cannot_be_written_to(tmp_path: Path):
     vectors = Language(encoder=HashedWords(16), cache_folder=tmp_path).vectors(catalogue("hat"))
     with pytest.raises(ValueError, match="read-only"):
         vectors[0, 0] = 3
+
+
+def test_catalogues_that_tell_nobody_share_an_encoder(monkeypatch: pytest.MonkeyPatch):
+    loaded: list[Counting] = []
+
+    def load(*_: object, **__: object) -> Counting:
+        loaded.append(Counting())
+        return loaded[-1]
+
+    monkeypatch.setattr(catalogue_module, "load_encoder", load)
+    first, second = Language(), Language()
+    assert first.encoder is second.encoder
+    assert Language(precision="float32").encoder is not first.encoder
+    assert Language(progress=Listening()).encoder is not first.encoder  # it would tell the wrong listener
+    n_loaded = len(loaded)
+    loaded.clear()
+    del first, second
+    gc.collect()
+    assert Language().encoder is loaded[0]  # whom nobody holds is let go
+    assert n_loaded == 3
 
 
 def test_importing_the_language_loads_no_torch():

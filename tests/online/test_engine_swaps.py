@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zhiyin.domain.errors import ZhiyinError
+from zhiyin.domain.errors import ConfigError, ZhiyinError
 from zhiyin.online.asked import Answer, AskedSlate, Wanted
 from zhiyin.online.engine import EngineSettings, LiveEngine
 from zhiyin.online.trials.definition import KIND, parse_trial
@@ -60,6 +60,33 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
+
+
+def test_nobody_waits_for_the_language_model(
+    database: Database, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded when the service starts and before another bundle takes over, and may be missing."""
+    warmed: list[tuple[Pipeline, Pipeline | None]] = []
+
+    def warm_up(pipeline: Pipeline) -> None:
+        warmed.append((pipeline, serving[0].live.pipeline if serving else None))
+        raise ConfigError("There is no such model here.")
+
+    serving: list[LiveEngine] = []
+    monkeypatch.setattr(Pipeline, "warm_up", warm_up)
+    store = database.store()
+    engine = LiveEngine(bundle_to_serve(store, None), store, settings=EngineSettings())
+    until(lambda: len(warmed) == 1)
+    serving.append(engine)
+    before = engine.live.pipeline
+    assert warmed[0][0] is before
+    engine.activate(versions[1]).result()
+    assert warmed[1] == (engine.live.pipeline, before)
+    assert engine.live.version == versions[1]
+    assert answer(engine).items
+    engine.close()
+    database.close()
+    engine.close_lives()
 
 
 def test_answers_go_on_while_bundles_are_exchanged(engine: LiveEngine, versions: list[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from zhiyin.language.model_files import DEFAULT, locate_model
 from zhiyin.language.texts import TextTemplate, item_texts
 
 _CATALOGUES_REMEMBERED = 2
+_LOADED: WeakValueDictionary[str, TextEncoder] = WeakValueDictionary()
+_LOADING = threading.RLock()
+"""Two requests that meet before there is an encoder wait for one; a loading takes seconds and much memory."""
 _TEXTS_PER_PORTION = 16_384
 
 
@@ -89,13 +94,23 @@ class Language:
 
     @property
     def encoder(self) -> TextEncoder:
-        """The encoder, loaded when first asked for."""
-        if self._encoder is None:
-            with self._progress.stage(f"loading the language model '{self.encoder_name}'"):
-                self._encoder = load_encoder(
-                    self.encoder_name, precision=self._precision, progress=self._progress
-                )
-        return self._encoder
+        """The encoder, loaded when first asked for; the bundles of a service share it."""
+        with _LOADING:
+            if self._encoder is None:
+                self._encoder = self._shared() if type(self._progress) is Silent else self._load()
+            return self._encoder
+
+    def _load(self) -> TextEncoder:
+        with self._progress.stage(f"loading the language model '{self.encoder_name}'"):
+            return load_encoder(self.encoder_name, precision=self._precision, progress=self._progress)
+
+    def _shared(self) -> TextEncoder:
+        """Return the one that another catalogue loaded, if it is still there. It speaks to nobody."""
+        key = encoder_key(locate_model(self.encoder_name), self._precision)
+        encoder = _LOADED.get(key)
+        if encoder is None:
+            encoder = _LOADED[key] = self._load()
+        return encoder
 
     def _encode_and_keep(self, texts: list[str]) -> FloatArray:
         """Encode in portions, each kept at once, so that a kill costs one portion and not hours."""

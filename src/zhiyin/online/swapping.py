@@ -52,6 +52,7 @@ class Swapping:
         self._rebuilt_at = time.monotonic()
         self.live = living(loaded)
         self.loaded_since = loaded.timestamp
+        self._one_by_one.submit(_warm_up, self.live)
 
     def activate(self, version: str) -> Future[str]:
         """Serve another version here and in every other process; see `LiveEngine.activate`."""
@@ -115,6 +116,7 @@ class Swapping:
     def load(self, version: str) -> Live:
         """Load a version beside the one in use, level with the log; `drop` lets it go."""
         live = self._living(load_version(self._store, version))
+        _warm_up(live)
         self._following.add(live)
         return live
 
@@ -147,6 +149,7 @@ class Swapping:
             if anew or version != self.live.version:
                 loaded = loaded or load_version(self._store, version)
                 after, before = self._living(loaded), self.live
+                _warm_up(after)  # while the other is there, whose language model it can share
                 self._following.add(after)
                 self.live, self.loaded_since = after, loaded.timestamp
                 self.drop(before)
@@ -168,6 +171,14 @@ class Swapping:
             exc_info=not isinstance(error, ZhiyinError),
         )
         self._swapped(False)
+
+
+def _warm_up(live: Live) -> None:
+    """Load what a search or a new item would wait for; without it the rest is served all the same."""
+    try:
+        live.pipeline.warm_up()
+    except ZhiyinError as error:
+        _LOG.warning("bundle %s has no language model to search with: %s", live.version, error)
 
 
 def _nothing_to_reflect(_: Live) -> None:

@@ -187,6 +187,16 @@ class Pipeline:
         columns = {name: column for name, column in slates.columns.items() if name != CHANCE}
         return Candidates(slates.item_index, columns)
 
+    def warm_up(self) -> None:
+        """Load the language model now, which takes seconds, and not when somebody searches or an item is new.
+
+        Raises:
+            ConfigError: when the model is not on this machine.
+            MissingExtra: when the packages for language models are not installed.
+        """
+        if self.reads_text:
+            self.language.encoder.encode(["warm"])
+
     def search(self, texts: list[str], n: int, wishes: Wishes = NO_WISHES) -> Candidates:
         """Return up to ``n`` items for each free text, best first, by words and, where there is one, by
         the language model.
