@@ -158,3 +158,16 @@ def test_a_shop_of_the_first_day_is_trained_and_not_judged(zhiyin, tmp_path):
     code, _, err = zhiyin("evaluate", tmp_path / "shop", "--recipe", "fast")
     assert code == 1
     assert "leaves nothing to test on" in err
+
+
+def test_what_one_process_of_several_says_comes_after_the_first(monkeypatch, capsys, tmp_path):
+    waited = []
+    monkeypatch.setattr("zhiyin.cli.main.time.sleep", waited.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, told in (("0", "Error: "), ("1", "Error: In a process that is not the first of 2: ")):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(sys, "argv", ["zhiyin", "train", str(tmp_path / "nothing")])
+        with pytest.raises(SystemExit):
+            main()
+        assert capsys.readouterr().err.startswith(told)
+    assert len(waited) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import warnings
 
 import typer
@@ -23,8 +24,10 @@ from zhiyin.cli.serving import recommend, serve
 from zhiyin.cli.trials import experiments
 from zhiyin.cli.tuning import compare, tune
 from zhiyin.domain.errors import ZhiyinError
+from zhiyin.domain.processes import is_first_process, n_processes
 
 _SHOW_TRACEBACK = "ZHIYIN_TRACEBACK"
+_SECONDS_FOR_THE_FIRST = 2.0
 
 app = typer.Typer(
     help="Zhiyin 知音: a recommender engine built around language models.",
@@ -75,6 +78,10 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
+    if not is_first_process():
+        # What ails all is said by the first: torchrun ends the others as soon as one has ended.
+        time.sleep(_SECONDS_FOR_THE_FIRST)
+        message = f"In a process that is not the first of {n_processes()}: {message}"
     Console(stderr=True).print(f"[bold red]Error:[/bold red] {escape(message)}", highlight=False)
     sys.exit(1)
 
