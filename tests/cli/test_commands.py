@@ -166,7 +166,7 @@ def test_what_one_process_of_several_says_comes_after_the_first(monkeypatch, cap
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, told in (("0", "Error: "), ("1", "Error: In a process that is not the first of 2: ")):
         monkeypatch.setenv("RANK", rank)
-        monkeypatch.setattr(sys, "argv", ["zhiyin", "train", str(tmp_path / "nothing")])
+        monkeypatch.setattr(sys, "argv", ["zhiyin", "evaluate", str(tmp_path / "nothing")])
         with pytest.raises(SystemExit):
             main()
         assert capsys.readouterr().err.startswith(told)
