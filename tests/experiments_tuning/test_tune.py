@@ -17,6 +17,7 @@ from zhiyin.experiments.settings_file import read_settings, with_settings, writt
 from zhiyin.experiments.tuning import recipes
 from zhiyin.experiments.tuning.final import judge_finally
 from zhiyin.experiments.tuning.objective import judged, validation_halves
+from zhiyin.experiments.tuning.page import tuning_page, write_page
 from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
 from zhiyin.experiments.tuning.subject import Judged
@@ -181,6 +182,13 @@ def test_test_events_are_looked_at_once(dataset, tuned, monkeypatch):
     final = judge_finally(dataset, result, out, progress=Silent())
     assert final.is_new
     assert final.record["runs"] == ["best", "as it stands"]
+    assert "On new events" not in tuning_page(result)
+    write_page(result, out, "zhiyin tune")
+    told, pair = (out / "report.html").read_text(), final.record["pairs"][0]
+    section = told.partition("On new events")[2].partition("</section>")[0]
+    assert pair["metric"] in section.replace("<wbr>", "")
+    assert f"{pair['value']:+.4f}" in section
+    assert "--final" not in told
     monkeypatch.setattr(recipes, "judged_runs", None)
     again = judge_finally(dataset, result, out, progress=Silent())
     assert not again.is_new

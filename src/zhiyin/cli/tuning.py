@@ -37,11 +37,12 @@ from zhiyin.experiments.settings_file import FinetuningFile, read_finetuning, wi
 from zhiyin.experiments.splitting import LEAVE_LAST_OUT, PROTOCOLS, refuse_unknown_protocol
 from zhiyin.experiments.tuning.final import Final, judge_finally
 from zhiyin.experiments.tuning.finetuning import FinetuningSubject
+from zhiyin.experiments.tuning.page import PAGE_FILE, write_page
 from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
 from zhiyin.experiments.tuning.space import parsed_space
 from zhiyin.experiments.tuning.subject import Subject
-from zhiyin.experiments.tuning.tune import BEST_FILE, PAGE_FILE, Plan
+from zhiyin.experiments.tuning.tune import BEST_FILE, Plan
 from zhiyin.experiments.tuning.tune import tune as tune_subject
 from zhiyin.experiments.tuning.tuned import Tuned
 from zhiyin.language.model_files import DEFAULT
@@ -120,7 +121,9 @@ def tune(
     tuned = tune_subject(dataset, plan, out, study_file=study, progress=progress)
     _print_tuned(tuned, out, "" if protocol is None else f" --protocol {protocol}")
     if final:
-        _print_final(judge_finally(dataset, tuned, out, progress=progress), subject.words.tests)
+        judged = judge_finally(dataset, tuned, out, progress=progress)
+        write_page(tuned, out, command_line())
+        _print_final(judged, subject.words.tests)
 
 
 def compare(

@@ -46,15 +46,24 @@ def judge_finally(dataset: Dataset, tuned: Tuned, out: Path, *, progress: Progre
     """
     if tuned.best is None:
         return None
-    file = out / FINAL_FILE
-    kept: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    for record in kept:
-        if record["settings"] == tuned.settings:
-            return Final(record, is_new=False)
+    known, kept = kept_final(tuned, out), _kept(out)
+    if known is not None:
+        return Final(known, is_new=False)
     if kept:
         progress.say(f"{tuned.subject.words.tests} were looked at before, with other settings of this search")
     contestants = {BEST: tuned.settings, UNCHANGED: tuned.given}
     told = tuned.subject.judged_on_test(dataset, contestants, tuned.seed, progress)
     record = {"settings": tuned.settings, **told}
-    file.write_text(json.dumps([*kept, record], ensure_ascii=False, indent=2), encoding="utf-8")
+    (out / FINAL_FILE).write_text(json.dumps([*kept, record], ensure_ascii=False, indent=2), encoding="utf-8")
     return Final(record, is_new=True)
+
+
+def kept_final(tuned: Tuned, out: Path) -> dict[str, Any] | None:
+    """Return the figures on test events of the settings that were chosen; None where nobody asked."""
+    return next((record for record in _kept(out) if record["settings"] == tuned.settings), None)
+
+
+def _kept(out: Path) -> list[dict[str, Any]]:
+    file = out / FINAL_FILE
+    kept: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return kept

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
 from zhiyin.evaluation.frame import template
 from zhiyin.evaluation.intervals import Interval
+from zhiyin.evaluation.labels.run_report import lower_is_better
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
+from zhiyin.experiments.tuning.final import kept_final
 from zhiyin.experiments.tuning.study import Attempt, AttemptState
 from zhiyin.experiments.tuning.tuned import Tuned
 
+PAGE_FILE = "report.html"
 _SECTION = '<section><h2>$title</h2><p class="note">$note</p>$body</section>'
 _CARD = '<div class="card">$body</div>'
 _ROW = '<tr class="$kind"><th scope="row">$first</th>$cells</tr>'
@@ -24,12 +29,19 @@ _TILE = (
 )
 
 
-def tuning_page(tuned: Tuned, *, command: str = "") -> str:
+def write_page(tuned: Tuned, out: Path, command: str) -> None:
+    """Write the page of a search into its folder, with the figures on test events if they were asked."""
+    page = tuning_page(tuned, command=command, final=kept_final(tuned, out))
+    (out / PAGE_FILE).write_text(page, encoding="utf-8")
+
+
+def tuning_page(tuned: Tuned, *, command: str = "", final: Mapping[str, Any] | None = None) -> str:
     """Return the page: what was gained, how the search went, which settings mattered, every trial.
 
     Args:
         tuned: The result.
         command: Command line that goes on with the search; empty when there is none.
+        final: What `judge_finally` found on test events; None before they were looked at.
     """
     return fill(
         template("report.html"),
@@ -40,7 +52,17 @@ def tuning_page(tuned: Tuned, *, command: str = "") -> str:
         facts=f"{len(tuned.attempts)} trials · judged by {tuned.n_judging:,} validation users"
         f"{_others(tuned.n_fitting)} · seed {tuned.seed}",
         tiles=_tiles(tuned),
-        sections=Html("".join((_best(tuned), _history(tuned), _importance(tuned), _trials(tuned, command)))),
+        sections=Html(
+            "".join(
+                (
+                    _best(tuned, is_judged=final is not None),
+                    _final(tuned, final),
+                    _history(tuned),
+                    _importance(tuned),
+                    _trials(tuned, command),
+                )
+            )
+        ),
     )
 
 
@@ -64,16 +86,40 @@ def _tiles(tuned: Tuned) -> Html:
     return fill_each(_TILE, rows)
 
 
-def _best(tuned: Tuned) -> Html:
+def _best(tuned: Tuned, *, is_judged: bool) -> Html:
     words = tuned.subject.words
     if not tuned.settings:
         return _section("Best settings", f"No trial was better than {words.unchanged}.", Html(""))
     line = f"{tuned.subject.command_words} {tuned.set_line}"
-    note = (
-        "The best of many trials is partly the luckiest: on new events expect a part of the gain. "
-        f"Once the choice is made, --final judges both on {words.tests}."
-    )
+    note = "The best of many trials is partly the luckiest: on new events expect a part of the gain."
+    if not is_judged:
+        note += f" Once the choice is made, --final judges both on {words.tests}."
     return _section("Best settings", note, fill("<pre>$line</pre>", line=line))
+
+
+def _final(tuned: Tuned, final: Mapping[str, Any] | None) -> Html:
+    if final is None:
+        return Html("")
+    rows = [
+        {
+            "kind": "pipeline" if number == 0 else "",
+            "first": pair["metric"],
+            "cells": fill_each("<td>$cell</td>", [{"cell": cell} for cell in _told_pair(pair)]),
+        }
+        for number, pair in enumerate(final["pairs"])
+    ]
+    heads = fill_each(
+        "<th>$name</th>", [{"name": name} for name in ("", "best", "as it stands", "difference")]
+    )
+    body = fill(_TABLE, heads=heads, rows=fill_each(_ROW, rows))
+    note = f"Best settings against those as they stood, in pairs, on {tuned.subject.words.tests}."
+    return _section("On new events", note, body)
+
+
+def _told_pair(pair: Mapping[str, Any]) -> tuple[str, str, str]:
+    less = "; less is better" if lower_is_better(pair["metric"]) else ""
+    interval = f"{pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.3f}{less}"
+    return figure(pair["first"]), figure(pair["second"]), f"{pair['value']:+.4f} ({interval})"
 
 
 def _history(tuned: Tuned) -> Html:

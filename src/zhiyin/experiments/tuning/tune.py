@@ -18,7 +18,7 @@ from zhiyin.domain.errors import RequestError
 from zhiyin.domain.processes import refuse_several_processes
 from zhiyin.evaluation.comparison import Difference, differences
 from zhiyin.evaluation.machine import versions
-from zhiyin.experiments.tuning.page import tuning_page
+from zhiyin.experiments.tuning.page import PAGE_FILE, write_page
 from zhiyin.experiments.tuning.search import Budget, best_of_attempts, search
 from zhiyin.experiments.tuning.space import Space, shown
 from zhiyin.experiments.tuning.study import Study
@@ -28,7 +28,6 @@ from zhiyin.experiments.tuning.tuned import Tuned
 STUDY_FILE = "study.db"
 BEST_FILE = "best.toml"
 FIGURES_FILE = "tuning.json"
-PAGE_FILE = "report.html"
 _VALUES = "values"
 _RESAMPLES = 2000
 
@@ -193,4 +192,4 @@ def _write(tuned: Tuned, plan: Plan, out: Path) -> None:
     (out / BEST_FILE).write_text(best, encoding="utf-8")
     record = {**tuned.record(), "versions": dict(versions()), "command": plan.command}
     (out / FIGURES_FILE).write_text(json.dumps(record, ensure_ascii=False, indent=2), encoding="utf-8")
-    (out / PAGE_FILE).write_text(tuning_page(tuned, command=plan.command), encoding="utf-8")
+    write_page(tuned, out, plan.command)
