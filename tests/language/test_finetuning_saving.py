@@ -54,6 +54,8 @@ def test_a_saved_model_says_what_it_said(shop_bert, tmp_path, method, reader):
     np.testing.assert_array_equal(again.predict(test), before)
     assert again.n_trained == model.n_trained
     assert again.scales == model.scales
+    assert SHOP.positive_value is None
+    assert again.wording.liked_from == model.wording.liked_from == 2.5  # as task "click" says
     if method not in {"full", "top"}:
         heads = sum(weight.numel() for weight in model.heads().values())
         assert model.n_trained - heads < 0.2 * model.n_parameters

@@ -10,7 +10,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelRule, labelled_examples
 from zhiyin.domain import NO_TIMESTAMP, Catalogue, Histories, Vocabulary
 from zhiyin.domain.errors import ConfigError, DataError
-from zhiyin.language.finetuning.settings import WordingConfig
+from zhiyin.language.finetuning.settings import TaskConfig, WordingConfig
 from zhiyin.language.finetuning.wording import Background, Wording
 from zhiyin.language.model_files import locate_model
 from zhiyin.language.opened import open_model
@@ -94,6 +94,15 @@ def test_a_user_tower_reads_no_item_and_an_item_tower_no_user(tokenizer):
 def test_everything_was_liked_where_values_do_not_say(tokenizer):
     texts, _, _ = told(replace(small_shop(), positive_value=None), tokenizer, rows=[2])
     assert texts == ["[CLS] liked : blue cup ; red lamp . [SEP] [SEP]"]
+
+
+def test_a_task_says_what_was_liked_where_the_data_do_not():
+    known, unknown = Background.of(small_shop()), Background.of(replace(small_shop(), positive_value=None))
+    stars, click = TaskConfig(kind="rating"), TaskConfig(yes_from=2.0)
+    assert unknown.as_tasks_say({"stars": stars, "click": click}).positive_value == 2.0
+    assert unknown.as_tasks_say({"stars": stars}).positive_value is None
+    assert unknown.as_tasks_say({"buy": TaskConfig(column="bought", yes_from=0.5)}).positive_value is None
+    assert known.as_tasks_say({"click": click}).positive_value == 3.0
 
 
 def test_only_the_newest_items_are_told(tokenizer):

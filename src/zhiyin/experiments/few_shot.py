@@ -129,8 +129,9 @@ class _Work:
         dataset = readable_part(dataset, order.protocol)
         self._parts, self._dataset, self._order, self._config = parts, dataset, order, config
         self._base, self._progress = base, progress
-        self._background = parts["finetuning.wording"].Background.of(dataset)
         self._rows = self._rows_of(0)
+        background = parts["finetuning.wording"].Background.of(dataset)
+        self._background = background.as_tasks_say(self._rows.tasks)
         self._judge: Any = None
 
     def refuse_too_many(self, n_labels: int) -> None:

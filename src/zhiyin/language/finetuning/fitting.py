@@ -93,6 +93,7 @@ def finetune_and_validate(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
+        background = background.as_tasks_say(rows.tasks)
         wording = wording_for(opened, background, config)
         _refuse_without_words(wording)
         for part in rows.splits.values():

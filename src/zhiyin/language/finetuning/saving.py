@@ -75,7 +75,8 @@ def load_finetuned(folder: Path, background: Background) -> FinetunedModel:
     tasks = {name: TaskConfig.parse(task, where=f"tasks.{name}") for name, task in record["tasks"].items()}
     scales = {name: Scale(**scale) for name, scale in record["scales"].items()}
     opened = open_model(base)
-    model = prepared_model(opened, wording_for(opened, background, config), config, tasks, scales=scales)
+    wording = wording_for(opened, background.liked_from(record.get("liked_from")), config)
+    model = prepared_model(opened, wording, config, tasks, scales=scales)
     try:
         weights = load_file(folder / _WEIGHTS)
     except (SafetensorError, OSError):
@@ -159,6 +160,7 @@ def _record(model: FinetunedModel) -> dict[str, Any]:
         "config": model.config.model_dump(mode="json"),
         "tasks": {name: task.model_dump(mode="json") for name, task in model.tasks.items()},
         "scales": {name: asdict(scale) for name, scale in model.scales.items()},
+        "liked_from": model.wording.liked_from,
     }
 
 

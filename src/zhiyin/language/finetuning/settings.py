@@ -54,7 +54,8 @@ class WordingConfig(Config):
     liked: str = "liked"
     """Word before the items of a history that were liked, or were taken where nothing says how they were."""
     disliked: str = "not liked"
-    """Word before the items whose value was below what ``dataset.toml`` calls positive."""
+    """Word before the items whose value was below what ``dataset.toml`` calls positive, or else below what a
+    task calls yes."""
 
 
 class PromptConfig(Config):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import NO_TIMESTAMP, Catalogue, LongArray
 from zhiyin.domain.errors import ConfigError, DataError
-from zhiyin.language.finetuning.settings import WordingConfig
+from zhiyin.language.finetuning.settings import TaskConfig, WordingConfig
 from zhiyin.language.texts import item_texts, short_names
 
 Tokens = list[int]
@@ -87,6 +87,18 @@ class Background:
             people = people.drop("user_id")
         return cls(dataset.catalogue, people, dataset.positive_value)
 
+    def liked_from(self, value: float | None) -> Background:
+        """Return this with a value from which on something was liked, where the data do not say it."""
+        return self if self.positive_value is not None else replace(self, positive_value=value)
+
+    def as_tasks_say(self, tasks: Mapping[str, TaskConfig]) -> Background:
+        """Return this with what the first task calls a yes, where the data do not say what was liked.
+
+        Else a history would call everything liked, and hide what tells most about a click.
+        """
+        of_values = [task for task in tasks.values() if task.kind == "yes_no" and task.column == "value"]
+        return self.liked_from(next((task.yes_from for task in of_values), None))
+
 
 class Wording:
     """Turns rows into token ids.
@@ -103,6 +115,7 @@ class Wording:
         frame: What stands around and between the parts.
         names: Token ids of each item as it stands in a history.
         documents: Token ids of each item as it is judged.
+        liked_from: From which value on something was liked; None where values do not say.
     """
 
     def __init__(
@@ -122,7 +135,7 @@ class Wording:
         self.names: list[Tokens] = []
         self.documents: list[Tokens] = []
         self._name_lengths, self._document_lengths = np.empty((2, 0), dtype=np.int64)
-        self._tokenizer, self._positive = tokenizer, background.positive_value
+        self._tokenizer, self.liked_from = tokenizer, background.positive_value
         self._people = background.people
         self._liked, self._disliked, self._next, self._stop = _ids(
             tokenizer, [f"{config.liked}:", f"{config.disliked}:", ";", "."]
@@ -232,8 +245,8 @@ class Wording:
         histories = examples.histories(self.config.history_items)
         items = histories.item_index.tolist()
         is_liked = [True] * len(items)
-        if self._positive is not None:
-            is_liked = (~(histories.value < self._positive)).tolist()
+        if self.liked_from is not None:
+            is_liked = (~(histories.value < self.liked_from)).tolist()
         bounds = histories.offsets.tolist()
         return [
             self._told(items[start:stop], is_liked[start:stop], state, room)
