@@ -14,7 +14,7 @@ from zhiyin.training.devices import open_fabric
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.settings import AdversaryConfig, TrainingSettings
-from zhiyin.training.sharding import is_sharded, place
+from zhiyin.training.sharding import gather, is_sharded, place
 
 N_WORDS, WIDTH = 20, 6
 
@@ -24,7 +24,7 @@ class Layer(nn.Module):
         super().__init__()
         self.map = nn.Linear(WIDTH, WIDTH)
         self.fixed = nn.Linear(WIDTH, WIDTH).requires_grad_(requires_grad=False)
-        self.map.register_forward_hook(lambda _, __, out: out * 1.5)
+        self.handle = self.map.register_forward_hook(lambda _, __, out: out * 1.5)
 
     def forward(self, states: Tensor) -> Tensor:
         return states + torch.tanh(self.map(states) + self.fixed(states))
@@ -90,6 +90,8 @@ def main(out: Path, **asked: str) -> None:
     )
     fabric = open_fabric(settings, sharding="sharding" in asked)
     place(model, fabric)
+    gather(model)  # as before the next of several objectives
+    place(model, fabric)
     before = plan.quality_now()
     n_here = (
         sum(weight.to_local().numel() for weight in model.layers.parameters()) if is_sharded(model) else 0
@@ -97,6 +99,9 @@ def main(out: Path, **asked: str) -> None:
     checkpoints = Path(asked["checkpoints"]) if "checkpoints" in asked else None
     curve: LearningCurve = train(plan, fabric=fabric, checkpoints=checkpoints)
     assert [type(part) for part in model.modules()] == kinds_before
+    model.layers[0].handle.remove()
+    assert not model.layers[0].map._forward_hooks
+    model.layers[0].map.register_forward_hook(lambda _, __, out: out * 1.5)
     if fabric.is_global_zero:
         told = {
             "weights": {name: weight.tolist() for name, weight in model.state_dict().items()},

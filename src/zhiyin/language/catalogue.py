@@ -18,8 +18,9 @@ from zhiyin.language.model_files import DEFAULT, locate_model
 from zhiyin.language.texts import TextTemplate, item_texts
 
 _CATALOGUES_REMEMBERED = 2
-_LOADED: WeakValueDictionary[str, TextEncoder] = WeakValueDictionary()
-_LOADING = threading.RLock()
+_LOADED: WeakValueDictionary[tuple[object, ...], TextEncoder] = WeakValueDictionary()
+"""Encoders by their files as they are now: somebody may have written another model into the same folder."""
+_LOADING: dict[tuple[object, ...], threading.Lock] = {}
 """Two requests that meet before there is an encoder wait for one; a loading takes seconds and much memory."""
 _TEXTS_PER_PORTION = 16_384
 
@@ -95,10 +96,9 @@ class Language:
     @property
     def encoder(self) -> TextEncoder:
         """The encoder, loaded when first asked for; the bundles of a service share it."""
-        with _LOADING:
-            if self._encoder is None:
-                self._encoder = self._shared() if type(self._progress) is Silent else self._load()
-            return self._encoder
+        if self._encoder is None:
+            self._encoder = self._shared() if type(self._progress) is Silent else self._load()
+        return self._encoder
 
     def _load(self) -> TextEncoder:
         with self._progress.stage(f"loading the language model '{self.encoder_name}'"):
@@ -106,10 +106,14 @@ class Language:
 
     def _shared(self) -> TextEncoder:
         """Return the one that another catalogue loaded, if it is still there. It speaks to nobody."""
-        key = encoder_key(locate_model(self.encoder_name), self._precision)
-        encoder = _LOADED.get(key)
-        if encoder is None:
-            encoder = _LOADED[key] = self._load()
+        model = locate_model(self.encoder_name)
+        files = sorted(path for path in model.folder.rglob("*") if path.is_file())
+        states = ((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+        key = (str(model.folder.resolve()), self._precision, *states)
+        with _LOADING.setdefault(key, threading.Lock()):
+            encoder = _LOADED.get(key)
+            if encoder is None:
+                encoder = _LOADED[key] = self._load()
         return encoder
 
     def _encode_and_keep(self, texts: list[str]) -> FloatArray:

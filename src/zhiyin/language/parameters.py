@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
@@ -26,6 +27,7 @@ __all__ = [
     "trained_part",
 ]
 
+_LEAST_TORCH_TO_DIVIDE = (2, 8)
 Method = Literal["full", "top", "frozen", "lora", "adalora", "ia3", "adapter", "prefix", "prompt"]
 
 
@@ -71,6 +73,11 @@ def refuse_unfit_sharding(method: MethodConfig, *, sharding: bool) -> None:
         raise ConfigError(
             "steps.sharding divides a model over processes, and there is one.",
             remedy="Start with torchrun --nproc-per-node 2 -m zhiyin …, or leave steps.sharding out.",
+        )
+    if tuple(int(part) for part in version("torch").split(".")[:2]) < _LEAST_TORCH_TO_DIVIDE:
+        raise ConfigError(
+            f"steps.sharding needs PyTorch 2.8; this is {version('torch')}, which divides models wrongly.",
+            remedy="Update torch, or leave steps.sharding out.",
         )
     if method.name == "adalora":
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,7 +53,8 @@ class Swapping:
         self._rebuilt_at = time.monotonic()
         self.live = living(loaded)
         self.loaded_since = loaded.timestamp
-        self._one_by_one.submit(_warm_up, self.live)
+        # In a thread of its own: neither an exchange nor the end of the service waits for it.
+        threading.Thread(target=_warm_up, args=(self.live,), name="zhiyin-warm-up", daemon=True).start()
 
     def activate(self, version: str) -> Future[str]:
         """Serve another version here and in every other process; see `LiveEngine.activate`."""
@@ -177,8 +179,13 @@ def _warm_up(live: Live) -> None:
     """Load what a search or a new item would wait for; without it the rest is served all the same."""
     try:
         live.pipeline.warm_up()
-    except ZhiyinError as error:
-        _LOG.warning("bundle %s has no language model to search with: %s", live.version, error)
+    except Exception as error:
+        _LOG.warning(
+            "bundle %s has no language model to search with: %s",
+            live.version,
+            error,
+            exc_info=not isinstance(error, ZhiyinError),
+        )
 
 
 def _nothing_to_reflect(_: Live) -> None:

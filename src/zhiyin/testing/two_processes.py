@@ -43,7 +43,11 @@ def run_two(words: Sequence[object]) -> tuple[Ended, Ended]:
         )
         for rank in ("0", "1")
     ]
-    said = [process.communicate(timeout=_SECONDS) for process in processes]
+    try:
+        said = [process.communicate(timeout=_SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()  # one that waits for another for ever; those that ended are not touched
     first, second = (Ended(*told, process.returncode) for told, process in zip(said, processes, strict=True))
     return first, second
 

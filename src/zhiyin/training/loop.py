@@ -27,6 +27,7 @@ from zhiyin.training.sharding import (
     groups_apart,
     is_sharded,
     load_optimizer,
+    reshard,
     step_gradients,
     whole,
 )
@@ -34,6 +35,7 @@ from zhiyin.training.weights import Weights, decay_groups, load_weights, weights
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 STEPS_BETWEEN_LOSS_CHECKS = 50
+STEPS_BETWEEN_AGREEMENTS = 10
 _SHOWN = {"ndcg_at_10": "NDCG@10"}
 
 
@@ -78,6 +80,7 @@ class _Run:
         self.plan, self.fabric, self.progress, self.checkpoint = plan, fabric, progress, checkpoint
         settings = plan.settings
         self.is_sharded = is_sharded(plan.module)
+        reshard(plan.module)
         groups = groups_apart(decay_groups(plan.module, settings.weight_decay))
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         self.module, self.optimizer = fabric.setup(plan.module, optimizer)
@@ -112,10 +115,7 @@ class _Run:
     def _one_epoch(self, epoch: int) -> float:
         batches = self._own_share(self.plan.batches(epoch))
         if not len(batches):
-            raise TrainingError(
-                f"There is nothing to train '{self.plan.name}' on.",
-                remedy="It needs users with at least two events each.",
-            )
+            raise self._nothing_to_train(epoch)
         self.plan.module.train()
         total = torch.tensor(self.loss_sum, device=self.fabric.device)
         rest = batches[self.batches_done :]
@@ -223,6 +223,7 @@ class _Run:
     def _quality(self) -> float | None:
         """Judge the module as it stands; what the first process found holds for all."""
         quality: float | None = self.fabric.broadcast(self.plan.quality_now())
+        reshard(self.plan.module)
         return quality
 
     def _try_average(self) -> None:
@@ -280,6 +281,18 @@ class _Run:
         n = self.fabric.world_size
         return batches if n == 1 else batches[: len(batches) // n * n][self.fabric.global_rank :: n]
 
+    def _nothing_to_train(self, epoch: int) -> TrainingError:
+        n_batches, n_processes = len(self.plan.batches(epoch)), self.fabric.world_size
+        if n_batches:
+            return TrainingError(
+                f"'{self.plan.name}' has {n_batches} batches, too few for {n_processes} processes.",
+                remedy="Lower training.tokens_per_batch, or start fewer processes.",
+            )
+        return TrainingError(
+            f"There is nothing to train '{self.plan.name}' on.",
+            remedy="It needs users with at least two events each.",
+        )
+
     def _check(self, total: Tensor, epoch: int) -> None:
         if not torch.isfinite(total):
             raise TrainingError(
@@ -289,18 +302,21 @@ class _Run:
 
     def _save_now_and_then(self, total: Tensor, epoch: int) -> None:
         is_due = time.perf_counter() - self.last_saved > SECONDS_BETWEEN_CHECKPOINTS
-        if self.fabric.broadcast(is_due) if self.is_sharded else is_due:
+        if self.is_sharded:  # clocks differ, and all must agree; to ask at each step would take too long
+            is_due = self.step % STEPS_BETWEEN_AGREEMENTS == 0 and bool(self.fabric.broadcast(is_due))
+        if is_due:
             self._check(total, epoch)  # what has gone wrong is no state to go on from
             self.checkpoint_now(float(total))
 
     def checkpoint_now(self, loss_sum: float) -> None:
-        self.last_saved = time.perf_counter()
-        if self.is_sharded:
-            snapshot = whole(self._snapshot(loss_sum))  # to which every process brings its share
-            if self.fabric.is_global_zero:
+        is_first = self.fabric.is_global_zero
+        if self.is_sharded and self.checkpoint.path is not None:
+            snapshot = whole(self._snapshot(loss_sum), is_kept=is_first)
+            if is_first:
                 self.checkpoint.write(snapshot)
-        elif self.fabric.is_global_zero:
+        elif is_first:
             self.checkpoint.write(self._snapshot(loss_sum))
+        self.last_saved = time.perf_counter()  # after it: a model that takes minutes to write shall learn too
 
     def _snapshot(self, loss_sum: float) -> Snapshot:
         on_gpu = self.fabric.device.type == "cuda"

@@ -21,6 +21,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed import _composable_state
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -55,8 +56,8 @@ def gather(module: nn.Module) -> None:
     if not is_sharded(module):
         return
     device = next((own.device for own in module.parameters() if not isinstance(own, DTensor)), None)
-    for layer in [part for part in module.modules() if isinstance(part, FSDPModule)]:
-        layer.reshard()
+    reshard(module)
+    for layer in _divided_layers(module):
         _make_whole(layer)
     try:
         module.to(device)
@@ -64,16 +65,22 @@ def gather(module: nn.Module) -> None:
         module.cpu()
 
 
-def whole(state: Any) -> Any:
+def reshard(module: nn.Module) -> None:
+    """Let every layer go that is together, such as after judging without gradients."""
+    for layer in _divided_layers(module):
+        layer.reshard()
+
+
+def whole(state: Any, *, is_kept: bool = True) -> Any:
     """Return a state in which every divided tensor is whole, on the processor; other tensors are as they are.
 
-    All processes must call it together.
+    All processes must call it together. A tensor that stands in several places is gathered once.
+
+    Args:
+        state: Tensors and plain values, in mappings and lists.
+        is_kept: Whether this process wants the result; else it lends its shares and gets empty tensors.
     """
-    if isinstance(state, DTensor):
-        return state.full_tensor().cpu()
-    if isinstance(state, Mapping):
-        return {name: whole(value) for name, value in state.items()}
-    return [whole(value) for value in state] if isinstance(state, list) else state
+    return _whole(state, {}, is_kept=is_kept)
 
 
 def divided_as(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
@@ -125,6 +132,17 @@ def groups_apart(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ] or groups
 
 
+def _whole(state: Any, known: dict[int, Tensor], *, is_kept: bool) -> Any:
+    if isinstance(state, DTensor):
+        if id(state) not in known:
+            together = state.full_tensor()
+            known[id(state)] = together.cpu() if is_kept else torch.empty(0)
+        return known[id(state)]
+    if isinstance(state, Mapping):
+        return {name: _whole(value, known, is_kept=is_kept) for name, value in state.items()}
+    return [_whole(value, known, is_kept=is_kept) for value in state] if isinstance(state, list) else state
+
+
 def _apart(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     given = list(parameters)
     is_divided = [isinstance(own, DTensor) for own in given]
@@ -141,10 +159,23 @@ def _length(parameters: Iterable[nn.Parameter], fabric: Fabric) -> Tensor:
 
 @dataclass(frozen=True)
 class _Before:
-    """What a layer was before it was divided: its class, and the hooks of every module inside it, by name."""
+    """What a layer was before it was divided.
+
+    Attributes:
+        kind: Its class.
+        attributes: Names of the attributes of every module inside it, by the module's name.
+        hooks: Those of every module inside it.
+    """
 
     kind: type[nn.Module]
+    attributes: dict[str, frozenset[str]]
     hooks: dict[str, dict[str, OrderedDict[int, Any]]]
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> _Before:
+        parts = dict(layer.named_modules())
+        attributes = {name: frozenset(vars(part)) for name, part in parts.items()}
+        return cls(type(layer), attributes, {name: _hooks(part) for name, part in parts.items()})
 
 
 _BEFORE: WeakKeyDictionary[nn.Module, _Before] = WeakKeyDictionary()
@@ -159,8 +190,9 @@ def _divided(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
             "What is to be trained has no stack of layers that could be divided.",
             remedy="Leave steps.sharding out; every process keeps all of it then.",
         )
+    _refuse_shared_weights(layers)
     for layer in layers:
-        before = _Before(type(layer), {name: _hooks(part) for name, part in layer.named_modules()})
+        before = _Before.of(layer)
         # Left to itself, a unit that stands alone would stay together after its turn.
         divided = fully_shard(layer, mesh=mesh["data_parallel"], reshard_after_forward=True)
         _BEFORE[layer] = before
@@ -187,19 +219,44 @@ def _hooks(module: nn.Module) -> dict[str, OrderedDict[int, Any]]:
     }
 
 
+def _refuse_shared_weights(layers: Iterable[nn.Module]) -> None:
+    seen: set[int] = set()
+    for layer in layers:
+        own = {id(weight) for weight in layer.parameters()}
+        if own & seen:
+            raise ConfigError(
+                "Layers of this model share weights, so that they cannot be divided one by one.",
+                remedy="Leave steps.sharding out; every process keeps the whole model then.",
+            )
+        seen |= own
+
+
+def _divided_layers(module: nn.Module) -> list[Any]:
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
+
+
 def _make_whole(layer: Any) -> None:
     """Put whole parameters back, and take out what brings the layer together and lets it go.
 
-    PyTorch divides a module for good, so its class and its hooks are put back as they were.
+    PyTorch divides a module for good, so its class, attributes and hooks are put back as they were.
     """
-    before = _BEFORE.pop(layer)
+    before, known = _BEFORE.pop(layer), dict[int, nn.Parameter]()
     layer.__class__ = before.kind
+    _composable_state._module_state_mapping.pop(layer, None)  # where PyTorch notes what it has divided
     for inside, part in layer.named_modules():
-        vars(part).update(before.hooks[inside])
+        for name in vars(part).keys() - before.attributes[inside]:
+            del vars(part)[name]
+        for name, hooks in before.hooks[inside].items():
+            there = vars(part)[
+                name
+            ]  # changed in place: whoever holds a handle of a hook can still take it out
+            there.clear()
+            there.update(hooks)
         for name, own in list(part._parameters.items()):
             if isinstance(own, DTensor):
-                together = own.full_tensor().detach().cpu()
-                part._parameters[name] = nn.Parameter(together, requires_grad=own.requires_grad)
+                if id(own) not in known:
+                    known[id(own)] = nn.Parameter(own.full_tensor().detach().cpu(), own.requires_grad)
+                part._parameters[name] = known[id(own)]
 
 
 def _divided_as(value: Tensor, like: Tensor | None) -> Tensor:
