@@ -47,5 +47,5 @@ def test_what_cannot_be_divided_is_said_before_anything_is_read(monkeypatch):
     with pytest.raises(ConfigError, match="adalora"):
         refuse_unfit_sharding(MethodConfig(name="adalora"), sharding=True)
     monkeypatch.setattr("zhiyin.language.parameters.version", lambda _: "2.7.1+cpu")
-    with pytest.raises(ConfigError, match="needs PyTorch 2.8"):
+    with pytest.raises(ConfigError, match=r"needs PyTorch 2\.8"):
         refuse_unfit_sharding(MethodConfig(name="lora"), sharding=True)

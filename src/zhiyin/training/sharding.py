@@ -112,10 +112,9 @@ def step_gradients(module: nn.Module, fabric: Fabric, most: float) -> None:
     """
     trained = [own for own in module.parameters() if own.requires_grad]
     divided, kept = _apart(trained)
-    for own in kept:  # a batch of one process may ask a head that those of others leave alone
-        own.grad = fabric.all_reduce(
-            torch.zeros_like(own) if own.grad is None else own.grad, reduce_op="mean"
-        )
+    for own in _asked(kept, fabric):
+        gradient = torch.zeros_like(own) if own.grad is None else own.grad
+        own.grad = fabric.all_reduce(gradient, reduce_op="mean")
     squares = sum(
         (_length(part, fabric) ** 2 for part in (divided, kept)), torch.zeros((), device=fabric.device)
     )
@@ -123,6 +122,15 @@ def step_gradients(module: nn.Module, fabric: Fabric, most: float) -> None:
     for own in trained:
         if own.grad is not None:
             (own.grad.to_local() if isinstance(own.grad, DTensor) else own.grad).mul_(factor)
+
+
+def _asked(kept: list[nn.Parameter], fabric: Fabric) -> Iterator[nn.Parameter]:
+    """Yield what has a gradient in some process: its batch may ask a head that those of others leave alone.
+
+    What nobody asked has none, and so does not decay either.
+    """
+    n_asked = torch.tensor([float(own.grad is not None) for own in kept], device=fabric.device)
+    return compress(kept, (fabric.all_reduce(n_asked, reduce_op="sum") > 0).tolist())
 
 
 def groups_apart(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -247,9 +255,8 @@ def _make_whole(layer: Any) -> None:
         for name in vars(part).keys() - before.attributes[inside]:
             del vars(part)[name]
         for name, hooks in before.hooks[inside].items():
-            there = vars(part)[
-                name
-            ]  # changed in place: whoever holds a handle of a hook can still take it out
+            # Changed in place: whoever holds the handle of a hook can still take it out.
+            there = vars(part)[name]
             there.clear()
             there.update(hooks)
         for name, own in list(part._parameters.items()):
