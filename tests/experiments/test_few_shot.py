@@ -73,6 +73,11 @@ def test_every_number_has_its_points(ran):
     assert many["roc_auc"].value > 0.95 > few["roc_auc"].value
     assert report.points[2].n_epochs >= 3
     assert report.data["test rows"] == "30"
+    by_point = {name for name, value in report.settings.items() if value == "by the number of labels"}
+    assert by_point == {f"training.{name}" for name in ("max_epochs", "patience", "tokens_per_batch")} | {
+        "holding.most_train"
+    }
+    assert report.settings["wording.max_tokens"] == "24"
     told = report.rows("click")
     assert [row[0] for row in told] == ["0", "8", "8", "192", "192"]
     assert told[0][-1] == "–"

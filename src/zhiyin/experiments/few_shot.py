@@ -46,6 +46,12 @@ _PARTS = (
 _LEAST_TOKENS = 256
 _STEPS_A_PASS = 4
 """Few rows are divided into about so many batches, since a single one would be a single step."""
+_SET_BY_POINTS = (
+    "holding.most_train",
+    "training.max_epochs",
+    "training.patience",
+    "training.tokens_per_batch",
+)
 _OF_ORDER = {
     LabelKind.CHANCE: ("roc_auc", "gauc", "average_precision"),
     LabelKind.VALUE: ("correlation",),
@@ -177,7 +183,7 @@ class _Work:
             dataset=self._dataset.name,
             points=points,
             data=data,
-            settings=shown_settings(self._config),
+            settings=shown_settings(self._config) | dict.fromkeys(_SET_BY_POINTS, "by the number of labels"),
             command=self._order.command,
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
