@@ -11,10 +11,11 @@ from zhiyin.pipeline.bundle import load_bundle, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.serving.app import create_app
-from zhiyin.serving.settings import ServingSettings
+from zhiyin.serving.settings import AnswerSettings, ServingSettings
 from zhiyin.testing.tea_shop import tea_shop
 
-QUIET = ServingSettings(log_requests=False)
+# On a busy machine a first slate may take a second, and would be answered with what is popular.
+QUIET = ServingSettings(log_requests=False, answers=AnswerSettings(budget_ms=30_000.0))
 
 
 @pytest.fixture(scope="session")
