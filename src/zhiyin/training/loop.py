@@ -81,7 +81,9 @@ class _Run:
         settings = plan.settings
         self.is_sharded = is_sharded(plan.module)
         reshard(plan.module)
-        groups = groups_apart(decay_groups(plan.module, settings.weight_decay))
+        groups = decay_groups(plan.module, settings.weight_decay)
+        if self.is_sharded:
+            groups = groups_apart(groups)
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
         self.module, self.optimizer = fabric.setup(plan.module, optimizer)
         self.curve = LearningCurve(metric=plan.metric if plan.quality else "none")

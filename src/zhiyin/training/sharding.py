@@ -135,9 +135,7 @@ def _asked(kept: list[nn.Parameter], fabric: Fabric) -> Iterator[nn.Parameter]:
 
 def groups_apart(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return groups of parameters in which divided and whole ones do not mix: one kernel cannot step both."""
-    return [
-        {**group, "params": part} for group in groups for part in _apart(group["params"]) if part
-    ] or groups
+    return [{**group, "params": part} for group in groups for part in _apart(group["params"])]
 
 
 def _whole(state: Any, known: dict[int, Tensor], *, is_kept: bool) -> Any:
