@@ -73,8 +73,8 @@ def _fill(shop: Shop, orders: Orders, outcome: Outcome, make_room: Callable[[], 
     if is_full is None:
         outcome.wrong.append("the disk did not become full")
     _look_while_full(shop, service, outcome)
-    log = log_of(shop.store_url)
-    outcome.compare_log(log, shoppers)
+    acknowledged = [set(shopper.notes.acknowledged) for shopper in shoppers]
+    outcome.compare_log(log_of(shop.store_url), shoppers, acknowledged)
     if make_room is None:
         place.close()
         service.kill()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -85,10 +85,18 @@ class Outcome:
             self.count("slates", notes.n_slates)
             self.count("stale", notes.n_stale)
 
-    def compare_log(self, log: Log, shoppers: Iterable[Shopper]) -> None:
-        """Look for acknowledged events that are lost, for doubled ones, and for strangers' ones."""
-        for shopper in shoppers:
+    def compare_log(
+        self, log: Log, shoppers: Sequence[Shopper], acknowledged_before: Sequence[set[str]] | None = None
+    ) -> None:
+        """Look for acknowledged events that are lost, for doubled ones, and for strangers' ones.
+
+        Where shoppers go on, what each was acknowledged before the log was read is to be given: what comes
+        after is not in it.
+        """
+        for place, shopper in enumerate(shoppers):
             acknowledged, sent = set(shopper.notes.acknowledged), list(shopper.notes.sent)
+            if acknowledged_before is not None:
+                acknowledged = acknowledged_before[place]
             stored = log.get(shopper.tenant.name, {}).get(shopper.user_id, [])
             ids = [event_id for event_id, _ in stored]
             self.lost += len(acknowledged - set(ids))

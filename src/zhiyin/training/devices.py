@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -40,7 +41,15 @@ def open_fabric(settings: TrainingSettings, *, sharding: bool = False) -> Fabric
             accelerator=accelerator, strategy=strategy, devices=n_here, num_nodes=n_nodes, precision=precision
         )
         fabric.launch()
+    if n_processes() > 1:
+        atexit.register(_leave_the_others)
     return fabric
+
+
+def _leave_the_others() -> None:
+    """End the threads that talk to other processes; an interpreter that ends before them may be aborted."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _strategy(*, sharding: bool) -> Strategy | str:
