@@ -18,9 +18,9 @@ from zhiyin.language.model_files import DEFAULT, locate_model
 from zhiyin.language.texts import TextTemplate, item_texts
 
 _CATALOGUES_REMEMBERED = 2
-_LOADED: WeakValueDictionary[tuple[object, ...], TextEncoder] = WeakValueDictionary()
-"""Encoders by their files as they are now: somebody may have written another model into the same folder."""
-_LOADING: dict[tuple[object, ...], threading.Lock] = {}
+_LOADED: WeakValueDictionary[str, TextEncoder] = WeakValueDictionary()
+"""Encoders by what `encoder_key` calls them, as long as somebody holds them."""
+_LOADING: dict[str, threading.Lock] = {}
 """Two requests that meet before there is an encoder wait for one; a loading takes seconds and much memory."""
 _TEXTS_PER_PORTION = 16_384
 
@@ -106,10 +106,7 @@ class Language:
 
     def _shared(self) -> TextEncoder:
         """Return the one that another catalogue loaded, if it is still there. It speaks to nobody."""
-        model = locate_model(self.encoder_name)
-        files = sorted(path for path in model.folder.rglob("*") if path.is_file())
-        states = ((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-        key = (str(model.folder.resolve()), self._precision, *states)
+        key = encoder_key(locate_model(self.encoder_name), self._precision)
         with _LOADING.setdefault(key, threading.Lock()):
             encoder = _LOADED.get(key)
             if encoder is None:

@@ -52,7 +52,12 @@ class ModelFolder:
         Small files are read whole; of large ones the size and evenly spaced samples are read, so that it
         takes milliseconds for weights of any size.
         """
-        return _fingerprint(self.folder)
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file() and _shapes_vectors(path))
+        stats = [path.stat() for path in files]
+        states = tuple(
+            (path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)
+        )
+        return _fingerprint(self.folder, states)
 
 
 def locate_model(name_or_folder: str | Path = DEFAULT) -> ModelFolder:
@@ -161,11 +166,11 @@ def _downloaded(name: str) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> str:
+    """Read files of these sizes and times of change; a folder may be written anew while a process goes on."""
     digest = hashlib.blake2b(digest_size=8)
-    kept = [path for path in folder.rglob("*") if path.is_file() and _shapes_vectors(path)]
-    for path in sorted(kept):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    for path, size, _ in states:
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
         for sample in _samples(path):
             digest.update(sample)
     return digest.hexdigest()
