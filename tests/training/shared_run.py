@@ -1,5 +1,6 @@
 """One training in this process or in several: ``shared_run.py OUT [sharding] [averaging=.9] …``."""
 
+import atexit
 import json
 import sys
 from pathlib import Path
@@ -58,8 +59,16 @@ def rows(seed: int) -> dict[str, Any]:
     return {"ids": ids, "labels": (ids < N_WORDS // 2).float().mean(dim=1), "is_odd": seed % 2 == 1}
 
 
+def say_which_threads_are_left() -> None:
+    """Complain of threads that talk to other processes: they could abort the end of this one."""
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.exists() else []
+    print(*(name for name in names if "gloo" in name or name.startswith("pt_")), end="")
+
+
 def main(out: Path, **asked: str) -> None:
     """Train, and let the first process write the weights and the curve."""
+    atexit.register(say_which_threads_are_left)  # what is registered first runs last
     torch.manual_seed(3)
     model, judged = Words(), rows(1000)
     kinds_before = [type(part) for part in model.modules()]

@@ -18,6 +18,7 @@ def trained(out, *words):
     """What a run of two processes left: weights, curve, figures."""
     for process in run_two([RUN, out, *words]):
         assert process.code == 0, process.err
+        assert process.out == "", "threads were left behind"
     return json.loads(out.read_text())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy, Strategy
+from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.domain.processes import n_processes
@@ -42,14 +43,21 @@ def open_fabric(settings: TrainingSettings, *, sharding: bool = False) -> Fabric
         )
         fabric.launch()
     if n_processes() > 1:
-        atexit.register(_leave_the_others)
+        atexit.register(_leave_the_others, fabric)
     return fabric
 
 
-def _leave_the_others() -> None:
-    """End the threads that talk to other processes; an interpreter that ends before them may be aborted."""
+def _leave_the_others(fabric: Fabric) -> None:
+    """End the threads that talk to other processes; an interpreter that ends before them may be aborted.
+
+    They end with the last reference to their group. A mesh keeps references, and what PyTorch remembers of
+    operations on divided tensors keeps the mesh.
+    """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    if isinstance(fabric.strategy, ModelParallelStrategy):
+        vars(fabric.strategy.device_mesh).get("_pg_registry", {}).clear()
+        gc.collect()
 
 
 def _strategy(*, sharding: bool) -> Strategy | str:
