@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from zhiyin.contracts import TrainingData
 from zhiyin.domain import Histories, Queries, Wishes
 from zhiyin.domain.errors import NotFitted, ShapeMismatch
 from zhiyin.pipeline import pipeline as whole
@@ -39,6 +40,17 @@ def test_slates_are_sorted_and_hold_each_item_once(trained, split):
     for row in slate.item_index:
         items = row[row >= 0]
         assert len(set(items.tolist())) == len(items)
+
+
+def test_sources_in_short_steps_are_asked_after_the_others_and_fallbacks_last(split):
+    pipeline = Pipeline(recipe("fast", {"sources.ease": "{}"}))
+    pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
+    told: list[str] = []
+    pipeline.observe = lambda stage, _: told.append(stage)
+    pipeline.recommend(split.test.queries, 3)
+    proposing = [stage.removeprefix("propose ") for stage in told if stage.startswith("propose ")]
+    assert [source.name for source in pipeline.sources] == ["item_graph", "popularity", "ease"]
+    assert proposing == ["ease", "item_graph", "popularity"]
 
 
 def test_what_the_user_has_comes_only_on_request(trained):

@@ -30,12 +30,15 @@ class CandidateSource(Component[ConfigT], ABC):
         serves_new_users: It has proposals for a query without any history.
         reads_vectors: It asks ``training.language`` for text vectors, so a language model is needed.
         absorbs_events: `absorb` takes in new events at once; otherwise they wait for `refreshed`.
+        in_short_steps: It answers by many short steps, for each of which it needs the interpreter, instead of
+            few long products and searches; it is asked after those that do not.
     """
 
     serves_new_items: ClassVar[bool] = False
     serves_new_users: ClassVar[bool] = False
     reads_vectors: ClassVar[bool] = False
     absorbs_events: ClassVar[bool] = False
+    in_short_steps: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, training: TrainingData) -> None:

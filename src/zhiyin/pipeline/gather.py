@@ -47,7 +47,8 @@ def candidates_of(
     opinions: dict[str, Opinion] = {}
     proposals = [np.empty((len(queries), 0), dtype=np.int32)]
     has_enough = np.zeros(len(queries), dtype=np.bool_)
-    for source in sorted(sources, key=lambda source: source.name in n_of_fallback):
+    # Right after a batch the interpreter is busy sending it; what computes by itself for long goes on then.
+    for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
         with timed(f"propose {source.name}", observe):

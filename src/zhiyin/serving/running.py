@@ -32,6 +32,8 @@ LAST_REQUESTS_SECONDS = 0.2
 """How long it waits, after that, for requests that were already on their way."""
 _COLLECT_AFTER = (50_000, 20, 50)
 """Objects made since the last look, and how many looks at the young before one at the older ones."""
+_TURN_SECONDS = 0.001
+"""How long the event loop, answering a batch, may keep the thread that computes the next one waiting."""
 
 
 def say_at_once(text: str) -> None:
@@ -70,6 +72,7 @@ def serve(
     app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
     _share_the_cores(settings.answers.math_threads)
     _spare_the_collector()
+    sys.setswitchinterval(_TURN_SECONDS)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -49,6 +49,7 @@ class ItemGraph(CandidateSource[ItemGraphConfig]):
     config_class = ItemGraphConfig
     serves_new_items = True
     absorbs_events = True
+    in_short_steps = True
 
     def __init__(self, config: ItemGraphConfig | None = None, **settings: object) -> None:
         super().__init__(config, **settings)
