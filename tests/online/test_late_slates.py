@@ -1,4 +1,4 @@
-"""A slate that came too late is remembered, and neither stored nor counted as shown."""
+"""A slate that came too late is remembered and not stored as shown; the one in its place is."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,16 +38,30 @@ def at_once(engine: LiveEngine) -> str | None:
 def test_a_late_slate_is_the_answer_of_the_next_time_and_was_shown_to_nobody(engine: LiveEngine) -> None:
     computed = computed_by(engine, PLAIN)
     assert at_once(engine) == "popular"
+    engine.impressions.store_all()
+    n_stored = engine.store.counts().impressions
     engine.keep(computed)
     engine.impressions.store_all()
-    assert engine.store.counts().impressions == 0
-    assert engine.clicks.outcomes() == {}
+    assert engine.store.counts().impressions == n_stored
     assert at_once(engine) == "cached"
     kept, settled = engine.answer_at_once(PLAIN), engine.settle(computed)
     assert not isinstance(settled, Exception)
     assert kept.items == settled.items
+
+
+def test_a_slate_that_stands_in_is_stored_as_shown_and_its_clicks_count(engine: LiveEngine) -> None:
+    answer = engine.answer_at_once(replace(PLAIN, request_id="late"))
     engine.impressions.store_all()
-    assert engine.store.counts().impressions == 1
+    [stored] = engine.store.impressions_of("u1")
+    shown = tuple(item.item_id for item in answer.items)
+    assert (stored.request_id, stored.item_ids, stored.route) == ("late", shown, "recommend")
+    assert (stored.bundle, stored.experiment, stored.propensities) == (
+        answer.bundle,
+        None,
+        (1.0,) * len(shown),
+    )
+    engine.clicks.happened("u1", shown[0], "click", stored.timestamp)
+    assert [(outcome.slates, outcome.clicks) for outcome in engine.clicks.outcomes().values()] == [(1, 1)]
 
 
 def test_a_slate_of_an_experiment_or_a_failure_or_a_search_is_not_kept(engine: LiveEngine) -> None:

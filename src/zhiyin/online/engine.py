@@ -21,13 +21,14 @@ from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
 from zhiyin.online.live import Live, Renamed, as_they_are
+from zhiyin.online.slates import stand_in
 from zhiyin.online.swapping import Swapping
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.versions import Loaded
 from zhiyin.pipeline.timing import Observe, unobserved
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.events import EventStore
-from zhiyin.stores.records import Changes, StoredDocument
+from zhiyin.stores.records import Changes, Impression, StoredDocument
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
@@ -194,10 +195,15 @@ class LiveEngine:
     def answer_at_once(self, asked: AskedSlate) -> Answer:
         """Answer without computing: from what was answered before, or with what everybody takes.
 
+        It is stored as shown, like any slate, but in no arm of an experiment: none has chosen it.
+
         Raises:
             FilterError: when the filter cannot be understood.
         """
-        return self.live.fallback.answer(asked, self.live.version)
+        live = self.live
+        answer = live.fallback.answer(asked, live.version)
+        self._note(stand_in(answer, asked))
+        return answer
 
     def activate(self, version: str) -> Future[str]:
         """Serve another version that the store holds, here and in every other process.
@@ -254,7 +260,14 @@ class LiveEngine:
             final = self._arms.mixed(shown[0], shown[1], (arms[0], arms[1]), asked.wanted.n)
         else:
             final = labelled(shown[0], arms[0]) if arms else shown[0]
-        impression, answer = final.impression, final.answer
+        answer = final.answer
+        self._note(final.impression)
+        if isinstance(asked, AskedSlate) and answer.items and not arms:
+            plans[0].live.fallback.keep(asked, answer, computed.n_events)
+        return answer if computed.is_level else replace(answer, degraded="stale")
+
+    def _note(self, impression: Impression) -> None:
+        """Hand over what is shown to the store and to the click rate."""
         self.impressions.add(impression)
         if impression.user_id is not None and impression.item_ids:
             self.clicks.shown(
@@ -263,9 +276,6 @@ class LiveEngine:
                 experiment=impression.experiment,
                 arm=impression.arm,
             )
-        if isinstance(asked, AskedSlate) and answer.items and not arms:
-            plans[0].live.fallback.keep(asked, answer, computed.n_events)
-        return answer if computed.is_level else replace(answer, degraded="stale")
 
     def _living(self, loaded: Loaded) -> Live:
         users = None
