@@ -149,6 +149,7 @@ def test_the_page_tells_everything_it_was_given():
         "11,250",
         "against others",
         "600 test rows of 60 users",
+        "600 test candidates of 60 users",
     ):
         assert told in page.words, told
     assert page.tags.count("svg") == 2 + 3 + 1 + 3 * 2, "learning, chances, values, by history"

@@ -45,7 +45,7 @@ def metrics_table(columns: dict[str, Evaluation]) -> Table:
 def figures_table(figures: LabelFigures) -> Table:
     """Show how well a task is predicted, for everybody and by length of history."""
     shown = shown_figures(figures)
-    table = Table(figures.task, "rows")
+    table = Table(figures.task, figures.counted)
     for name in shown:
         table.add_column(figure_name(name), justify="right")
     for part in (figures.whole, *figures.by_history):

@@ -52,8 +52,8 @@ def _figures(report: FinetuningReport) -> Iterator[str]:
         yield from (
             f"## Task: {_plain(figures.task)}",
             "",
-            f"{figures.whole.n_rows:,} test rows of {figures.whole.n_users:,} users; 95 % intervals by "
-            f"drawing users anew.{at}",
+            f"{figures.whole.n_rows:,} test {figures.counted} of {figures.whole.n_users:,} users; "
+            f"95 % intervals by drawing users anew.{at}",
             "",
         )
         rows = [
@@ -80,7 +80,7 @@ def _by_history(figures: LabelFigures) -> Iterator[str]:
         (part.label, f"{part.n_rows:,}", *(_told(part.figures[name]) for name in names))
         for part in figures.by_history
     ]
-    heads = ("events known of the user", "rows", *(figure_name(name) for name in names))
+    heads = ("events known of the user", figures.counted, *(figure_name(name) for name in names))
     yield from (*_table(heads, rows), "")
 
 

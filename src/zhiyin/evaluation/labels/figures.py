@@ -92,6 +92,11 @@ class LabelFigures:
         return self.whole.figures
 
     @property
+    def counted(self) -> str:
+        """What is counted as rows: in a ranking they are candidates, several for each list."""
+        return "candidates" if self.kind is LabelKind.RANKING else "rows"
+
+    @property
     def reasons(self) -> Mapping[str, str]:
         """Why a figure of all rows is NaN."""
         return self.whole.reasons

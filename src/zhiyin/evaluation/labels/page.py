@@ -136,7 +136,7 @@ def _curves(report: FinetuningReport) -> Html:
 
 def _task(task: TaskReport) -> tuple[Html, ...]:
     figures = task.figures
-    rows = f"{figures.whole.n_rows:,} test rows of {figures.whole.n_users:,} users"
+    rows = f"{figures.whole.n_rows:,} test {figures.counted} of {figures.whole.n_users:,} users"
     at = "" if figures.threshold is None else f" Threshold for yes: {figures.threshold:.3g}."
     return (
         section(
@@ -208,7 +208,7 @@ def _by_history(figures: LabelFigures) -> Html:
             figure_note(name),
             charts.interval_chart(
                 [
-                    (_events(part.label), f"{count(part.n_rows)} rows", part.figures[name])
+                    (_events(part.label), f"{count(part.n_rows)} {figures.counted}", part.figures[name])
                     for part in figures.by_history
                 ],
                 figures.figures[name].value,
@@ -222,7 +222,8 @@ def _by_history(figures: LabelFigures) -> Html:
         (figure_name(name), *(_with_interval(part.figures[name]) for part in figures.by_history))
         for name in figures.figures
     ]
-    counts = ("rows, users", *(f"{part.n_rows:,}, {part.n_users:,}" for part in figures.by_history))
+    counted = (f"{part.n_rows:,}, {part.n_users:,}" for part in figures.by_history)
+    counts = (f"{figures.counted}, users", *counted)
     return Html(grid(drawn) + folded("All figures by known events", table(heads, [counts, *rows])))
 
 

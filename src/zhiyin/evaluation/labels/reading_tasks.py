@@ -153,7 +153,8 @@ def _read_history(figures: LabelFigures) -> Iterator[Sentence]:
         return
     short, long = known[0], known[-1]
     a, b = short.figures[name], long.figures[name]
-    told = f"{figure_name(name)} is {_of_part(short, name)} and {_of_part(long, name)}"
+    parts = " and ".join(_of_part(part, name, figures.counted) for part in (short, long))
+    told = f"{figure_name(name)} is {parts}"
     is_worse = a.low > b.high if lower_is_better(name) else a.high < b.low
     is_better = a.high < b.low if lower_is_better(name) else a.low > b.high
     if is_worse:
@@ -179,8 +180,8 @@ def _read_others(task: TaskReport) -> Iterator[Sentence]:
             yield worry(f"It is worse than {other}: {told}.")
 
 
-def _of_part(part: Part, name: str) -> str:
-    return f"{figure(part.figures[name].value)} with {part.label} known events ({part.n_rows:,} rows)"
+def _of_part(part: Part, name: str, counted: str) -> str:
+    return f"{figure(part.figures[name].value)} with {part.label} known events ({part.n_rows:,} {counted})"
 
 
 def _within(interval: Interval) -> str:
