@@ -77,7 +77,7 @@ class _Past:
         start = items.astype(np.int64) * self.span
         asked = start + np.clip(timestamp - self.first, 0, self.span)
         # The search for rising keys takes less than half the time, which leaves enough for ordering them.
-        order = np.argsort(asked)
+        order = np.argsort(asked, kind="stable")
         place = np.empty_like(order)
         place[order] = np.searchsorted(self.keys, asked[order])
         place -= 1
@@ -266,5 +266,5 @@ class Trends:
         if kept is None or kept[0] is not now or kept[1] != moment:
             kept = self._table = (now, moment, now.demand(moment))
         table = kept[2]
-        unknown = len(table) - 1
-        return table[np.where((item_index >= 0) & (item_index < unknown), item_index, unknown)]
+        # Padding, read without its sign, lies beyond all items, and unknown items do anyway: the last row.
+        return table.take(np.minimum(item_index.view(np.uint32), len(table) - 1), axis=0)
