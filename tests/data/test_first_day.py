@@ -18,7 +18,10 @@ def test_a_catalogue_alone_is_a_shop(tmp_path):
     assert (dataset.n_users, dataset.n_items, dataset.n_interactions) == (0, 3, 0)
     assert dataset.event_kinds == ("interaction",)
     assert [problem.kind for problem in report.warnings] == ["no_interactions"]
-    assert "only a catalogue" in report.render()
+    told = report.render()
+    assert "only a catalogue" in told
+    assert "density" not in told, "there is nothing to be dense"
+    assert told.endswith("Ready to train, with the warnings above in mind."), "nothing was cleaned"
 
 
 def test_so_is_one_beside_a_header(tmp_path):

@@ -137,7 +137,10 @@ class CheckReport:
         if self.errors:
             n = len(self.errors)
             return f"Not usable: {n} {'error' if n == 1 else 'errors'}."
-        return "Ready to train." if not self.warnings else "Ready to train, after the cleaning named above."
+        if not self.warnings:
+            return "Ready to train."
+        after = "after the cleaning named above" if self.cleaned else "with the warnings above in mind"
+        return f"Ready to train, {after}."
 
 
 def summary_of(dataset: Dataset, n_read: int, tables: Mapping[str, pl.DataFrame]) -> Summary:
@@ -186,6 +189,7 @@ def _summary_text(summary: Summary, tables: Mapping[str, int]) -> str:
     span = (
         f"{summary.first_day} to {summary.last_day}" if summary.first_day else "not known; order of the rows"
     )
+    has_events = summary.n_interactions > 0
     lines = [
         _line("users", f"{summary.n_users:,}, of which {summary.users_with_three:,} with at least 3 events"),
         _line("items", f"{summary.n_items:,}, of which {summary.cold_share:.1%} without any event"),
@@ -193,10 +197,13 @@ def _summary_text(summary: Summary, tables: Mapping[str, int]) -> str:
             "interactions",
             f"{summary.n_interactions:,}"
             + (f" ({dropped:,} dropped)" if dropped else "")
-            + f", median {summary.events_per_user:g} a user, density {summary.density:.3%}",
+            + (
+                f", median {summary.events_per_user:g} a user, density {summary.density:.3%}"
+                if has_events
+                else ""
+            ),
         ),
-        _line("events", kinds),
-        _line("time", span),
+        *([_line("events", kinds), _line("time", span)] if has_events else []),
         _line("texts", f"{summary.text_coverage:.1%} of the items have a title, description or categories"),
     ]
     for name, columns in summary.columns.items():
