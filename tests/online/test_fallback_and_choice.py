@@ -37,7 +37,7 @@ def event(user_id: str, item_id: str) -> Event:
 
 
 def shown(live: Live, one: AskedSlate) -> list[str]:
-    return [item.item_id for item in live.fallback.answer(one, "v").items]
+    return [item.item_id for item in live.fallback.stand_in(one, "v").answer.items]
 
 
 def test_the_popular_answer_keeps_every_rule(live: Live) -> None:
@@ -65,17 +65,17 @@ def test_the_last_answer_comes_again_until_something_makes_it_wrong(live: Live) 
     def keep() -> list[str]:
         full = live.answering.recommend([plain])[0]().answer
         live.fallback.keep(plain, full, live.fallback.seen(plain))
-        again = live.fallback.answer(plain, "v")
+        again = live.fallback.stand_in(plain, "v").answer
         assert again.degraded == "cached"
         assert again.items == full.items
         return [item.item_id for item in full.items]
 
     first = keep()
     assert shown(live, asked("anna", n=3)) == first[:3]
-    assert live.fallback.answer(asked("anna", n=6), "v").degraded == "popular"
-    assert live.fallback.answer(asked("anna", n=5, repeat=True), "v").degraded == "popular"
+    assert live.fallback.stand_in(asked("anna", n=6), "v").answer.degraded == "popular"
+    assert live.fallback.stand_in(asked("anna", n=5, repeat=True), "v").answer.degraded == "popular"
     live.record([event("anna", first[0])])
-    fresh = live.fallback.answer(plain, "v")
+    fresh = live.fallback.stand_in(plain, "v").answer
     assert fresh.degraded == "popular"
     assert first[0] not in [item.item_id for item in fresh.items]
     second = keep()
@@ -83,7 +83,7 @@ def test_the_last_answer_comes_again_until_something_makes_it_wrong(live: Live) 
     assert second[1] not in shown(live, plain)
     keep()
     live.forget("anna")
-    assert live.fallback.answer(plain, "v").degraded == "popular"
+    assert live.fallback.stand_in(plain, "v").answer.degraded == "popular"
 
 
 def test_an_answer_is_not_kept_when_something_happened_while_it_was_computed(live: Live) -> None:
@@ -93,7 +93,7 @@ def test_an_answer_is_not_kept_when_something_happened_while_it_was_computed(liv
     computed = live.answering.recommend([plain])[0]().answer
     live.record([event("anna", computed.items[0].item_id)])
     live.fallback.keep(plain, computed, seen)
-    assert live.fallback.answer(plain, "v").degraded == "popular"
+    assert live.fallback.stand_in(plain, "v").answer.degraded == "popular"
 
 
 @given(st.lists(st.floats(0, 2e9), min_size=1), st.integers(0, 2_000_000_000))

@@ -1,8 +1,10 @@
 """A slate that came too late is remembered and not stored as shown; the one in its place is."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,7 @@ from zhiyin.online.trials.trials import Assigned
 from zhiyin.online.versions import Loaded
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.opening import open_database
+from zhiyin.stores.records import Impression
 
 PLAIN = AskedSlate("u1", Wanted(n=5), "r")
 
@@ -49,19 +52,42 @@ def test_a_late_slate_is_the_answer_of_the_next_time_and_was_shown_to_nobody(eng
     assert kept.items == settled.items
 
 
-def test_a_slate_that_stands_in_is_stored_as_shown_and_its_clicks_count(engine: LiveEngine) -> None:
-    answer = engine.answer_at_once(replace(PLAIN, request_id="late"))
+def stored_of(engine: LiveEngine, user_id: str) -> list[Impression]:
     engine.impressions.store_all()
-    [stored] = engine.store.impressions_of("u1")
+    return engine.store.impressions_of(user_id)
+
+
+def test_a_slate_that_stands_in_is_stored_as_shown_and_counts_in_no_click_rate(engine: LiveEngine) -> None:
+    answer = engine.answer_at_once(replace(PLAIN, request_id="late"))
+    [stored] = stored_of(engine, "u1")
     shown = tuple(item.item_id for item in answer.items)
     assert (stored.request_id, stored.item_ids, stored.route) == ("late", shown, "recommend")
-    assert (stored.bundle, stored.experiment, stored.propensities) == (
-        answer.bundle,
-        None,
-        (1.0,) * len(shown),
-    )
-    engine.clicks.happened("u1", shown[0], "click", stored.timestamp)
-    assert [(outcome.slates, outcome.clicks) for outcome in engine.clicks.outcomes().values()] == [(1, 1)]
+    assert (stored.bundle, stored.experiment) == (answer.bundle, None)
+    assert stored.propensities == (1.0,) * len(shown)
+    assert engine.clicks.outcomes() == {}
+
+
+def test_a_slate_that_was_computed_while_its_user_was_erased_is_not_kept(engine: LiveEngine) -> None:
+    computed = computed_by(engine, PLAIN)
+    engine.intake.delete_user("u1").result()
+    engine.keep(computed)
+    assert at_once(engine) == "popular"
+    again = computed_by(engine, PLAIN)
+    engine.keep(again)
+    assert at_once(engine) == "cached", "what was computed later is"
+
+
+def test_an_earlier_slate_is_not_stored_where_another_process_has_erased_the_user(
+    engine: LiveEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.keep(computed_by(engine, PLAIN))
+    minute_later = SimpleNamespace(time=lambda: time.time() + 60, monotonic=time.monotonic)
+    monkeypatch.setattr("zhiyin.online.fallback.time", minute_later)
+    engine.store.delete_user("u1").result()  # which this process has not heard of
+    shown = engine.live.fallback.stand_in(replace(PLAIN, request_id="cached"), "b1")
+    assert shown.answer.degraded == "cached"
+    engine.impressions.add(shown.impression)
+    assert stored_of(engine, "u1") == []
 
 
 def test_a_slate_of_an_experiment_or_a_failure_or_a_search_is_not_kept(engine: LiveEngine) -> None:

@@ -77,37 +77,6 @@ def test_only_open_items_are_found_and_none_better_is_missed(share: float):
         assert len(got) >= len(expected) - 1
 
 
-def test_one_who_has_much_gets_as_many_as_the_others():
-    """Who has had the fifty nearest is asked about again; the rest of the batch is not searched as far."""
-    random = np.random.default_rng(5)
-    vectors = random.standard_normal((400, 8)).astype(np.float32)
-    asked = random.standard_normal((9, 8)).astype(np.float32)
-    index = CountingIndex(8)
-    index.put(np.arange(400, dtype=np.int32), vectors)
-    order = np.argsort(-(asked @ vectors.T), axis=1)
-    row = np.concatenate([np.full(50, 4), np.arange(9)])
-    item = np.concatenate([order[4, :50], order[:, 399]])
-    barred = Barred(9, 400, None, row, item)
-    opinion = NearestOpinion(index, vectors, asked, np.zeros(9, dtype=np.bool_), np.empty(0, dtype=np.int64))
-    found = opinion.best(10, barred)
-    for query in range(9):
-        first = 50 if query == 4 else 0
-        assert found[query][found[query] >= 0].tolist() == order[query, first : first + 10].tolist()
-    assert index.asked == [(9, 11), (1, 61)]
-
-
-class CountingIndex(ExactIndex):
-    """Remembers how many queries asked how far."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__(dimension)
-        self.asked: list[tuple[int, int]] = []
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        self.asked.append((len(queries), k))
-        return super().search(queries, k)
-
-
 def test_the_best_of_vectors_without_groups_are_found():
     """Like those of a trained factor model: 64 numbers that vary almost alike, lengths that differ."""
     random = np.random.default_rng(0)

@@ -63,7 +63,7 @@ def say_which_threads_are_left() -> None:
     """Complain of threads that talk to other processes: they could abort the end of this one."""
     tasks = Path("/proc/self/task")
     names = [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.exists() else []
-    print(*(name for name in names if "gloo" in name or name.startswith("pt_")), end="")
+    print(*(name for name in names if "gloo" in name or "tcpstore" in name), end="")
 
 
 def main(out: Path, **asked: str) -> None:

@@ -31,7 +31,7 @@ class CandidateSource(Component[ConfigT], ABC):
         reads_vectors: It asks ``training.language`` for text vectors, so a language model is needed.
         absorbs_events: `absorb` takes in new events at once; otherwise they wait for `refreshed`.
         in_short_steps: It answers by many short steps, for each of which it needs the interpreter, instead of
-            few long products and searches; it is asked after those that do not.
+            few long products and searches; of those that are no fallbacks it is asked last.
     """
 
     serves_new_items: ClassVar[bool] = False

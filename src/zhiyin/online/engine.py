@@ -17,18 +17,18 @@ from zhiyin.online.arms import Arms, Planned, labelled
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
 from zhiyin.online.click_rate import ClickRate
 from zhiyin.online.clock import ArrivalClock
+from zhiyin.online.fallback import Seen
 from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
 from zhiyin.online.live import Live, Renamed, as_they_are
-from zhiyin.online.slates import stand_in
 from zhiyin.online.swapping import Swapping
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.versions import Loaded
 from zhiyin.pipeline.timing import Observe, unobserved
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.events import EventStore
-from zhiyin.stores.records import Changes, Impression, StoredDocument
+from zhiyin.stores.records import Changes, StoredDocument
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
@@ -71,14 +71,14 @@ class Computed:
         asked: The request.
         plans: How it was answered: once, or twice where two slates are mixed.
         made: One for each plan.
-        n_events: What `Fallback.seen` said before.
+        seen: What `Fallback.seen` said before.
         is_level: Whether the log could be read up to its end.
     """
 
     asked: Asked
     plans: Sequence[Planned]
     made: Sequence[Ready | Exception]
-    n_events: int | None
+    seen: Seen | None
     is_level: bool
 
 
@@ -195,15 +195,16 @@ class LiveEngine:
     def answer_at_once(self, asked: AskedSlate) -> Answer:
         """Answer without computing: from what was answered before, or with what everybody takes.
 
-        It is stored as shown, like any slate, but in no arm of an experiment: none has chosen it.
+        It is stored as shown, but in no arm of an experiment, and counts in no click rate: nothing that is
+        compared there has chosen it.
 
         Raises:
             FilterError: when the filter cannot be understood.
         """
         live = self.live
-        answer = live.fallback.answer(asked, live.version)
-        self._note(stand_in(answer, asked))
-        return answer
+        shown = live.fallback.stand_in(asked, live.version)
+        self.impressions.add(shown.impression)
+        return shown.answer
 
     def activate(self, version: str) -> Future[str]:
         """Serve another version that the store holds, here and in every other process.
@@ -244,7 +245,7 @@ class LiveEngine:
             try:
                 answer = ready().answer
                 if answer.items:
-                    plan.live.fallback.keep(computed.asked, answer, computed.n_events)
+                    plan.live.fallback.keep(computed.asked, answer, computed.seen)
             except Exception:
                 _LOG.exception("a late slate could not be kept")
 
@@ -260,14 +261,7 @@ class LiveEngine:
             final = self._arms.mixed(shown[0], shown[1], (arms[0], arms[1]), asked.wanted.n)
         else:
             final = labelled(shown[0], arms[0]) if arms else shown[0]
-        answer = final.answer
-        self._note(final.impression)
-        if isinstance(asked, AskedSlate) and answer.items and not arms:
-            plans[0].live.fallback.keep(asked, answer, computed.n_events)
-        return answer if computed.is_level else replace(answer, degraded="stale")
-
-    def _note(self, impression: Impression) -> None:
-        """Hand over what is shown to the store and to the click rate."""
+        impression, answer = final.impression, final.answer
         self.impressions.add(impression)
         if impression.user_id is not None and impression.item_ids:
             self.clicks.shown(
@@ -276,6 +270,9 @@ class LiveEngine:
                 experiment=impression.experiment,
                 arm=impression.arm,
             )
+        if isinstance(asked, AskedSlate) and answer.items and not arms:
+            plans[0].live.fallback.keep(asked, answer, computed.seen)
+        return answer if computed.is_level else replace(answer, degraded="stale")
 
     def _living(self, loaded: Loaded) -> Live:
         users = None

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from zhiyin.domain import IndexArray, Recommendation
 from zhiyin.online.asked import Answer, AskedSlate
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.histories import LiveHistories
+from zhiyin.online.slates import Shown
 from zhiyin.policy.filters import FilterMasks
+from zhiyin.stores.records import Impression
 
 _MOST_POPULAR = 5_000
 """Popular items that are kept in order; a filter that none of them passes is answered with fewer places."""
@@ -22,10 +25,24 @@ _CACHED_USERS = 20_000
 _CACHED_SECONDS = 600.0
 
 
+class Seen(NamedTuple):
+    """What was true before an answer was computed; when it no longer is, the answer is not kept.
+
+    Attributes:
+        n_events: Events of the user.
+        n_forgotten: Erasures, of whomever, since this was made: the events of an erased user may be none
+            before and after.
+    """
+
+    n_events: int
+    n_forgotten: int
+
+
 @dataclass(frozen=True)
 class _Kept:
     n_events: int
     moment: float
+    timestamp: int
     answer: Answer
 
 
@@ -54,49 +71,56 @@ class Fallback:
         self._masks = masks
         self._popular = _popular_items(catalogue)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._n_forgotten = 0
         self._lock = threading.Lock()
 
-    def seen(self, asked: AskedSlate) -> int | None:
+    def seen(self, asked: AskedSlate) -> Seen | None:
         """Return what `keep` must know of the moment before the answer is computed; None: keep nothing."""
         if not isinstance(asked.who, str) or not _is_plain(asked):
             return None
-        return self._histories.n_events_of(asked.who)
+        return Seen(self._histories.n_events_of(asked.who), self._n_forgotten)
 
-    def keep(self, asked: AskedSlate, answer: Answer, n_events: int | None) -> None:
+    def keep(self, asked: AskedSlate, answer: Answer, seen: Seen | None) -> None:
         """Remember a full answer to a plain request of a user.
 
         Args:
             asked: The request.
             answer: Its answer.
-            n_events: What `seen` said; when something happened meanwhile the answer is not kept.
+            seen: What `seen` said; when something happened meanwhile the answer is not kept.
         """
-        if n_events is None or not isinstance(asked.who, str):
+        if seen is None or not isinstance(asked.who, str):
             return
-        if self._histories.n_events_of(asked.who) != n_events:
+        if self._histories.n_events_of(asked.who) != seen.n_events:
             return
         with self._lock:
-            self._kept[asked.who] = _Kept(n_events, self._now(), answer)
+            if self._n_forgotten != seen.n_forgotten:
+                return
+            self._kept[asked.who] = _Kept(seen.n_events, self._now(), int(time.time()), answer)
             self._kept.move_to_end(asked.who)
             if len(self._kept) > _CACHED_USERS:
                 self._kept.popitem(last=False)
 
     def forget(self, user_id: str) -> None:
-        """Drop the answer of a user."""
+        """Drop the answer of a user, and those that are being computed."""
         with self._lock:
+            self._n_forgotten += 1
             self._kept.pop(user_id, None)
 
-    def answer(self, asked: AskedSlate, bundle: str) -> Answer:
+    def stand_in(self, asked: AskedSlate, bundle: str) -> Shown:
         """Answer at once.
+
+        What is to be stored about an earlier answer bears the time of that answer: the store then drops it
+        where the user was erased since, also by another process.
 
         Raises:
             FilterError: when the filter cannot be understood.
         """
-        cached = self._cached(asked)
-        if cached is not None:
-            return cached
-        return self._popular_answer(asked, bundle)
+        kept = self._cached(asked)
+        if kept is not None:
+            return _shown(kept.answer, asked, kept.timestamp)
+        return _shown(self._popular_answer(asked, bundle), asked, int(time.time()))
 
-    def _cached(self, asked: AskedSlate) -> Answer | None:
+    def _cached(self, asked: AskedSlate) -> _Kept | None:
         if not isinstance(asked.who, str) or not _is_plain(asked):
             return None
         with self._lock:
@@ -112,7 +136,8 @@ class Fallback:
         shown = pipeline.catalogue_or_raise().items.indices([item.item_id for item in kept.answer.items])
         if pipeline.removed[shown].any():
             return None
-        return replace(kept.answer, items=kept.answer.items[: asked.wanted.n], degraded="cached")
+        answer = replace(kept.answer, items=kept.answer.items[: asked.wanted.n], degraded="cached")
+        return replace(kept, answer=answer)
 
     def _popular_answer(self, asked: AskedSlate, bundle: str) -> Answer:
         pipeline = self._catalogue.pipeline
@@ -135,6 +160,15 @@ class Fallback:
             Recommendation(item_id, rank, 1.0 / rank) for rank, item_id in enumerate(item_ids, start=1)
         )
         return Answer(items, bundle, known, degraded="popular")
+
+
+def _shown(answer: Answer, asked: AskedSlate, timestamp: int) -> Shown:
+    item_ids = tuple(item.item_id for item in answer.items)
+    certain = (1.0,) * len(item_ids)
+    return Shown(
+        answer,
+        Impression(asked.request_id, asked.user_id, timestamp, "recommend", answer.bundle, item_ids, certain),
+    )
 
 
 def _is_plain(asked: AskedSlate) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zhiyin.contracts import CHANCE, SCORE
 from zhiyin.domain import Candidates, Recommendation
-from zhiyin.online.asked import Answer, AskedSlate
+from zhiyin.online.asked import Answer
 from zhiyin.pipeline.ranker_stage import prediction_columns
 from zhiyin.stores.records import Impression
 
@@ -22,15 +22,6 @@ class Shown:
 
     answer: Answer
     impression: Impression
-
-
-def stand_in(answer: Answer, asked: AskedSlate) -> Impression:
-    """Return what is to be stored about an answer that was not computed for this request."""
-    item_ids = tuple(item.item_id for item in answer.items)
-    propensities = (1.0,) * len(item_ids)
-    return Impression(
-        asked.request_id, asked.user_id, int(time.time()), "recommend", answer.bundle, item_ids, propensities
-    )
 
 
 class Slates:

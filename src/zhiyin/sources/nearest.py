@@ -28,8 +28,6 @@ _FEW_ALLOWED = 0.05
 """Where a smaller share of the catalogue may be shown, exactly that share is compared one and all."""
 _SPARE = 1.2
 """How much further the index is asked than the share of allowed items makes necessary."""
-_USUAL = 0.75
-"""Share of the queries of a batch whose single prohibitions the first search makes up for."""
 _NUMBERS_AT_ONCE = 1 << 23
 """Numbers of item vectors put into an index at once: 32 MB."""
 _NUMBERS_IN_CACHE = 1 << 18
@@ -123,31 +121,16 @@ class NearestOpinion(Opinion):
             if len(barred.open_to_all) <= _FEW_ALLOWED * len(self.vectors):
                 return self._best_among(barred.open_to_all, n, barred)
             share = len(barred.open_to_all) / len(self.vectors)
-        n_barred = np.bincount(barred.row, minlength=len(self.asked))
-        n_usual = int(np.quantile(n_barred, _USUAL)) if len(n_barred) else 0
-        found = self._found(slice(None), n + n_usual, share)
-        is_good = self._may_stand(found, barred)
-        # Asking so far for all that the longest history is covered would cost every query of the batch.
-        far = np.flatnonzero((n_barred > n_usual) & (is_good.sum(axis=1) < n) & ~self.is_silent)
-        if len(far):
-            farther = self._found(far, n + barred.most_in_a_row, share)
-            found = np.pad(found, ((0, 0), (0, farther.shape[1] - found.shape[1])), constant_values=PAD)
-            found[far] = farther
-            is_good = self._may_stand(found, barred)
-        is_good &= np.cumsum(is_good, axis=1) <= n
-        return np.where(is_good, found, np.int32(PAD))
-
-    def _found(self, rows: slice | LongArray, n: int, share: float) -> IndexArray:
-        """Ask the index for (R, K) items of some queries, so many that ``n`` remain of an open ``share``."""
-        n_asked = n if share == 1.0 else int(np.ceil(n / share * _SPARE))
-        found, _ = self.index.search(self.asked[rows], min(n_asked, len(self.vectors)))
-        return np.where(found < len(self.vectors), found, np.int32(PAD))  # others arrived meanwhile
-
-    def _may_stand(self, found: IndexArray, barred: Barred) -> BoolArray:
-        is_good: BoolArray = ~barred.holds(found) & ~self.is_silent[:, None] & (found != PAD)
+        n_asked = n + barred.most_in_a_row
+        if share < 1.0:
+            n_asked = int(np.ceil(n_asked / share * _SPARE))
+        found, _ = self.index.search(self.asked, min(n_asked, len(self.vectors)))
+        found = np.where(found < len(self.vectors), found, np.int32(PAD))  # others arrived meanwhile
+        is_useless = barred.holds(found) | self.is_silent[:, None]
         if len(self.without_vector):
-            is_good &= ~np.isin(found, self.without_vector)
-        return is_good
+            is_useless |= np.isin(found, self.without_vector)
+        is_useless |= np.cumsum(~is_useless & (found != PAD), axis=1) > n
+        return np.where(is_useless, np.int32(PAD), found)
 
     def at(self, item_index: IndexArray) -> FloatArray:
         """See `Opinion.at`; exact."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch.distributed.device_mesh import DeviceMesh
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.domain.processes import n_processes
@@ -43,11 +44,12 @@ def open_fabric(settings: TrainingSettings, *, sharding: bool = False) -> Fabric
         )
         fabric.launch()
     if n_processes() > 1:
-        atexit.register(_leave_the_others, fabric)
+        is_divided = isinstance(fabric.strategy, ModelParallelStrategy)
+        atexit.register(_leave_the_others, fabric.strategy.device_mesh if is_divided else None)
     return fabric
 
 
-def _leave_the_others(fabric: Fabric) -> None:
+def _leave_the_others(mesh: DeviceMesh | None) -> None:
     """End the threads that talk to other processes; an interpreter that ends before them may be aborted.
 
     They end with the last reference to their group. A mesh keeps references, and what PyTorch remembers of
@@ -55,8 +57,8 @@ def _leave_the_others(fabric: Fabric) -> None:
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    if isinstance(fabric.strategy, ModelParallelStrategy):
-        vars(fabric.strategy.device_mesh).get("_pg_registry", {}).clear()
+    if mesh is not None:
+        vars(mesh).get("_pg_registry", {}).clear()
         gc.collect()
 
 
