@@ -63,12 +63,12 @@ def test_the_last_answer_comes_again_until_something_makes_it_wrong(live: Live) 
     live.record([event("anna", "i0")])
 
     def keep() -> list[str]:
-        full = live.answering.recommend([plain])[0]().answer
+        full = live.answering.recommend([plain])[0]()
         live.fallback.keep(plain, full, live.fallback.seen(plain))
         again = live.fallback.stand_in(plain, "v").answer
         assert again.degraded == "cached"
-        assert again.items == full.items
-        return [item.item_id for item in full.items]
+        assert again.items == full.answer.items
+        return [item.item_id for item in full.answer.items]
 
     first = keep()
     assert shown(live, asked("anna", n=3)) == first[:3]
@@ -90,8 +90,8 @@ def test_an_answer_is_not_kept_when_something_happened_while_it_was_computed(liv
     plain = asked("anna", n=5)
     live.record([event("anna", "i0")])
     seen = live.fallback.seen(plain)
-    computed = live.answering.recommend([plain])[0]().answer
-    live.record([event("anna", computed.items[0].item_id)])
+    computed = live.answering.recommend([plain])[0]()
+    live.record([event("anna", computed.answer.items[0].item_id)])
     live.fallback.keep(plain, computed, seen)
     assert live.fallback.stand_in(plain, "v").answer.degraded == "popular"
 

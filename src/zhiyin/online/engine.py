@@ -243,9 +243,9 @@ class LiveEngine:
             return
         if isinstance(computed.asked, AskedSlate):
             try:
-                answer = ready().answer
-                if answer.items:
-                    plan.live.fallback.keep(computed.asked, answer, computed.seen)
+                full = ready()
+                if full.answer.items:
+                    plan.live.fallback.keep(computed.asked, full, computed.seen)
             except Exception:
                 _LOG.exception("a late slate could not be kept")
 
@@ -271,7 +271,7 @@ class LiveEngine:
                 arm=impression.arm,
             )
         if isinstance(asked, AskedSlate) and answer.items and not arms:
-            plans[0].live.fallback.keep(asked, answer, computed.seen)
+            plans[0].live.fallback.keep(asked, final, computed.seen)
         return answer if computed.is_level else replace(answer, degraded="stale")
 
     def _living(self, loaded: Loaded) -> Live:

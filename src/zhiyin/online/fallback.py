@@ -30,8 +30,7 @@ class Seen(NamedTuple):
 
     Attributes:
         n_events: Events of the user.
-        n_forgotten: Erasures, of whomever, since this was made: the events of an erased user may be none
-            before and after.
+        n_forgotten: Erasures of whomever; an erased user may have had no event before, and has none after.
     """
 
     n_events: int
@@ -42,7 +41,7 @@ class Seen(NamedTuple):
 class _Kept:
     n_events: int
     moment: float
-    timestamp: int
+    computed: int
     answer: Answer
 
 
@@ -80,12 +79,12 @@ class Fallback:
             return None
         return Seen(self._histories.n_events_of(asked.who), self._n_forgotten)
 
-    def keep(self, asked: AskedSlate, answer: Answer, seen: Seen | None) -> None:
+    def keep(self, asked: AskedSlate, full: Shown, seen: Seen | None) -> None:
         """Remember a full answer to a plain request of a user.
 
         Args:
             asked: The request.
-            answer: Its answer.
+            full: Its answer, and when it was computed.
             seen: What `seen` said; when something happened meanwhile the answer is not kept.
         """
         if seen is None or not isinstance(asked.who, str):
@@ -95,7 +94,7 @@ class Fallback:
         with self._lock:
             if self._n_forgotten != seen.n_forgotten:
                 return
-            self._kept[asked.who] = _Kept(seen.n_events, self._now(), int(time.time()), answer)
+            self._kept[asked.who] = _Kept(seen.n_events, self._now(), full.impression.timestamp, full.answer)
             self._kept.move_to_end(asked.who)
             if len(self._kept) > _CACHED_USERS:
                 self._kept.popitem(last=False)
@@ -117,7 +116,7 @@ class Fallback:
         """
         kept = self._cached(asked)
         if kept is not None:
-            return _shown(kept.answer, asked, kept.timestamp)
+            return _shown(kept.answer, asked, kept.computed)
         return _shown(self._popular_answer(asked, bundle), asked, int(time.time()))
 
     def _cached(self, asked: AskedSlate) -> _Kept | None:
