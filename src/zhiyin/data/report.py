@@ -189,6 +189,7 @@ def _summary_text(summary: Summary, tables: Mapping[str, int]) -> str:
     span = (
         f"{summary.first_day} to {summary.last_day}" if summary.first_day else "not known; order of the rows"
     )
+    usual = f", median {summary.events_per_user:g} a user, density {summary.density:.3%}"
     has_events = summary.n_interactions > 0
     lines = [
         _line("users", f"{summary.n_users:,}, of which {summary.users_with_three:,} with at least 3 events"),
@@ -197,11 +198,7 @@ def _summary_text(summary: Summary, tables: Mapping[str, int]) -> str:
             "interactions",
             f"{summary.n_interactions:,}"
             + (f" ({dropped:,} dropped)" if dropped else "")
-            + (
-                f", median {summary.events_per_user:g} a user, density {summary.density:.3%}"
-                if has_events
-                else ""
-            ),
+            + (usual if has_events else ""),
         ),
         *([_line("events", kinds), _line("time", span)] if has_events else []),
         _line("texts", f"{summary.text_coverage:.1%} of the items have a title, description or categories"),

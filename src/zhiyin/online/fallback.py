@@ -17,7 +17,6 @@ from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.histories import LiveHistories
 from zhiyin.online.slates import Shown
 from zhiyin.policy.filters import FilterMasks
-from zhiyin.stores.records import Impression
 
 _MOST_POPULAR = 5_000
 """Popular items that are kept in order; a filter that none of them passes is answered with fewer places."""
@@ -115,9 +114,9 @@ class Fallback:
             FilterError: when the filter cannot be understood.
         """
         kept = self._cached(asked)
-        if kept is not None:
-            return _shown(kept.answer, asked, kept.computed)
-        return _shown(self._popular_answer(asked, bundle), asked, int(time.time()))
+        answer = self._popular_answer(asked, bundle) if kept is None else kept.answer
+        timestamp = int(time.time()) if kept is None else kept.computed
+        return Shown.of(answer, asked.request_id, asked.user_id, timestamp=timestamp, route="recommend")
 
     def _cached(self, asked: AskedSlate) -> _Kept | None:
         if not isinstance(asked.who, str) or not _is_plain(asked):
@@ -159,15 +158,6 @@ class Fallback:
             Recommendation(item_id, rank, 1.0 / rank) for rank, item_id in enumerate(item_ids, start=1)
         )
         return Answer(items, bundle, known, degraded="popular")
-
-
-def _shown(answer: Answer, asked: AskedSlate, timestamp: int) -> Shown:
-    item_ids = tuple(item.item_id for item in answer.items)
-    certain = (1.0,) * len(item_ids)
-    return Shown(
-        answer,
-        Impression(asked.request_id, asked.user_id, timestamp, "recommend", answer.bundle, item_ids, certain),
-    )
 
 
 def _is_plain(asked: AskedSlate) -> bool:

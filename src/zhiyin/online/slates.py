@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from zhiyin.contracts import CHANCE, SCORE
 from zhiyin.domain import Candidates, Recommendation
@@ -22,6 +23,22 @@ class Shown:
 
     answer: Answer
     impression: Impression
+
+    @classmethod
+    def of(
+        cls,
+        answer: Answer,
+        request_id: str,
+        user_id: str | None,
+        *,
+        timestamp: int,
+        route: str,
+        propensities: Sequence[float] | None = None,
+    ) -> Self:
+        """Say of an answer what is to be stored; without propensities each place was certain."""
+        item_ids = tuple([item.item_id for item in answer.items])
+        chosen = (1.0,) * len(item_ids) if propensities is None else tuple(propensities)
+        return cls(answer, Impression(request_id, user_id, timestamp, route, answer.bundle, item_ids, chosen))
 
 
 class Slates:
@@ -75,14 +92,14 @@ class Slates:
         end = min(self._ends[row], start + n)
         items = self._items(row, start, end)
         answer = Answer(items, self._bundle, is_known, unknown_items)
-        propensities = (1.0,) * len(items)
-        if self._propensities is not None:
-            propensities = tuple(self._propensities[start:end])
-        item_ids = tuple([item.item_id for item in items])
-        impression = Impression(
-            request_id, user_id, self._now, self._route, self._bundle, item_ids, propensities
+        return Shown.of(
+            answer,
+            request_id,
+            user_id,
+            timestamp=self._now,
+            route=self._route,
+            propensities=None if self._propensities is None else self._propensities[start:end],
         )
-        return Shown(answer, impression)
 
     def _items(self, row: int, start: int, end: int) -> tuple[Recommendation, ...]:
         if self._explained is not None:

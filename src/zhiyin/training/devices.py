@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.fabric.strategies import DDPStrategy, Strategy
 from torch.distributed.device_mesh import DeviceMesh
 
 from zhiyin.domain.errors import ConfigError
@@ -44,8 +44,7 @@ def open_fabric(settings: TrainingSettings, *, sharding: bool = False) -> Fabric
         )
         fabric.launch()
     if n_processes() > 1:
-        is_divided = isinstance(fabric.strategy, ModelParallelStrategy)
-        atexit.register(_leave_the_others, fabric.strategy.device_mesh if is_divided else None)
+        atexit.register(_leave_the_others, fabric.strategy.device_mesh if sharding else None)
     return fabric
 
 
