@@ -24,7 +24,7 @@ import torch
 
 from zhiyin.contracts import ComponentState, TrainingData
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import NO_TIMESTAMP, Catalogue, FloatArray, Histories, IndexArray, Vocabulary
+from zhiyin.domain import NO_TIMESTAMP, Catalogue, FloatArray, Histories, IndexArray, Silent, Vocabulary
 from zhiyin.domain.arrays import offsets_of
 from zhiyin.language.lexical import LexicalIndex, sparse_parts
 from zhiyin.pipeline.bundle import save_bundle
@@ -32,7 +32,10 @@ from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.sources.eight_bits import EightBits
 from zhiyin.sources.item_graph.absorbing import RecentEdges
+from zhiyin.sources.listed import ItemLists
+from zhiyin.sources.nearest import index_of, index_state
 from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.trained import TrainedSequence
@@ -150,6 +153,16 @@ def sequence_state(made: MadeUp) -> ComponentState:
     return ComponentState(state.arrays, {**state.facts, "has_learned": True})
 
 
+def semantic_state(texts: FloatArray, *, above: int) -> ComponentState:
+    """The text neighbours as `SemanticNeighbours.state` writes them, with index and lists."""
+    vectors = EightBits.of(texts)
+    index = index_of(vectors, above=above)
+    _said("index of texts")
+    lists = ItemLists.of(index, vectors, Silent())
+    arrays = {**vectors.arrays(), **index_state(index), **({} if lists is None else lists.state())}
+    return ComponentState(arrays, {"history_decay": 0.7, "whitening": 0.0})
+
+
 def assembled(made: MadeUp, config: PipelineConfig) -> Pipeline:
     """Put the parts together by restoring every source from a state."""
     pipeline = Pipeline(config)
@@ -161,8 +174,7 @@ def assembled(made: MadeUp, config: PipelineConfig) -> Pipeline:
     sources["sequence"].restore(sequence_state(made))
     _said("sequence transformer")
     texts = made.vectors(TEXT_DIMENSION, noise=1.0)
-    facts = {"history_decay": 0.7, "whitening": 0.0}
-    sources["semantic"].restore(ComponentState({"vectors": texts.astype(np.float16)}, facts))
+    sources["semantic"].restore(semantic_state(texts, above=sources["semantic"].config.index_above))
     _said("semantic neighbours")
     dataset = Dataset("made up", catalogue, Vocabulary(_user_ids(made)), made.histories())
     sources["popularity"].fit(TrainingData(dataset, pipeline.language))

@@ -24,6 +24,7 @@ def test_pairs_and_masks_say_what_the_matrix_says(seed: int, n_pairs: int, for_e
     expected = np.where(asked < 0, False, np.take_along_axis(dense, np.maximum(asked, 0), axis=1))
     np.testing.assert_array_equal(barred.holds(asked), expected)
     np.testing.assert_array_equal(barred.among(4).dense(), dense[:, :4])
+    np.testing.assert_array_equal(barred.of_rows(np.array([0, 2])).dense(), dense[[0, 2]])
     assert barred.most_in_a_row == max(np.count_nonzero(row == query) for query in range(n_queries))
 
 

@@ -52,6 +52,13 @@ class Barred:
         for_all = None if self.for_all is None else self.for_all[:n_items]
         return Barred(self.n_queries, n_items, for_all, self.row[kept], self.item[kept])
 
+    def of_rows(self, rows: LongArray) -> Barred:
+        """Return what is barred for (M,) rising ones of the queries."""
+        place = np.full(self.n_queries, PAD, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        kept = place[self.row] != PAD
+        return Barred(len(rows), self.n_items, self.for_all, place[self.row[kept]], self.item[kept])
+
     def holds(self, item_index: IndexArray) -> BoolArray:
         """Tell of given items (B, N) int32, -1 pads, whether they are barred: (B, N) bool; padding is not."""
         is_item = item_index != PAD

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,7 +52,7 @@ def index_of(vectors: ItemVectors, *, above: int, config: UsearchConfig = _CONFI
     at_once = max(1, _NUMBERS_AT_ONCE // max(vectors.shape[1], 1))
     for start in range(0, len(vectors), at_once):
         places = np.arange(start, min(start + at_once, len(vectors)), dtype=np.int32)
-        index.put(places, _taken(vectors, places))
+        index.put(places, taken(vectors, places))
     index.config = _serving(config)
     return index
 
@@ -93,6 +94,19 @@ _PREFIX = "index."
 def _serving(config: UsearchConfig) -> UsearchConfig:
     """Leave one thread: a service has other requests for its other cores."""
     return replace(config, threads=1)
+
+
+@contextmanager
+def with_all_cores(index: VectorIndex) -> Iterator[None]:
+    """Let searches take all cores for a while, where the index runs in this process."""
+    if not isinstance(index, UsearchIndex):
+        yield
+        return
+    serving, index.config = index.config, replace(index.config, threads=0)
+    try:
+        yield
+    finally:
+        index.config = serving
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +160,15 @@ class NearestOpinion(Opinion):
             is_heard &= ~np.isin(item_index, self.without_vector)
         return scores + nan_unless(is_heard)
 
+    def of_rows(self, rows: LongArray) -> NearestOpinion:
+        """Return the same of (M,) of the queries."""
+        return replace(self, asked=self.asked[rows], is_silent=self.is_silent[rows])
+
     def _best_among(self, items: LongArray, n: int, barred: Barred) -> IndexArray:
         """Return the best of a few (K,) rising items, each compared."""
         if not len(items):
             return np.empty((len(self.asked), 0), dtype=np.int32)
-        scores = self.asked @ _taken(self.vectors, items).T
+        scores = self.asked @ taken(self.vectors, items).T
         scores[self.is_silent] = -np.inf
         scores[:, np.isin(items, self.without_vector)] = -np.inf
         column = np.minimum(np.searchsorted(items, barred.item), len(items) - 1)
@@ -160,7 +178,7 @@ class NearestOpinion(Opinion):
         return np.where(place == PAD, PAD, items[place]).astype(np.int32)
 
 
-def _taken(vectors: ItemVectors, places: IndexArray | LongArray) -> FloatArray:
+def taken(vectors: ItemVectors, places: IndexArray | LongArray) -> FloatArray:
     """Return (…, D) float32 vectors at places (…)."""
     return vectors.take(places) if isinstance(vectors, EightBits) else vectors.take(places, axis=0)
 

@@ -34,6 +34,7 @@ from zhiyin.domain import (
 )
 from zhiyin.language.whitening import Whitening
 from zhiyin.sources.eight_bits import EightBits
+from zhiyin.sources.listed import ItemLists, ListedOpinion
 from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
 from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.training.selection import sample_examples, validation_ndcg
@@ -72,7 +73,8 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
 
     which is one matrix product, with vectors rounded to eight bits a number (see `EightBits`). An item nobody
     has touched is scored like any other, and so is one that is added later. There is no opinion (NaN) on
-    items without words, nor for histories without any item that has words.
+    items without words, nor for histories without any item that has words. In catalogues of more than
+    ``index_above`` items, which are not compared one and all, candidates come from `ItemLists`.
     """
 
     name = "semantic"
@@ -83,6 +85,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
     _vectors: EightBits | None = None
     _without_words: LongArray = np.empty(0, dtype=np.int64)
     _index: VectorIndex | None = None
+    _lists: ItemLists | None = None
     _whitening: Whitening | None = None
     _decay: float = DECAYS_TRIED[0]
     _strength: float = STRENGTHS_TRIED[0]
@@ -108,19 +111,24 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
             self._take(candidates[place])
             self._index = index_of(candidates[place], above=self.config.index_above)
             self._decay = decays[self._best([(candidates[place], decay) for decay in decays], examples)]
+        self._lists = ItemLists.of(self._index, candidates[place], training.progress)
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Return (B, I) float32, -1 to 1; NaN where there are no words to compare."""
         return self._dense(queries).all()
 
     def ask(self, queries: Queries) -> Opinion:
-        """Read the histories once, and hold a cosine for every item, or an index to look them up in."""
+        """Read the histories once, and hold a cosine for every item, or what to look them up in."""
         if self._index is None:
             return self._dense(queries)
         assert self._vectors is not None
         recent = queries.histories.newest(self.config.history_length)
         mean, is_silent = mean_vectors(recent, self._vectors, self._decay)
-        return NearestOpinion(self._index, self._vectors, mean, is_silent, self._without_words)
+        nearest = NearestOpinion(self._index, self._vectors, mean, is_silent, self._without_words)
+        if self._lists is None:
+            return nearest
+        edges = self._lists.walked(recent, np.float32(self._decay) ** recent.age_of_event.astype(np.float32))
+        return ListedOpinion(edges.opinion(len(recent), len(self._vectors)), nearest)
 
     @property
     def is_dense(self) -> bool:
@@ -152,7 +160,10 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         if self._whitening is not None:
             vectors = self._whitening.apply(vectors)
         arrivals = EightBits.of(vectors)
-        with_arrivals(self._index, len(self._vectors), arrivals.take(np.arange(len(arrivals))))
+        vectors = arrivals.take(np.arange(len(arrivals)))
+        if self._lists is not None and self._index is not None:
+            self._lists = self._lists.with_items(self._index, vectors)
+        with_arrivals(self._index, len(self._vectors), vectors)
         self._take(self._vectors.followed_by(arrivals))
 
     def state(self) -> ComponentState:
@@ -160,8 +171,9 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         self._require(self._vectors)
         assert self._vectors is not None
         whitening = {} if self._whitening is None else self._whitening.state().arrays
+        lists = {} if self._lists is None else self._lists.state()
         return ComponentState(
-            {**self._vectors.arrays(), **whitening, **index_state(self._index)},
+            {**self._vectors.arrays(), **whitening, **index_state(self._index), **lists},
             {"history_decay": self._decay, "whitening": self._strength},
         )
 
@@ -170,6 +182,7 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         vectors = EightBits.restored(state.arrays)
         self._take(vectors)
         self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
+        self._lists = None if self._index is None else ItemLists.restored(state.arrays)
         self._whitening = Whitening.restore(state.arrays) if "projection" in state.arrays else None
         self._decay = float(state.facts["history_decay"])
         self._strength = float(state.facts["whitening"])
