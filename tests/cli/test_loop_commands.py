@@ -35,6 +35,10 @@ def test_publish_loop_and_rollback(bundle, tmp_path, capsys):
     status, out, _ = zhiyin(capsys, "publish", str(bundle), "--store", url, "--activate")
     assert status == 0
     first = out.split()[1]
+    assert "Next" not in out
+    _, out, _ = zhiyin(capsys, "publish", str(bundle), "--store", url)
+    assert f"zhiyin publish {bundle} --activate" in out
+    assert url not in out, "a URL may hold a password"
     database = open_database(url)
     items = [item for item in _ids(bundle) if item]
     taken = [
@@ -58,6 +62,17 @@ def test_publish_loop_and_rollback(bundle, tmp_path, capsys):
     if steps[-1]["is_active"]:
         status, out, _ = zhiyin(capsys, "rollback", "--store", url)
         assert (status, out) == (0, f"Version {first} is in use.\n")
+        database = open_database(url)
+        deeds = [(deed.actor, deed.subject, deed.outcome) for deed in database.access.audit()]
+        database.close()
+        learned = steps[-1]["version"]
+        by_command = [("cli", first, "done"), ("cli", first, "begun")]
+        assert deeds == [*by_command, ("loop", learned, "done"), ("loop", learned, "begun"), *by_command]
+        _, out, _ = zhiyin(capsys, "loop", "--store", url, "--once")
+        assert "went back" in out
+        zhiyin(capsys, "publish", str(bundle), "--store", url, "--activate")
+        _, out, _ = zhiyin(capsys, "loop", "--store", url, "--once")
+        assert "went back" not in out, "to activate it once more lets the loop go on"
     status, out, _ = zhiyin(capsys, "loop", "--store", url, "--once")
     assert status == 0
 

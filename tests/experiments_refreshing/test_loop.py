@@ -24,6 +24,8 @@ from zhiyin.experiments.refreshing.versions import (
     release,
     rollback,
 )
+from zhiyin.online.trials.definition import parse_trial
+from zhiyin.online.trials.running import start, stop, versions_tried
 from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -149,6 +151,19 @@ def test_going_back_where_there_is_nothing_before(store):
 def test_what_is_in_use_is_never_cleared_away(store, live):
     assert clear_away(store, keep=2) == []
     assert active(store).version == live
+
+
+def test_what_an_arm_of_a_running_experiment_answers_with_is_not_cleared_away(store, live, new_walks):
+    once_kept = QUICK.model_copy(update={"keep_versions": 1})
+    arms = {"now": {"share": 0.5}, "old": {"share": 0.5, "bundle": live}}
+    start(store, parse_trial({"name": "old", "kind": "ab", "metric": "ctr", "arms": arms, "control": "now"}))
+    for step in (1, 2):
+        store.append_events(new_walks(120, step=1, seed=step)).result()
+        last = LearningLoop(store, once_kept, needed=versions_tried).round()
+        assert last.decision is Decision.LIVE
+    assert {bundle.version for bundle in store.bundles()} == {live, last.version}
+    stop(store, "old")
+    assert clear_away(store, keep=1, needed=versions_tried(store)) == [live]
 
 
 def test_without_a_bundle_it_says_what_to_do(store):

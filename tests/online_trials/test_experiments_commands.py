@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from zhiyin.cli.main import app
-from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.trials.trials import Trials
 from zhiyin.stores.opening import open_database
@@ -60,6 +60,13 @@ def test_from_start_to_stop(url: str, tmp_path: Path) -> None:
     assert "since" in run("list", "--store", url).stdout
     assert "Stopped order" in run("stop", "order", "--store", url).stdout
     assert "ended" in run("list", "--store", url).stdout
+    database = open_database(url)
+    deeds = [(deed.actor, deed.action, deed.subject, deed.outcome) for deed in database.access.audit()]
+    database.close()
+    changed = [("cli", "experiment.change", "order", outcome) for outcome in ("done", "begun")]
+    assert deeds == 2 * changed, "started and stopped"
+    with pytest.raises(RequestError, match="there is no folder"):
+        run("report", "order", "--store", url, "--html", str(tmp_path / "nowhere" / "page.html"))
 
 
 def test_two_bundles_need_no_file(url: str) -> None:

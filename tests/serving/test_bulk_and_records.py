@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from zhiyin.domain import NO_TIMESTAMP
+
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
@@ -87,6 +89,23 @@ def test_a_caller_who_goes_away_leaves_what_was_told(client: TestClient) -> None
     assert client.post("/v1/recommend", json={"user_id": "b1"}).status_code == 200
 
 
+def test_an_export_holds_what_the_bundle_remembers_until_it_must_not(client: TestClient) -> None:
+    pipeline = client.app.state.service.engines["default"].pipeline  # type: ignore[attr-defined]
+    user_id = pipeline.users.ids[0]
+    had = pipeline.histories.row(0)
+    export = client.get(f"/v1/users/{user_id}").json()
+    assert export["events"] == []
+    names = [pipeline.catalogue.items.ids[item] for item in had.item_index.tolist()]
+    assert [event["item_id"] for event in export["trained_on"]] == names
+    times = [None if moment == NO_TIMESTAMP else moment for moment in had.timestamp.tolist()]
+    assert [event["timestamp"] for event in export["trained_on"]] == times
+    assert {event["event"] for event in export["trained_on"]} <= set(pipeline.event_kinds)
+    client.delete(f"/v1/users/{user_id}")
+    assert client.get(f"/v1/users/{user_id}").status_code == 404
+    client.put(f"/v1/users/{user_id}", json={"city": "Graz"})
+    assert client.get(f"/v1/users/{user_id}").json()["trained_on"] == []
+
+
 def test_export_receipt_and_audit_tell_one_story(client: TestClient) -> None:
     event = {"user_id": "anna", "item_id": "i3", "event": "view", "timestamp": 1_700_000_000, "value": 2.5}
     client.post("/v1/events", json={**event, "event_id": "e", "context": {"page": "home"}})
@@ -102,6 +121,7 @@ def test_export_receipt_and_audit_tell_one_story(client: TestClient) -> None:
     [shown] = export["shown"]
     assert shown["item_ids"] == [item["item_id"] for item in slate["items"]]
     assert shown["request_id"] == slate["request_id"]
+    assert export["trained_on"] == [], "anna came after training"
     receipt = client.delete("/v1/users/anna").json()
     assert (receipt["n_events"], receipt["n_impressions"], receipt["had_attributes"]) == (1, 1, True)
 

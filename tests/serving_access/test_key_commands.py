@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from zhiyin.cli.main import app
 from zhiyin.domain.errors import RequestError, StoreError
-from zhiyin.serving.access.keys import KEY, matches
+from zhiyin.serving.access.keys import KEY, Allowance, ApiKeys, matches
 from zhiyin.stores.opening import open_database
 
 
@@ -55,6 +55,27 @@ def test_the_life_of_a_key(url: str) -> None:
     shown = zhiyin("keys", "list", *at) + zhiyin("audit", *at) + json.dumps(told("keys", "list", *at))
     for hidden in (text.rpartition("_")[2], stored[old["key_id"]].digest):
         assert hidden not in shown
+
+
+@pytest.mark.parametrize("days", ["1e12", "inf", "nan"])
+def test_no_key_lives_longer_than_dates_go(url: str, days: str) -> None:
+    at = ("--store", url)
+    made = ("keys", "create", "shop", "--scope", "ingest", *at)
+    with pytest.raises(RequestError, match=r"--expires-days .* is too long"):
+        zhiyin(*made, "--expires-days", days)
+    zhiyin(*made, "--expires-days", "36525")
+    (listed,) = told("keys", "list", *at)
+    if days == "nan":
+        return  # the command line itself refuses it where there is a least number
+    with pytest.raises(RequestError, match=r"--grace-hours .* is too long"):
+        zhiyin("keys", "rotate", listed["key_id"], "--grace-hours", days, *at)
+
+
+def test_a_date_beyond_all_dates_does_not_hide_the_other_keys(url: str) -> None:
+    database = open_database(url)
+    ApiKeys(database.access).create("old", Allowance(("ingest",), lifetime_seconds=10**17))
+    database.close()
+    assert "9999-12-31" in zhiyin("keys", "list", "--store", url)
 
 
 def test_everything_is_in_the_audit_log(url: str) -> None:

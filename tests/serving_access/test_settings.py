@@ -43,6 +43,29 @@ def test_given_before_environment_before_file_before_default(file: Path) -> None
     assert load_settings(environment={}) == ServingSettings()
 
 
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("ZHIYIN_PRODUCTOIN", "ZHIYIN_PRODUCTION"),
+        ("ZHIYIN_ACESS_REQUESTS_PER_SECOND", "ZHIYIN_ACCESS_REQUESTS_PER_SECOND"),
+        ("ZHIYIN_ACCESS_NOTHING", "ZHIYIN_ACCESS_"),
+        ("ZHIYIN_SECRETS", "ZHIYIN_SECRET"),
+    ],
+)
+def test_a_misspelt_variable_is_refused(misspelt: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"{misspelt} is no setting.*{meant}"):
+        load_settings(environment={misspelt: "5"})
+
+
+def test_variables_that_a_cluster_or_another_command_sets_are_not_ours() -> None:
+    at = "tcp://10.0.0.7:8000"
+    others = {"ZHIYIN_SERVICE_HOST": "10.0.0.7", "ZHIYIN_SERVICE_PORT_HTTP": "80", "ZHIYIN_PORT": at}
+    others |= {"ZHIYIN_PORT_8000_TCP": at, "ZHIYIN_PORT_8000_TCP_ADDR": "10.0.0.7"}
+    others |= {"ZHIYIN_REDIS_PORT": at, "ZHIYIN_REDIS_SERVICE_HOST": "10.0.0.8", "ZHIYIN_POSTGRES_PORT": at}
+    others |= {"ZHIYIN_STORE": "sqlite:///a.db", "ZHIYIN_CACHE": "/cache", "ZHIYIN_DATA": "/data"}
+    assert load_settings(environment=others) == ServingSettings()
+
+
 def test_lists_by_commas_or_as_json() -> None:
     for text in ("a, b ,", '["a", "b"]'):
         assert load_settings(

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.terminal import ERR, OUT
-from zhiyin.domain.errors import MissingExtra, StoreError
+from zhiyin.domain.errors import MissingExtra, RequestError, StoreError
 from zhiyin.serving.access.keys import GRACE_SECONDS, Allowance, ApiKeys, NewKey, state
 from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.opening import open_beside, open_database
@@ -42,6 +42,10 @@ Store = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyId = Annotated[str, typer.Argument(help="What stands between zk_ and the secret.")]
 _DAY, _HOUR = 86_400, 3_600
+_LONGEST = 36_525 * _DAY
+"""A century."""
+_LAST_DATE = 253_402_300_799
+"""The end of the year 9999, which is as far as dates go."""
 
 
 @keys.command()
@@ -64,7 +68,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once."""
-    lifetime = None if expires_days is None else int(expires_days * _DAY)
+    lifetime = None if expires_days is None else _seconds(expires_days, _DAY, "--expires-days")
     allowance = Allowance(tuple(scope), tenant, lifetime, requests_per_second)
     with _access(store, may_make=True) as (access, audit), audit.noted(_deed(tenant, "key.create", name)):
         new = ApiKeys(access).create(name, allowance)
@@ -108,8 +112,9 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Make a new key in place of another, print it, this once, and let the old one end soon."""
+    grace = _seconds(grace_hours, _HOUR, "--grace-hours")
     with _access(store) as (access, audit), audit.noted(_deed_on(access, "key.rotate", key_id)):
-        new = ApiKeys(access).rotate(key_id, grace_seconds=int(grace_hours * _HOUR))
+        new = ApiKeys(access).rotate(key_id, grace_seconds=grace)
     _show_new(new, as_json=as_json)
     ERR.print(f"The key {key_id} goes on working for {grace_hours:g} hours at most.", highlight=False)
 
@@ -165,6 +170,19 @@ def _access(store: str, *, may_make: bool = False) -> Iterator[tuple[AccessStore
         database.close()
 
 
+def _seconds(number: float, unit: int, option: str) -> int:
+    """Return days or hours in seconds.
+
+    Raises:
+        RequestError: when it is no number, or so large that no date has it.
+    """
+    if not number * unit <= _LONGEST:
+        raise RequestError(
+            f"{option} {number:g} is too long.", possible=f"It is at most {_LONGEST / unit:,.0f}."
+        )
+    return int(number * unit)
+
+
 def _deed(tenant: str, action: str, subject: str) -> Any:
     from zhiyin.serving.access.audit import CLI, Deed  # noqa: PLC0415 - the web framework is an extra
 
@@ -198,4 +216,4 @@ def _state(key: StoredKey) -> str:
 
 
 def _date(timestamp: int) -> str:
-    return dt.datetime.fromtimestamp(timestamp, dt.UTC).strftime("%Y-%m-%d %H:%M")
+    return dt.datetime.fromtimestamp(min(timestamp, _LAST_DATE), dt.UTC).strftime("%Y-%m-%d %H:%M")

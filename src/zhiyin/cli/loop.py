@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -13,14 +14,17 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from zhiyin.cli.audited import noted
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
 from zhiyin.experiments.refreshing.loop import LearningLoop, Step
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.experiments.refreshing.versions import publish as put_bundle
+from zhiyin.experiments.refreshing.versions import put_in_use, version_before
 from zhiyin.experiments.refreshing.versions import release as release_pin
 from zhiyin.experiments.refreshing.versions import rollback as roll_back
+from zhiyin.online.trials.running import versions_tried
 from zhiyin.pipeline.recipes import recipe as recipe_named
 from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.opening import open_database
@@ -48,12 +52,16 @@ def publish(
     """Put a bundle into the store, so that every process of the service can serve it."""
     database = open_database(store)
     try:
-        version = put_bundle(database.store(tenant), bundle, activate=activate)
+        events = database.store(tenant)
+        version = put_bundle(events, bundle)
+        if activate:
+            with noted(database, tenant, "bundle.activate", version):
+                put_in_use(events, version)
     finally:
         database.close()
     OUT.print(f"Version {version} is in the store{' and in use' if activate else ''}.", highlight=False)
     if not activate:
-        OUT.print(f"Next:   zhiyin rollback --store {store} --to {version}", highlight=False)
+        OUT.print(f"Next:   zhiyin publish {bundle} --activate, with the same --store", highlight=False)
 
 
 def rollback(
@@ -66,7 +74,10 @@ def rollback(
     """Serve an earlier version again; services swap by themselves, and the loop waits for --release."""
     database = open_database(store)
     try:
-        version = roll_back(database.store(tenant), to)
+        events = database.store(tenant)
+        to = to or version_before(events)
+        with noted(database, tenant, "bundle.activate", to):
+            version = roll_back(events, to)
     finally:
         database.close()
     OUT.print(f"Version {version} is in use.", highlight=False)
@@ -109,6 +120,8 @@ def loop(
             config,
             listen=_as_json if as_json else _as_line,
             progress=None if as_json else TerminalProgress(ERR),
+            activating=partial(noted, database, tenant, "bundle.activate", by_loop=True),
+            needed=versions_tried,
         )
         if release:
             release_pin(database.store(tenant))

@@ -13,6 +13,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from zhiyin.cli.audited import noted
+from zhiyin.cli.learning import refuse_without_folder
 from zhiyin.cli.terminal import OUT
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.figures import day, percent
@@ -23,7 +25,7 @@ from zhiyin.online.trials.running import report as judge_trial
 from zhiyin.online.trials.running import start as start_trial
 from zhiyin.online.trials.running import started_trials
 from zhiyin.online.trials.running import stop as stop_trial
-from zhiyin.stores.events import DEFAULT_TENANT, EventStore
+from zhiyin.stores.events import DEFAULT_TENANT, Database
 from zhiyin.stores.opening import open_database
 
 experiments = typer.Typer(
@@ -62,16 +64,16 @@ def start(
     """Start an experiment; every process of the service follows at once."""
     settings = _definition(file, name, arm or [], {"kind": kind, "metric": metric, "share_of_users": share})
     trial = parse_trial(settings)
-    with _store(store, tenant) as events:
-        started = start_trial(events, trial)
+    with _database(store) as database, noted(database, tenant, "experiment.change", trial.name):
+        started = start_trial(database.store(tenant), trial)
     OUT.print(f"Started [bold]{escape(started.name)}[/bold] with {_arms(started)}.", highlight=False)
 
 
 @experiments.command("list")
 def list_all(store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
     """List the experiments of a store, ended ones included."""
-    with _store(store, tenant) as events:
-        found = started_trials(events)
+    with _database(store) as database:
+        found = started_trials(database.store(tenant))
     if not found:
         OUT.print("There are no experiments.")
         return
@@ -86,8 +88,8 @@ def list_all(store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
 @experiments.command("stop")
 def stop(name: Name, store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
     """End an experiment: everybody gets the ordinary answer again, its report stays."""
-    with _store(store, tenant) as events:
-        stopped = stop_trial(events, name)
+    with _database(store) as database, noted(database, tenant, "experiment.change", name):
+        stopped = stop_trial(database.store(tenant), name)
     OUT.print(f"Stopped [bold]{escape(name)}[/bold] at {day(stopped.stop or 0)}.", highlight=False)
 
 
@@ -100,18 +102,20 @@ def report(
     tenant: Tenant = DEFAULT_TENANT,
 ) -> None:
     """Say what an experiment has shown; ask as often as you like."""
-    with _store(store, tenant) as events:
-        found = judge_trial(events, name)
+    if html is not None:
+        refuse_without_folder(html)
+    with _database(store) as database:
+        found = judge_trial(database.store(tenant), name)
     if html is not None:
         write_page(found, html)
     print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else render_text(found).rstrip())
 
 
 @contextmanager
-def _store(url: str, tenant: str) -> Iterator[EventStore]:
+def _database(url: str) -> Iterator[Database]:
     database = open_database(url)
     try:
-        yield database.store(tenant)
+        yield database
     finally:
         database.close()
 

@@ -263,6 +263,12 @@ class LiveHistories:
         base = NOTHING if user_index == PAD else self._base.row(user_index)
         return Known(user_index, base if live is None else _joined([base, live]), is_known)
 
+    def of_bundle(self, user_id: str) -> Histories:
+        """Return what the bundle remembers of a user, one history; none of somebody who was erased."""
+        with self._lock:
+            user_index = self._base_index(user_id)
+        return NOTHING if user_index == PAD else self._base.row(user_index)
+
     def of_users(self, user_ids: Sequence[str]) -> KnownTogether:
         """Return what is known of each of B users, the same as `of_user` in a fraction of the time."""
         with self._lock:

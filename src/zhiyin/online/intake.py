@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -10,11 +11,12 @@ from functools import partial
 from itertools import compress
 from typing import Any, TypeAlias, TypeVar
 
-from zhiyin.domain import PAD
+from zhiyin.domain import NO_TIMESTAMP, PAD
 from zhiyin.domain.errors import UnknownUser
 from zhiyin.online.asked import Accepted
 from zhiyin.online.following import Following
 from zhiyin.online.held import Held
+from zhiyin.online.histories import LiveHistories
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.live import Live
 from zhiyin.online.unknown import unknown_item
@@ -37,12 +39,38 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Exported:
-    """Everything that is stored about a user."""
+    """Everything that is kept about a user.
+
+    Attributes:
+        user_id: Whose.
+        attributes: As they were put.
+        events: The log, oldest first.
+        impressions: What was shown, oldest first.
+        remembered: What the bundle in use was trained on, oldest first.
+    """
 
     user_id: str
     attributes: Mapping[str, Any]
     events: tuple[Event, ...]
     impressions: tuple[Impression, ...]
+    remembered: tuple[Remembered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One event that a bundle was trained on.
+
+    Attributes:
+        item_id: On what.
+        kind: The bundle's word for it.
+        timestamp: UTC seconds; None where the training data had no times.
+        value: Such as stars; None where there was none.
+    """
+
+    item_id: str
+    kind: str
+    timestamp: int | None
+    value: float | None
 
 
 class Intake:
@@ -140,7 +168,7 @@ class Intake:
         return self._take(partial(self._store.delete_user, user_id), bring, told)
 
     def export_user(self, user_id: str) -> Exported:
-        """Return everything that is stored about a user.
+        """Return everything that is kept about a user.
 
         Raises:
             UnknownUser: when nothing is.
@@ -150,9 +178,11 @@ class Intake:
         stored = self._store.user(user_id)
         events = self._store.events_of(user_id)
         shown = self._store.impressions_of(user_id)
-        if stored is None and not events and not shown and not self._live().histories.is_user(user_id):
+        live = self._live().histories
+        if stored is None and not events and not shown and not live.is_user(user_id):
             raise UnknownUser(f"Nobody has the user id {user_id!r}; there is nothing to export.")
-        return Exported(user_id, {} if stored is None else stored.attributes, tuple(events), tuple(shown))
+        attributes = {} if stored is None else stored.attributes
+        return Exported(user_id, attributes, tuple(events), tuple(shown), _remembered(live, user_id))
 
     def _take(
         self,
@@ -226,3 +256,23 @@ def _pass_on(done: Future[T], waiting: Future[R], position: int, told: Callable[
         waiting.set_result(told(done.result(), position))
     except Exception as failed:
         waiting.set_exception(failed)
+
+
+def _remembered(live: LiveHistories, user_id: str) -> tuple[Remembered, ...]:
+    history = live.of_bundle(user_id)
+    known = live.kinds.known
+    return tuple(
+        Remembered(
+            item_id,
+            known[kind],
+            None if timestamp == NO_TIMESTAMP else timestamp,
+            None if math.isnan(value) else value,
+        )
+        for item_id, kind, timestamp, value in zip(
+            live.item_ids(history.item_index.tolist()),
+            history.event_index.tolist(),
+            history.timestamp.tolist(),
+            history.value.tolist(),
+            strict=True,
+        )
+    )

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
-from zhiyin.experiments.refreshing.loop import LearningLoop
+from zhiyin.domain.errors import ConfigError
+from zhiyin.experiments.refreshing.loop import LearningLoop, Step
 from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.online.asked import Accepted
 from zhiyin.online.streams.consumer import StreamConsumer
 from zhiyin.online.streams.opening import open_stream
+from zhiyin.online.streams.settings import StreamSettings
+from zhiyin.online.trials.running import versions_tried
+from zhiyin.serving.access.audit import LOOP, Deed
 from zhiyin.serving.alerts.rules import load_alerts
 from zhiyin.serving.alerts.watch import AlertWatch
 from zhiyin.serving.service import Service
-from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.records import Event
+
+_LOG = logging.getLogger(__name__)
+_LOOK_AGAIN_SECONDS = 5.0
+"""How often is looked for tenants that are served since."""
 
 
 class Background:
@@ -33,11 +43,9 @@ class Background:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._stopping = threading.Event()
-        self.streams: list[StreamConsumer] = [
-            open_stream(url, self._accept) for url in service.settings.sharing.streams
-        ]
+        self.streams: list[StreamConsumer] = [self._open(url) for url in service.settings.sharing.streams]
         self._watch = AlertWatch(service.metrics, load_alerts(service.settings.alerts))
-        self._learners: list[threading.Thread] = []
+        self._learners: dict[str, threading.Thread] = {}
         for stream in self.streams:
             name = f"stream {stream.settings.stream}"
             service.metrics.watch_queue(name, lambda stream=stream: stream.counts.lag or 0)  # type: ignore[misc]
@@ -48,14 +56,7 @@ class Background:
             stream.start()
         self._watch.start()
         if self._service.settings.learn_every_minutes:
-            config = LoopConfig(every_minutes=self._service.settings.learn_every_minutes)
-            for tenant, engine in self._service.engines.items():
-                loop = LearningLoop(engine.store, config)
-                thread = threading.Thread(
-                    target=loop.run, args=(self._stopping,), name=f"zhiyin-loop-{tenant}", daemon=True
-                )
-                thread.start()
-                self._learners.append(thread)
+            threading.Thread(target=self._learn, name="zhiyin-loops", daemon=True).start()
 
     def stop(self) -> None:
         """Let streams finish what they hold, and end the rest."""
@@ -64,12 +65,51 @@ class Background:
             stream.stop()
         self._watch.close()
 
-    def _accept(self, events: Sequence[Event]) -> Future[Accepted]:
+    def _open(self, url: str) -> StreamConsumer:
+        tenant = StreamSettings.from_url(url).tenant
+        served = sorted(self._service.engines)
+        if tenant not in served:
+            raise ConfigError(
+                f"A stream is for the tenant '{tenant}', which is not served.",
+                possible=f"Served are: {', '.join(served)}.",
+                remedy=f"Put a bundle there:  zhiyin publish BUNDLE --store URL --tenant {tenant} --activate",
+            )
+        return open_stream(url, partial(self._accept, tenant))
+
+    def _accept(self, tenant: str, events: Sequence[Event]) -> Future[Accepted]:
         """Take in events of a stream, under the names that the store knows people by."""
         border = self._service.border
-        people = border.people(DEFAULT_TENANT, [event.user_id for event in events])
+        people = border.people(tenant, [event.user_id for event in events])
         named = [
-            replace(event, user_id=user_id, context=border.attributes(DEFAULT_TENANT, event.context))
+            replace(event, user_id=user_id, context=border.attributes(tenant, event.context))
             for event, user_id in zip(events, people, strict=True)
         ]
-        return self._service.engine(DEFAULT_TENANT).intake.accept(named)
+        return self._service.engine(tenant).intake.accept(named)
+
+    def _learn(self) -> None:
+        """Begin a loop for every tenant that is served, those included that come later."""
+        config = LoopConfig(every_minutes=self._service.settings.learn_every_minutes)
+        while not self._stopping.is_set():
+            for tenant, engine in self._service.engines.items():
+                if tenant not in self._learners:
+                    loop = LearningLoop(
+                        engine.store,
+                        config,
+                        listen=partial(self._heard, tenant),
+                        activating=partial(self._activating, tenant),
+                        needed=versions_tried,
+                    )
+                    self._learners[tenant] = threading.Thread(
+                        target=loop.run, args=(self._stopping,), name=f"zhiyin-loop-{tenant}", daemon=True
+                    )
+                    self._learners[tenant].start()
+            self._stopping.wait(_LOOK_AGAIN_SECONDS)
+
+    def _heard(self, tenant: str, step: Step) -> None:
+        """Log what a loop does; only what goes wrong is a warning."""
+        level = logging.WARNING if step.name == "error" else logging.INFO
+        _LOG.log(level, "learning loop of tenant %s: %s: %s", tenant, step.name, step.message)
+        self._service.metrics.count_learning(tenant, step.name)
+
+    def _activating(self, tenant: str, version: str) -> AbstractContextManager[None]:
+        return self._service.audit.noted(Deed(tenant, LOOP, "bundle.activate", version))

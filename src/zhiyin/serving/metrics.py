@@ -128,6 +128,10 @@ class Metrics:
         """Count an exchange of the bundle in use, or an attempt."""
         self._swaps[self.tenants.label(tenant), "done" if succeeded else "failed"].inc()
 
+    def count_learning(self, tenant: str, step: str) -> None:
+        """Count a step of a learning loop that runs in this process."""
+        self._learning[self.tenants.label(tenant), step].inc()
+
     def set_drift(self, tenant: str, measure: str, score: float) -> None:
         """Keep the newest level of a drift measure: 0 steady, 1 moving, 2 an alert."""
         self._drift[self.tenants.label(tenant), measure].set(score)
@@ -212,6 +216,8 @@ class Metrics:
         self._store_errors = Children(self._counter("zhiyin_store_errors", text, "store"))
         text = "Exchanges of the bundle in use: done or failed."
         self._swaps = Children(self._counter("zhiyin_bundle_swaps", text, "tenant", "outcome"))
+        text = "Steps of the learning loops in this process; those that failed are called error."
+        self._learning = Children(self._counter("zhiyin_learning_steps", text, "tenant", "step"))
         text = "Newest level of what drifts: 0 steady, 1 moving, 2 an alert."
         self._drift = Children(self._gauge("zhiyin_drift_score", text, "tenant", "measure"))
 

@@ -184,6 +184,7 @@ class Service:
                 rename=self.border.people if self.border.renames else as_they_are,
             ),
         )
+        self._heard(tenant, store.documents(DRIFT_KIND))
         self._engines[tenant] = engine
         self.metrics.watch_tenant(tenant, lambda: _state_of(engine))
         self.metrics.engines.add_clicks(lambda: _clicks_of(engine))

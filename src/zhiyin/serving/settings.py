@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +183,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             # Kubernetes sets ZHIYIN_PORT=tcp://10.0.0.7:8000 by itself where a service is called zhiyin.
             if text and not text.startswith("tcp://"):
                 found[known[name]] = _value(text, known[name])
-        elif name.startswith(tables):
+        elif name.startswith(tables) or (name.startswith(PREFIX) and _is_misspelt(name, known)):
             raise ConfigError(
                 f"The environment variable {name} is no setting.{did_you_mean(name, known)}",
                 possible=f"The variables are {', '.join(known)}.",
             )
     return found
+
+
+def _is_misspelt(name: str, known: Mapping[str, str]) -> bool:
+    """Whether a name is almost a known one; others may be those of a cluster for a service of our name."""
+    return bool(get_close_matches(name, known, n=1, cutoff=_LIKENESS_OF_MISSPELT))
 
 
 def _value(text: str, path: str) -> object:
@@ -210,4 +216,6 @@ def _paths(config: type[Config], prefix: str) -> Iterator[str]:
             yield prefix + name
 
 
+_LIKENESS_OF_MISSPELT = 0.85
+"""ZHIYIN_REDIS_PORT, which Kubernetes sets, is .83 like ZHIYIN_REDIS; one letter apart is .9 and more."""
 _LISTS = {"cors_origins", "previous_secrets", "personal_fields", "streams"}

@@ -136,8 +136,18 @@ class StoredSlateOut(Told):
     arm: str | None
 
 
+class RememberedOut(Told):
+    """One event that the bundle in use was trained on."""
+
+    item_id: str
+    event: str
+    timestamp: int | None
+    """UTC seconds; null where the training data had no times."""
+    value: float | None
+
+
 class PersonOut(Told):
-    """Everything that is stored about a person."""
+    """Everything that is kept about a person."""
 
     user_id: str
     """As it is stored; a pseudonym where pseudonyms are used."""
@@ -146,6 +156,8 @@ class PersonOut(Told):
     """Oldest first."""
     shown: list[StoredSlateOut]
     """Slates, oldest first."""
+    trained_on: list[RememberedOut]
+    """What the bundle in use remembers, oldest first."""
 
 
 class ReceiptOut(Told):

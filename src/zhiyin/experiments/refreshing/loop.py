@@ -6,7 +6,8 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from zhiyin.experiments.refreshing.judging import METRIC, Decision, Verdict, jud
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import LoopConfig
-from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish
+from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish, put_in_use
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import EventStore
@@ -81,6 +82,8 @@ class LearningLoop:
         listen: Told of every step.
         progress: Told how long work gets on.
         folder: Where bundles are unpacked and training keeps its checkpoints; a temporary one when None.
+        activating: Entered with the version that goes live while it does, such as to note it.
+        needed: Which versions are not cleared away, however old, such as those that experiments answer with.
     """
 
     def __init__(
@@ -91,12 +94,16 @@ class LearningLoop:
         listen: Callable[[Step], None] | None = None,
         progress: Progress | None = None,
         folder: Path | None = None,
+        activating: Callable[[str], AbstractContextManager[object]] = nullcontext,
+        needed: Callable[[EventStore], Collection[str]] | None = None,
     ) -> None:
         self.config = config or LoopConfig()
         self._store = store
         self._listen = listen
         self._progress = progress
         self._folder = folder
+        self._activating = activating
+        self._needed = needed
 
     def run(self, stop: threading.Event) -> None:
         """Do round after round until asked to stop; a round that fails is told, and the next waits longer."""
@@ -265,13 +272,12 @@ class _Once:
         }
         save_bundle(completed(candidate), place, facts=facts)
         goes_live = verdict.decision is Decision.LIVE
-        version = publish(
-            self.store,
-            place,
-            activate=goes_live,
-            facts={} if goes_live else {REFUSED: verdict.reason},
-        )
-        dropped = clear_away(self.store, self.config.keep_versions)
+        version = publish(self.store, place, facts={} if goes_live else {REFUSED: verdict.reason})
+        if goes_live:
+            with self.loop._activating(version):
+                put_in_use(self.store, version)
+        needed = () if self.loop._needed is None else self.loop._needed(self.store)
+        dropped = clear_away(self.store, self.config.keep_versions, needed=needed)
         told = f"version {version} " + ("is in use" if goes_live else "is kept for inspection, not in use")
         if dropped:
             told += f"; dropped {', '.join(dropped)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def publish(
     Args:
         store: Of the tenant.
         folder: The bundle; it is read once to be sure that it can be.
-        activate: Make it the one to serve; every service process swaps as soon as it sees the change log.
+        activate: Make it the one to serve; every service process swaps as soon as it sees the change log, and
+            the loop goes on from it, also where somebody had gone back to it.
         facts: Kept beside it, with what its card says of its training.
 
     Returns:
@@ -46,8 +48,19 @@ def publish(
     told = {name: value for name, value in training.items() if isinstance(value, (str, int, float, dict))}
     store.put_bundle(version, folder, position=int(training.get("position", 0)), facts=told | (facts or {}))
     if activate:
-        store.activate_bundle(version).result()
+        put_in_use(store, version)
     return version
+
+
+def put_in_use(store: EventStore, version: str) -> None:
+    """Serve a stored version from now on; the loop goes on from it.
+
+    Raises:
+        StoreError: when it is not there, or the store fails.
+    """
+    if is_pinned(store, version):
+        release(store)
+    store.activate_bundle(version).result()
 
 
 def active(store: EventStore) -> StoredBundle | None:
@@ -68,21 +81,29 @@ def rollback(store: EventStore, to: str | None = None) -> str:
     Raises:
         StoreError: when there is no such version, or none before.
     """
-    bundles = [bundle for bundle in store.bundles() if REFUSED not in bundle.facts]
-    current = next((place for place, bundle in enumerate(bundles) if bundle.is_active), len(bundles))
-    if to is None:
-        if current == 0 or not bundles:
-            raise StoreError(
-                "There is no version before the one in use.",
-                possible=_listed(bundles),
-                remedy="Name one:  zhiyin rollback --to VERSION",
-            )
-        to = bundles[current - 1].version
+    to = to or version_before(store)
     if to not in {bundle.version for bundle in store.bundles()}:
         raise StoreError(f"There is no version '{to}'.", possible=_listed(store.bundles()))
     _pin(store, to)
     store.activate_bundle(to).result()
     return to
+
+
+def version_before(store: EventStore) -> str:
+    """Return the newest version published before the one in use.
+
+    Raises:
+        StoreError: when there is none, or none is in use.
+    """
+    bundles = [bundle for bundle in store.bundles() if REFUSED not in bundle.facts]
+    current = next((place for place, bundle in enumerate(bundles) if bundle.is_active), 0)
+    if current == 0:
+        raise StoreError(
+            "There is no version before the one in use.",
+            possible=_listed(store.bundles()),
+            remedy="Name one:  zhiyin rollback --to VERSION",
+        )
+    return bundles[current - 1].version
 
 
 def pin_if_earlier(store: EventStore, version: str) -> bool:
@@ -114,16 +135,22 @@ def release(store: EventStore) -> None:
     store.put_document(_PIN_KIND, _PIN_NAME, None).result()
 
 
-def clear_away(store: EventStore, keep: int) -> list[str]:
+def clear_away(store: EventStore, keep: int, *, needed: Collection[str] = ()) -> list[str]:
     """Drop old versions: all published ones but the newest ``keep``, all refused ones but the newest.
 
     The version in use stays, however old it is, and counts as one of those kept.
 
+    Args:
+        store: Of the tenant.
+        keep: How many published ones are kept.
+        needed: Versions that stay beside them, such as those that experiments answer with.
+
     Returns:
         What was dropped, oldest first.
     """
-    published = [bundle for bundle in store.bundles() if REFUSED not in bundle.facts]
-    refused = [bundle for bundle in store.bundles() if REFUSED in bundle.facts]
+    bundles = [bundle for bundle in store.bundles() if bundle.is_active or bundle.version not in needed]
+    published = [bundle for bundle in bundles if REFUSED not in bundle.facts]
+    refused = [bundle for bundle in bundles if REFUSED in bundle.facts]
     spare = [bundle for bundle in published if not bundle.is_active]
     n_spare = max(keep - (len(published) - len(spare)), 0)
     old = spare[: max(len(spare) - n_spare, 0)]

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from zhiyin.contracts.component import Config
 from zhiyin.domain.errors import ConfigError, did_you_mean
+from zhiyin.stores.events import DEFAULT_TENANT
 
 _REDIS = ("redis", "rediss")
 _POSSIBLE = (
@@ -32,6 +33,8 @@ class StreamSettings(Config):
     """Address, from the URL: for Redis itself a URL, for Kafka ``host:port,host:port``."""
     stream: Annotated[str, Field(min_length=1, max_length=249)]
     """Name of the stream or topic. For Kafka the path of the URL."""
+    tenant: Annotated[str, Field(min_length=1, max_length=249)] = DEFAULT_TENANT
+    """Whose events these are."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "zhiyin"
     """Consumers of one group share the messages; each group gets all of them."""
     consumer: Annotated[str, Field(max_length=249, validate_default=True)] = ""

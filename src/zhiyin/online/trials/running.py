@@ -28,6 +28,13 @@ def started_trials(store: EventStore) -> list[StartedTrial]:
     return sorted((one for one in read if one is not None), key=lambda one: (one.start, one.name))
 
 
+def versions_tried(store: EventStore) -> frozenset[str]:
+    """Return the versions of bundles that the arms of running experiments answer with."""
+    running = (one.trial for one in started_trials(store) if not one.is_over())
+    bundles = (arm.bundle for trial in running for arm in trial.arms.values())
+    return frozenset(bundle for bundle in bundles if bundle is not None)
+
+
 def started_trial(store: EventStore, name: str) -> StartedTrial:
     """Return one experiment.
 

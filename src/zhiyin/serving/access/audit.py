@@ -23,6 +23,8 @@ from zhiyin.stores.records import AuditEntry
 
 CLI = "cli"
 """The actor where a command did it."""
+LOOP = "loop"
+"""The actor where a learning loop did it."""
 LOCAL = "local"
 """The actor where somebody on this machine did it while there were no keys."""
 BEGUN, DONE, REFUSED = "begun", "done", "refused"
@@ -46,7 +48,7 @@ class Deed:
 
     Attributes:
         tenant: Whose data.
-        actor: Key id, `CLI` or `LOCAL`.
+        actor: Key id, `CLI`, `LOOP` or `LOCAL`.
         action: One of `ACTIONS`.
         subject: What it is done to; a person by `AuditLog.person`.
         request_id: The request it comes with, or empty.

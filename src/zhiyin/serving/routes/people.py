@@ -41,10 +41,14 @@ async def put_user(request: Request, user_id: UserId, body: Annotated[wire.Attri
 @router.get(
     f"/users/{paths.USER}",
     response_model=told.PersonOut,
-    response_description="Everything that is stored.",
+    response_description="Everything that is kept.",
 )
 async def get_user(request: Request, user_id: UserId) -> Response:
-    """Export everything that is stored about a person: attributes, events, and what was shown."""
+    """Export everything that is kept about a person.
+
+    Attributes, events, what was shown, and what the bundle in use was trained on: events of before the
+    service and, after it was refreshed, those of the log once more.
+    """
     engine, person = await engine_of(request), person_of(request, user_id)
     async with service_of(request).audit.noting(_deed(request, "user.export", user_id)):
         exported = await asyncio.to_thread(engine.intake.export_user, person)
@@ -74,6 +78,15 @@ async def get_user(request: Request, user_id: UserId) -> Response:
                     "arm": shown.arm,
                 }
                 for shown in exported.impressions
+            ],
+            "trained_on": [
+                {
+                    "item_id": event.item_id,
+                    "event": event.kind,
+                    "timestamp": event.timestamp,
+                    "value": event.value,
+                }
+                for event in exported.remembered
             ],
         }
     )

@@ -1,0 +1,117 @@
+"""What runs beside the requests: loops for every tenant, streams for a tenant, drift that is remembered."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from zhiyin.domain.errors import ConfigError
+from zhiyin.experiments.refreshing.loop import DRIFT_KIND
+from zhiyin.online.streams.settings import StreamSettings
+from zhiyin.serving import background as background_module
+from zhiyin.serving.background import Background
+from zhiyin.serving.metrics import Metrics
+from zhiyin.serving.settings import AnswerSettings, ServingSettings, SharingSettings
+from zhiyin.stores.records import Event
+
+LEARNING = ServingSettings(
+    log_requests=False, answers=AnswerSettings(budget_ms=30_000.0), learn_every_minutes=0.001
+)
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < until, "it never came to that"
+        time.sleep(0.02)
+    return found
+
+
+def test_a_loop_in_the_service_is_heard_and_counted(
+    start: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder that is served without being published leaves the loop without a bundle to go on from."""
+    caplog.set_level(logging.INFO, logger="zhiyin.serving.background")
+    client = start(LEARNING)
+
+    def failed() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if "loop of tenant default: error" in record.message]
+
+    [record, *_] = eventually(failed)
+    assert record.levelno == logging.WARNING
+    assert "zhiyin publish" in record.message
+    counted = 'zhiyin_learning_steps_total{step="error",tenant="default"}'
+    assert counted in client.get("/metrics").text
+
+
+def test_tenants_that_come_later_learn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    class Loop:
+        def __init__(self, store: str, *_: object, **__: object) -> None:
+            self._store = store
+
+        def run(self, stop: threading.Event) -> None:
+            begun.append(self._store)
+            stop.wait()
+
+    monkeypatch.setattr(background_module, "LearningLoop", Loop)
+    monkeypatch.setattr(background_module, "_LOOK_AGAIN_SECONDS", 0.01)
+    service: Any = SimpleNamespace(
+        settings=LEARNING, metrics=Metrics(), engines={"default": SimpleNamespace(store="default")}
+    )
+    running = Background(service)
+    running.start()
+    eventually(lambda: begun == ["default"])
+    service.engines["coffee"] = SimpleNamespace(store="coffee")
+    eventually(lambda: begun == ["default", "coffee"])
+    time.sleep(0.05)
+    running.stop()
+    assert begun == ["default", "coffee"], "one loop for each"
+
+
+def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_stream(url: str, accept: Any) -> Any:
+        return SimpleNamespace(settings=StreamSettings.from_url(url), accept=accept)
+
+    monkeypatch.setattr(background_module, "open_stream", open_stream)
+    taken: dict[str, list[Event]] = {"default": [], "coffee": []}
+
+    def engine(tenant: str) -> Any:
+        return SimpleNamespace(intake=SimpleNamespace(accept=taken[tenant].extend))
+
+    border = SimpleNamespace(
+        people=lambda tenant, user_ids: [f"{tenant} {user_id}" for user_id in user_ids],
+        attributes=lambda _, context: context,
+    )
+    streams = ["redis://localhost:1/0?stream=tea", "redis://localhost:1/0?stream=beans&tenant=coffee"]
+    service: Any = SimpleNamespace(
+        settings=ServingSettings(sharing=SharingSettings(streams=streams)),
+        metrics=Metrics(),
+        engines=taken,
+        engine=engine,
+        border=border,
+    )
+    opened: list[Any] = Background(service).streams
+    for stream in opened:
+        stream.accept([Event("e", "anna", "item", "view", 1)])
+    assert [event.user_id for event in taken["default"]] == ["default anna"]
+    assert [event.user_id for event in taken["coffee"]] == ["coffee anna"]
+    del service.engines["coffee"]
+    with pytest.raises(ConfigError, match="tenant 'coffee', which is not served"):
+        Background(service)
+
+
+def test_drift_that_was_measured_is_told_after_a_restart(start: Callable[..., TestClient]) -> None:
+    client = start()
+    assert "zhiyin_drift_score{" not in client.get("/metrics").text
+    store = client.app.state.service.engines["default"].store  # type: ignore[attr-defined]
+    measured = [{"name": "popularity", "level": "alert"}]
+    store.put_document(DRIFT_KIND, "newest", {"measured": measured}).result()
+    again = start()
+    assert 'zhiyin_drift_score{measure="popularity",tenant="default"} 2.0' in again.get("/metrics").text
