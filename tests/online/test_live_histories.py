@@ -8,7 +8,7 @@ from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import NO_TIMESTAMP, Histories, Vocabulary
 from zhiyin.online.histories import LiveHistories
 from zhiyin.stores.events import BATCH_SCHEMA
-from zhiyin.stores.records import Event
+from zhiyin.stores.records import Event, StoredUser
 
 
 def base(timestamps: list[int] | None = None) -> Histories:
@@ -81,7 +81,7 @@ def test_events_of_unknown_items_wait_for_them() -> None:
 def test_a_removed_user_is_forgotten_and_may_come_back_as_somebody_new() -> None:
     histories = live()
     histories.record([event("ann", "i3"), event("eve", "i3")])
-    histories.describe(["ann", "dan"])
+    histories.describe([StoredUser("ann", {}), StoredUser("dan", {"age": 40})])
     assert histories.n_users == 3
     for user in ("ann", "eve", "dan", "nobody"):
         histories.forget(user)
@@ -163,7 +163,7 @@ def test_many_users_are_known_as_each_of_them_is(seed: int) -> None:
     for _ in range(rng.integers(0, 12)):
         user, item = rng.choice(users[:3]), rng.choice(["i0", "i3", "new1"])
         histories.record([event(str(user), str(item), int(rng.integers(0, 60)))])
-    histories.describe(["dan"])
+    histories.describe([StoredUser("dan", {})])
     if seed % 3 == 0:
         histories.forget("bob")
     asked = [str(user) for user in rng.choice(users, rng.integers(1, 9))]

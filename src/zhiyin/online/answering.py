@@ -71,7 +71,7 @@ class Answering:
         wanted = asked[0].wanted
         with timed("history", self._observe):
             known, unknown = self._known([request.who for request in asked])
-            queries = _queries(known, [request.wanted.context for request in asked])
+            queries = _queries(known, [self._said(request.who, request.wanted.context) for request in asked])
         pipeline = self._catalogue.pipeline
         wishes = self._wishes(pipeline, wanted)
         with timed("rank", self._observe):
@@ -127,9 +127,8 @@ class Answering:
             slate = pipeline.search([asked.text], n_found, wishes)
         if known is not None:
             with timed("rank", self._observe):
-                slate = _for_user(
-                    pipeline, _queries(KnownTogether.of([known]), [wanted.context]), slate, wanted.n
-                )
+                said = self._said(asked.user_id, wanted.context)
+                slate = _for_user(pipeline, _queries(KnownTogether.of([known]), [said]), slate, wanted.n)
         return self._slates("search", slate).shown(
             0,
             asked.request_id,
@@ -137,6 +136,11 @@ class Answering:
             user_id=asked.user_id,
             is_known=None if known is None else known.is_known,
         )
+
+    def _said(self, who: str | Sequence[Past] | None, context: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a request says of its moment, and what was said before of who asks."""
+        attributes = self._histories.attributes_of(who) if isinstance(who, str) else None
+        return {**attributes, **context} if attributes else context
 
     def _known(
         self, asked: Sequence[str | Sequence[Past]]

@@ -278,13 +278,16 @@ class LiveEngine:
         users = None
         if self._settings.rename is not as_they_are:
             users = Vocabulary(self._settings.rename(self.store.tenant, loaded.pipeline.users.ids.to_list()))
-        return Live(
+        live = Live(
             loaded.pipeline,
             version=loaded.version,
             position=loaded.position,
             observe=self._settings.observe,
             users=users,
         )
+        # The log says only what changed since the bundle was trained, and no bundle holds what was put.
+        live.histories.describe(self.store.users())
+        return live
 
     def _ready(self, live: Live, asked: Sequence[Asked]) -> Sequence[Ready | Exception]:
         try:

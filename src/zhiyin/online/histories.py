@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,10 +16,11 @@ from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, IndexArray, LongArray, Vocabulary
 from zhiyin.online.growing import GrowingHistories
 from zhiyin.stores.event_columns import EventColumns
-from zhiyin.stores.records import Event
+from zhiyin.stores.records import Event, StoredUser
 
 NOTHING = Histories.empty(1)
 """The history of somebody who did nothing yet."""
+_NOTHING_SAID: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +98,16 @@ class LiveHistories:
         histories: What they did.
         kinds: How words for event kinds are understood.
         item_ids: The catalogue, in the order of the item index.
+        reads: Attributes of users that the bundle reads; no others are remembered.
     """
 
     def __init__(
-        self, users: Vocabulary, histories: Histories, kinds: EventKinds, item_ids: Iterable[str]
+        self,
+        users: Vocabulary,
+        histories: Histories,
+        kinds: EventKinds,
+        item_ids: Iterable[str],
+        reads: Collection[str] = (),
     ) -> None:
         self.kinds = kinds
         self._users = users
@@ -109,7 +118,8 @@ class LiveHistories:
         self._row: dict[str, int] = {}
         self._user_of_row = np.full(64, PAD, dtype=np.int64)
         self._n_new = 0
-        self._described: set[str] = set()
+        self._reads = tuple(reads)
+        self._described: dict[str, Mapping[str, Any]] = {}
         self._item_ids = list(item_ids)
         self._index = {item_id: index for index, item_id in enumerate(self._item_ids)}
         # An unknown item number k stands in a history as -2 - k until it arrives.
@@ -236,15 +246,20 @@ class LiveHistories:
                 if waiting is not None:
                     self._arrived[waiting] = index
 
-    def describe(self, user_ids: Iterable[str]) -> None:
-        """Remember that there are attributes of these users."""
+    def describe(self, users: Iterable[StoredUser]) -> None:
+        """Remember that there are attributes of these users, and what the bundle reads of them."""
+        described = {user.user_id: self._read(user.attributes) for user in users}
         with self._lock:
-            self._described.update(user_ids)
+            self._described.update(described)
+
+    def attributes_of(self, user_id: str) -> Mapping[str, Any]:
+        """Return what the bundle reads of the attributes that were put for a user."""
+        return self._described.get(user_id, _NOTHING_SAID)
 
     def forget(self, user_id: str) -> None:
         """Drop everything about a user, what the bundle remembers included."""
         with self._lock:
-            self._described.discard(user_id)
+            self._described.pop(user_id, None)
             is_remembered = self._base_index(user_id) != PAD
             row = self._row.pop(user_id, None)
             if row is not None:
@@ -289,6 +304,14 @@ class LiveHistories:
         if live:
             histories = _with_live(histories, live)
         return KnownTogether(user_index, histories, is_known)
+
+    def _read(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        read = {
+            name: value
+            for name in self._reads
+            if isinstance(value := attributes.get(name), (str, int, float))  # bool is one of them
+        }
+        return read or _NOTHING_SAID
 
     def _is_user(self, user_id: str) -> bool:
         known_since = user_id in self._row or user_id in self._described

@@ -144,7 +144,7 @@ class Intake:
         write = partial(self._store.put_user, user_id, attributes)
         return self._take(
             write,
-            lambda user: lambda live: live.histories.describe([user.user_id]),
+            lambda user: lambda live: live.histories.describe([user]),
             lambda user, _: user,
         )
 

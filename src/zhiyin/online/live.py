@@ -63,6 +63,7 @@ class Live:
             pipeline.histories,
             EventKinds(pipeline.event_kinds, pipeline.histories),
             pipeline.catalogue_or_raise().items.ids.to_list(),
+            reads=pipeline.reads_of_users,
         )
         self.catalogue = LiveCatalogue(pipeline, self.histories)
         masks = FilterMasks()  # of both: an answer in a hurry finds the masks of those before

@@ -115,6 +115,13 @@ class Pipeline:
         return any(source.reads_vectors for source in self.sources)
 
     @property
+    def reads_of_users(self) -> frozenset[str]:
+        """Columns that ranker and re-ranking read, which may be attributes of users."""
+        of_ranker = () if self.ranker is None else self.ranker.config.network.context
+        of_judge = () if self.reranking is None else self.reranking.judge.state_columns
+        return frozenset((*of_ranker, *of_judge))
+
+    @property
     def content(self) -> Content:
         """What the catalogue says, indexed when first asked for."""
         if self._content is None:

@@ -44,7 +44,10 @@ def changes_after(connection: Connection, tenant: str, position: int, limit: int
         items=tuple(
             StoredItem(*row) for row in changed(items, items.c.item_id, items.c.attributes, items.c.deleted)
         ),
-        described=tuple(row[0] for row in changed(tables.users, tables.users.c.user_id)),
+        described=tuple(
+            StoredUser(*row)
+            for row in changed(tables.users, tables.users.c.user_id, tables.users.c.attributes)
+        ),
         events=batch(rows),
         documents=tuple(
             StoredDocument(*row)

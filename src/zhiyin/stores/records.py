@@ -159,7 +159,7 @@ class Changes:
         position: Everything up to here is included.
         forgotten: Users that were removed.
         items: Newest word on every item that changed.
-        described: Users whose attributes changed.
+        described: Users whose attributes changed, with all they have now.
         events: Columns as in `zhiyin.stores.events.BATCH_SCHEMA`, in the order of acceptance.
         documents: Newest word on every document that changed.
         bundle: Version of the bundle that became active, None where that did not change.
@@ -168,7 +168,7 @@ class Changes:
     position: int
     forgotten: tuple[str, ...]
     items: tuple[StoredItem, ...]
-    described: tuple[str, ...]
+    described: tuple[StoredUser, ...]
     events: pl.DataFrame
     documents: tuple[StoredDocument, ...]
     bundle: str | None

@@ -77,10 +77,7 @@ class Follower:
         for user_id in changes.forgotten:
             self.users.pop(user_id, None)
         self.items.update({item.item_id: item for item in changes.items})
-        for user_id in changes.described:
-            found = self._store.user(user_id)
-            if found is not None:
-                self.users[user_id] = found.attributes
+        self.users.update({user.user_id: user.attributes for user in changes.described})
         self.events.extend(changes.events.rows())
         for document in changes.documents:
             self.documents.pop(document.name, None)
