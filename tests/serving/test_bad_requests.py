@@ -1,5 +1,6 @@
 """Every kind of bad request gets a problem document that says what was wrong, where, and what to do."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -173,6 +174,20 @@ def test_bodies_that_cannot_be_understood(
 def test_bodies_that_are_not_json(client: TestClient, method: str, path: str, body: bytes, says: str) -> None:
     answer = client.request(method, path, content=body, headers=JSON)
     assert says in problem(answer, 400, "malformed-json")["detail"]
+
+
+def test_nothing_is_compressed(client: TestClient) -> None:
+    body = gzip.compress(b'{"user_id": "u1"}')
+    for route, kind in (("recommend", "application/json"), ("events/bulk", "application/x-ndjson")):
+        headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+        answer = client.post(f"/v1/{route}", content=body, headers=headers)
+        assert "gzip" in problem(answer, 415, "unsupported-media-type")["detail"]
+    plain = {"Content-Type": "application/json", "Content-Encoding": "identity"}
+    assert client.post("/v1/recommend", content=b'{"user_id": "u1"}', headers=plain).status_code == 200
+
+
+def test_a_slash_too_many_is_another_route(client: TestClient) -> None:
+    problem(client.post("/v1/recommend/", json={"user_id": "u1"}, follow_redirects=False), 404, "not-found")
 
 
 @pytest.mark.parametrize(

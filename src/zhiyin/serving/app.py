@@ -109,6 +109,7 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a client that followed would send its body twice
         lifespan=lifespan,
         # The middleware `Requests` measures; asking with each request whether others listen costs 10 µs.
         telemetry={"tracing": False, "metrics": False, "logs": False},

@@ -61,12 +61,28 @@ def media_type_of(request: Request) -> str:
     return declared.partition(";")[0].strip().lower()
 
 
+def refuse_compressed(request: Request) -> None:
+    """Refuse a body that is compressed.
+
+    Raises:
+        Refused: when the headers say so.
+    """
+    coding: str = request.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise Refused(
+            "unsupported-media-type",
+            f"The content encoding is {coding[:40]!r}; bodies are read as they are.",
+            remedy="Send the body without compressing it, and without the header Content-Encoding.",
+        )
+
+
 async def read_json(request: Request) -> Any:
     """Read the body.
 
     Raises:
-        Refused: when it is too long, not JSON, not declared as JSON, or nested too deep.
+        Refused: when it is too long, compressed, not JSON, not declared as JSON, or nested too deep.
     """
+    refuse_compressed(request)
     media_type = media_type_of(request)
     if media_type != "application/json":
         raise Refused(

@@ -111,12 +111,13 @@ class Gate:
         principal = self._keys.at_once(sent.key) if sent.key else None
         if principal is None:
             principal = await self._who(scope, sent)
-        headers = await self._limits.take(principal)  # before the next step, which may write to the audit log
-        if needed not in principal.scopes:
-            await self._forbid(principal, needed, f"{scope['method']} {area_of(path)}", _request_id(scope))
+        # Noted first, so that the log tells whose requests are refused.
         scope.setdefault("state", {}).update(
             principal=principal, tenant=principal.tenant, key_id=principal.key_id, limits=self._limits
         )
+        headers = await self._limits.take(principal)  # before the next step, which may write to the audit log
+        if needed not in principal.scopes:
+            await self._forbid(principal, needed, f"{scope['method']} {area_of(path)}", _request_id(scope))
         return headers
 
     async def _who(self, scope: Scope, sent: _Sent) -> Principal:

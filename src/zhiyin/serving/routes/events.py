@@ -19,7 +19,7 @@ from zhiyin.online.asked import Accepted
 from zhiyin.online.engine import LiveEngine
 from zhiyin.online.event_rules import SentEvents, read_together
 from zhiyin.serving import schemas, told
-from zhiyin.serving.body import JsonRoute, media_type_of
+from zhiyin.serving.body import JsonRoute, media_type_of, refuse_compressed
 from zhiyin.serving.problems import Refused, invalid_request
 from zhiyin.serving.routes.asking import (
     durable,
@@ -90,6 +90,7 @@ async def post_bulk(request: Request) -> Response:
     `lines` of the last progress is stored or was refused. A line that is wrong is refused and the others go
     on; events with an `event_id` can be sent again safely.
     """
+    refuse_compressed(request)
     if media_type_of(request) not in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
         raise Refused(
             "unsupported-media-type",
