@@ -20,8 +20,8 @@ from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
 from zhiyin.experiments.refreshing.loop import LearningLoop, Step
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
+from zhiyin.experiments.refreshing.versions import REFUSED, put_in_use, version_before
 from zhiyin.experiments.refreshing.versions import publish as put_bundle
-from zhiyin.experiments.refreshing.versions import put_in_use, version_before
 from zhiyin.experiments.refreshing.versions import release as release_pin
 from zhiyin.experiments.refreshing.versions import rollback as roll_back
 from zhiyin.online.trials.running import versions_tried
@@ -78,9 +78,12 @@ def rollback(
         to = to or version_before(events)
         with noted(database, tenant, "bundle.activate", to):
             version = roll_back(events, to)
+        facts = next(bundle.facts for bundle in events.bundles() if bundle.version == version)
     finally:
         database.close()
     OUT.print(f"Version {version} is in use.", highlight=False)
+    if REFUSED in facts:
+        ERR.print(f"The loop had refused it: {facts[REFUSED]}.", style="yellow", highlight=False)
 
 
 def loop(

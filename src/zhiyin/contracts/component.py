@@ -112,8 +112,11 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
             f"Setting '{path}' is not known.{did_you_mean(name, known)}",
             possible=f"'{table}' has the settings: {', '.join(known) or 'none'}.",
         )
+    value, reason = first.get("input"), first["msg"].removeprefix("Value error, ").rstrip(".")
+    # What does not fit together is a whole table, which nobody wants to read once more.
+    wrong = "is wrong" if isinstance(value, dict) else f"cannot be {value!r}"
     return ConfigError(
-        f"Setting '{path}' cannot be {first.get('input')!r}: {first['msg']}.",
+        f"Setting '{path}' {wrong}: {reason}.",
         remedy="docs/guide/recipes-and-settings.md lists every setting with its default and meaning.",
     )
 

@@ -59,7 +59,9 @@ class Rule(Config):
     @classmethod
     def _known(cls, signal: str) -> str:
         if signal not in SIGNALS:
-            raise ValueError(f"no signal is called that.{did_you_mean(signal, SIGNALS)}")
+            raise ValueError(
+                f"there is no such signal.{did_you_mean(signal, SIGNALS)} There are: {', '.join(SIGNALS)}"
+            )
         return signal
 
     @model_validator(mode="after")
