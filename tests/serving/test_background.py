@@ -16,11 +16,13 @@ from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.serving import background as background_module
 from zhiyin.serving.background import Background
 from zhiyin.serving.metrics import Metrics
-from zhiyin.serving.settings import AnswerSettings, ServingSettings, SharingSettings
+from zhiyin.serving.settings import AnswerSettings, LearningSettings, ServingSettings, SharingSettings
 from zhiyin.stores.records import Event
 
 LEARNING = ServingSettings(
-    log_requests=False, answers=AnswerSettings(budget_ms=30_000.0), learn_every_minutes=0.001
+    log_requests=False,
+    answers=AnswerSettings(budget_ms=30_000.0),
+    learning=LearningSettings(every_minutes=0.001),
 )
 
 
@@ -47,6 +49,14 @@ def test_a_loop_in_the_service_is_heard_and_counted(
     assert "zhiyin publish" in record.message
     counted = 'zhiyin_learning_steps_total{step="error",tenant="default"}'
     assert counted in client.get("/metrics").text
+
+
+def test_a_loop_of_an_unknown_recipe_does_not_begin() -> None:
+    learning = {"every_minutes": 5, "refresh": {"recipe": "hybird"}}
+    settings = ServingSettings.parse({"learning": learning}, where="service")
+    service: Any = SimpleNamespace(settings=settings, metrics=Metrics(), engines={})
+    with pytest.raises(ConfigError, match="Did you mean 'hybrid'"):
+        Background(service)
 
 
 def test_tenants_that_come_later_learn_too(monkeypatch: pytest.MonkeyPatch) -> None:

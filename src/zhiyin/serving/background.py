@@ -11,8 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from zhiyin.domain.errors import ConfigError
-from zhiyin.experiments.refreshing.loop import LearningLoop, Step
-from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.experiments.refreshing.loop import LearningLoop, Step, refuse_unknown_recipe
 from zhiyin.online.asked import Accepted
 from zhiyin.online.streams.consumer import StreamConsumer
 from zhiyin.online.streams.opening import open_stream
@@ -36,7 +35,8 @@ class Background:
         service: Whose events are taken in and whose bundles learn.
 
     Raises:
-        ConfigError: when the URL of a stream or the rules of alerts cannot be read.
+        ConfigError: when the URL of a stream or the rules of alerts cannot be read, a stream is for a tenant
+            that is not served, or the loop is to train a recipe that is not there.
         MissingExtra: when the client of a stream is not installed.
     """
 
@@ -46,6 +46,8 @@ class Background:
         self.streams: list[StreamConsumer] = [self._open(url) for url in service.settings.sharing.streams]
         self._watch = AlertWatch(service.metrics, load_alerts(service.settings.alerts))
         self._learners: dict[str, threading.Thread] = {}
+        if service.settings.learning.every_minutes:
+            refuse_unknown_recipe(service.settings.learning)
         for stream in self.streams:
             name = f"stream {stream.settings.stream}"
             service.metrics.watch_queue(name, lambda stream=stream: stream.counts.lag or 0)  # type: ignore[misc]
@@ -55,7 +57,7 @@ class Background:
         for stream in self.streams:
             stream.start()
         self._watch.start()
-        if self._service.settings.learn_every_minutes:
+        if self._service.settings.learning.every_minutes:
             threading.Thread(target=self._learn, name="zhiyin-loops", daemon=True).start()
 
     def stop(self) -> None:
@@ -88,7 +90,7 @@ class Background:
 
     def _learn(self) -> None:
         """Begin a loop for every tenant that is served, those included that come later."""
-        config = LoopConfig(every_minutes=self._service.settings.learn_every_minutes)
+        config = self._service.settings.learning
         while not self._stopping.is_set():
             for tenant, engine in self._service.engines.items():
                 if tenant not in self._learners:

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Secret
 
 from zhiyin.contracts import Config
 from zhiyin.domain.errors import ConfigError, did_you_mean
+from zhiyin.experiments.refreshing.settings import LoopConfig
 
 
 class AccessSettings(Config):
@@ -83,6 +84,13 @@ class SharingSettings(Config):
     """URLs of streams whose events are taken in, such as redis://host/0?stream=events&group=zhiyin."""
 
 
+class LearningSettings(LoopConfig):
+    """The learning loop in the service itself."""
+
+    every_minutes: NonNegativeFloat = 0.0
+    """How often the service learns a new bundle from its own log, in a thread; 0: `zhiyin loop` does."""
+
+
 class ServingSettings(Config):
     """How the service listens and where its limits are."""
 
@@ -100,8 +108,8 @@ class ServingSettings(Config):
     """Whether every request writes one line of JSON to the standard error stream."""
     alerts: str | None = None
     """TOML file with rules of alerts and a webhook; without it the usual rules, told on /metrics alone."""
-    learn_every_minutes: NonNegativeFloat = 0.0
-    """How often the service learns a new bundle from its own log, in a thread; 0: `zhiyin loop` does."""
+    learning: LearningSettings = LearningSettings()
+    """The learning loop, where it runs in the service."""
     answers: AnswerSettings = AnswerSettings()
     """Batches, queues and time budgets."""
     sharing: SharingSettings = SharingSettings()

@@ -22,10 +22,11 @@ from zhiyin.experiments.refreshing.holding import Held, hold_back
 from zhiyin.experiments.refreshing.judging import METRIC, Decision, Verdict, judge_candidate
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
-from zhiyin.experiments.refreshing.settings import LoopConfig
+from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish, put_in_use
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
 from zhiyin.stores.events import EventStore
 
 _LOG = logging.getLogger(__name__)
@@ -69,6 +70,16 @@ class Round:
     steps: tuple[Step, ...]
 
 
+def refuse_unknown_recipe(config: LoopConfig) -> None:
+    """Raise before a loop begins that could train nothing.
+
+    Raises:
+        ConfigError: when bundles are to be of a recipe that is not there.
+    """
+    if config.refresh.recipe not in (INCREMENTAL, FULL):
+        recipe(config.refresh.recipe)
+
+
 class LearningLoop:
     """Keeps the bundle of one tenant learning.
 
@@ -84,6 +95,9 @@ class LearningLoop:
         folder: Where bundles are unpacked and training keeps its checkpoints; a temporary one when None.
         activating: Entered with the version that goes live while it does, such as to note it.
         needed: Which versions are not cleared away, however old, such as those that experiments answer with.
+
+    Raises:
+        ConfigError: when there is no such recipe.
     """
 
     def __init__(
@@ -98,6 +112,7 @@ class LearningLoop:
         needed: Callable[[EventStore], Collection[str]] | None = None,
     ) -> None:
         self.config = config or LoopConfig()
+        refuse_unknown_recipe(self.config)
         self._store = store
         self._listen = listen
         self._progress = progress
