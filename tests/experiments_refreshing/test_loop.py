@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -164,6 +165,32 @@ def test_what_an_arm_of_a_running_experiment_answers_with_is_not_cleared_away(st
     assert {bundle.version for bundle in store.bundles()} == {live, last.version}
     stop(store, "old")
     assert clear_away(store, keep=1, needed=versions_tried(store)) == [live]
+
+
+def test_who_goes_back_while_a_round_learns_is_not_overruled(store, live, new_walks):
+    store.append_events(new_walks(120, step=1, seed=1)).result()
+    LearningLoop(store, QUICK).round()
+    store.append_events(new_walks(120, step=1, seed=2)).result()
+
+    def go_back(step):
+        if step.name == "judge":
+            rollback(store)
+
+    learned = LearningLoop(store, QUICK, listen=go_back).round()
+    assert (learned.version, active(store).version) == (None, live)
+    assert "put in use meanwhile" in learned.steps[-1].message
+
+
+def test_nothing_is_published_where_it_cannot_be_noted(store, live, new_walks):
+    @contextmanager
+    def refusing(_):
+        raise StoreError("The audit log cannot be written.")
+        yield
+
+    store.append_events(new_walks(120, step=1, seed=1)).result()
+    with pytest.raises(StoreError, match="audit log"):
+        LearningLoop(store, QUICK, activating=refusing).round()
+    assert [bundle.version for bundle in store.bundles()] == [live]
 
 
 def test_without_a_bundle_it_says_what_to_do(store):

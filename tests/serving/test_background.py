@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,10 @@ def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPa
         stream.accept([Event("e", "anna", "item", "view", 1)])
     assert [event.user_id for event in taken["default"]] == ["default anna"]
     assert [event.user_id for event in taken["coffee"]] == ["coffee anna"]
+    for reader in ("&tenant=coffee", "&tenant=coffee&group=coffee"):
+        both = ServingSettings(sharing=SharingSettings(streams=[streams[0], streams[0] + reader]))
+        with pytest.raises(ConfigError, match="in one group") if "group" not in reader else nullcontext():
+            Background(SimpleNamespace(**{**vars(service), "settings": both}))  # type: ignore[arg-type]
     del service.engines["coffee"]
     with pytest.raises(ConfigError, match="tenant 'coffee', which is not served"):
         Background(service)

@@ -62,6 +62,7 @@ def test_variables_that_a_cluster_or_another_command_sets_are_not_ours() -> None
     others = {"ZHIYIN_SERVICE_HOST": "10.0.0.7", "ZHIYIN_SERVICE_PORT_HTTP": "80", "ZHIYIN_PORT": at}
     others |= {"ZHIYIN_PORT_8000_TCP": at, "ZHIYIN_PORT_8000_TCP_ADDR": "10.0.0.7"}
     others |= {"ZHIYIN_REDIS_PORT": at, "ZHIYIN_REDIS_SERVICE_HOST": "10.0.0.8", "ZHIYIN_POSTGRES_PORT": at}
+    others |= {"ZHIYIN_DB_PORT": at, "ZHIYIN_ACCESS_SERVICE_HOST": "10.0.0.9", "ZHIYIN_ACCESS_PORT": at}
     others |= {"ZHIYIN_STORE": "sqlite:///a.db", "ZHIYIN_CACHE": "/cache", "ZHIYIN_DATA": "/data"}
     assert load_settings(environment=others) == ServingSettings()
 

@@ -138,6 +138,28 @@ def test_arrivals_are_reached_from_what_they_are_like_and_lead_there(state, vect
         assert np.isfinite(opinion.at(found)).all()
 
 
+def test_items_that_arrive_together_are_linked_as_if_they_came_one_by_one(state):
+    random = np.random.default_rng(9)
+    topic = random.standard_normal(DIMENSION)
+    new = (topic + 0.4 * random.standard_normal((2 * LISTED, DIMENSION))).astype(np.float32)
+    new /= np.linalg.norm(new, axis=1, keepdims=True)
+    together, one_by_one = listing(state), listing(state)
+    together.add_items(arrivals(*map(str, range(len(new)))), FixedVectors(new))
+    for place in range(len(new)):
+        one_by_one.add_items(arrivals(str(place)), FixedVectors(new[place : place + 1]))
+    queries = Queries.of_histories(
+        Histories.of_items([np.array([N_ITEMS + place], np.int32) for place in (0, 70)])
+    )
+    barred = Barred(2, N_ITEMS + len(new), None, np.arange(2), queries.histories.item_index.astype(int))
+    for source in (together, one_by_one):
+        found = source.ask(queries).best(10, barred)
+        closeness = new[[0, 70]] @ new.T
+        closeness[[0, 1], [0, 70]] = -1
+        best = N_ITEMS + np.argsort(-closeness, axis=1)[:, :10]
+        assert (found >= N_ITEMS).all(), "the new topic is reached"
+        assert shared(found, best) > 0.6
+
+
 def test_training_lists_and_a_saved_source_answers_the_same():
     random = np.random.default_rng(7)
     words = [f"word{word}" for word in range(300)]

@@ -95,7 +95,7 @@ def check_taken_over(empty: sql.Engine) -> None:
     assert store.position() == 7  # One for each row but the slate.
     assert store.events_of("bob") == [Event("e7", "bob", "茶", "rating", 20, 4.5, {"a": 1})]
     assert store.items() == [StoredItem("tea", {"title": "Tea"}), StoredItem("old", {}, True)]
-    assert store.users() == [StoredUser("ann", {"age": 30})]
+    assert list(store.user_batches()) == [[StoredUser("ann", {"age": 30})]]
     assert store.deleted_users() == ["eva"]
     assert store.impressions_of("ann") == [
         Impression("r", "ann", 50, "recommend", "b1", ("tea",), (1.0,), None, None)

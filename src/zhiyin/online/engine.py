@@ -285,8 +285,10 @@ class LiveEngine:
             observe=self._settings.observe,
             users=users,
         )
-        # The log says only what changed since the bundle was trained, and no bundle holds what was put.
-        live.histories.describe(self.store.users())
+        if loaded.pipeline.reads_of_users:
+            # The log says only what changed since the bundle was trained, and no bundle holds what was put.
+            for users_of_page in self.store.user_batches():
+                live.histories.describe(users_of_page)
         return live
 
     def _ready(self, live: Live, asked: Sequence[Asked]) -> Sequence[Ready | Exception]:

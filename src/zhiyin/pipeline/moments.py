@@ -12,7 +12,7 @@ from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import NO_TIMESTAMP, PAD, IndexArray, Queries
 from zhiyin.ranking.context import as_words
 
-_FROM_THE_CLOCK = ("hour", "weekday", "month")
+FROM_THE_CLOCK = ("hour", "weekday", "month")
 """Columns that a model reads off the moment of a row."""
 
 
@@ -76,7 +76,7 @@ def context_of(queries: Queries, columns: Sequence[str], people: pl.DataFrame) -
             context[name] = said if described is None else filled(said, described)
         elif described is not None:
             context[name] = described
-        elif name not in _FROM_THE_CLOCK or not has_moments:
+        elif name not in FROM_THE_CLOCK or not has_moments:
             context[name] = pl.Series([None] * n, dtype=pl.String)
     return pl.DataFrame(context)
 

@@ -37,8 +37,9 @@ from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.explaining import explained
 from zhiyin.pipeline.gather import ask_reasons, candidates_of, unless_it_fails
 from zhiyin.pipeline.merge import Merge
+from zhiyin.pipeline.moments import FROM_THE_CLOCK
 from zhiyin.pipeline.ranker_files import fit_ranker_stage
-from zhiyin.pipeline.ranker_stage import RANKER, RankerStage
+from zhiyin.pipeline.ranker_stage import RANK, RANKER, RankerStage
 from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.reranking import LANGUAGE, Reranking
 from zhiyin.pipeline.reranking_files import open_reranking
@@ -116,10 +117,19 @@ class Pipeline:
 
     @property
     def reads_of_users(self) -> frozenset[str]:
-        """Columns that ranker and re-ranking read, which may be attributes of users."""
-        of_ranker = () if self.ranker is None else self.ranker.config.network.context
-        of_judge = () if self.reranking is None else self.reranking.judge.state_columns
-        return frozenset((*of_ranker, *of_judge))
+        """Columns that ranker and re-ranking may read from attributes of users.
+
+        What they learned of items or of the clock is not among them: one word would stand for all items.
+        """
+        of_items = () if self.catalogue is None else self.catalogue.table.columns
+        found: set[str] = set()
+        if self.ranker is not None:
+            others = {*FROM_THE_CLOCK, RANK, *of_items} - set(self.ranker.people.columns)
+            found |= set(self.ranker.config.network.context) - others
+        if self.reranking is not None:
+            others = set(FROM_THE_CLOCK) - set(self.reranking.people.columns)
+            found |= set(self.reranking.judge.state_columns) - others
+        return frozenset(found)
 
     @property
     def content(self) -> Content:

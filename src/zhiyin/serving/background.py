@@ -43,6 +43,7 @@ class Background:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._stopping = threading.Event()
+        _refuse_shared_groups(service.settings.sharing.streams)
         self.streams: list[StreamConsumer] = [self._open(url) for url in service.settings.sharing.streams]
         self._watch = AlertWatch(service.metrics, load_alerts(service.settings.alerts))
         self._learners: dict[str, threading.Thread] = {}
@@ -115,3 +116,16 @@ class Background:
 
     def _activating(self, tenant: str, version: str) -> AbstractContextManager[None]:
         return self._service.audit.noted(Deed(tenant, LOOP, "bundle.activate", version))
+
+
+def _refuse_shared_groups(urls: Sequence[str]) -> None:
+    """Raise where two tenants would share the messages of one group, each reaching one of its readers."""
+    reader: dict[tuple[str, str, str], str] = {}
+    for settings in map(StreamSettings.from_url, urls):
+        tenant = reader.setdefault((settings.server, settings.stream, settings.group), settings.tenant)
+        if tenant != settings.tenant:
+            raise ConfigError(
+                f"The tenants '{tenant}' and '{settings.tenant}' read '{settings.stream}' in one group.",
+                possible="Each message of a group goes to one of its readers.",
+                remedy="Give each tenant a stream of its own, or both the same events by another group=NAME.",
+            )

@@ -40,7 +40,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "method-not-allowed": (405, "The route does not take this method"),
     "request-timeout": (408, "The body did not arrive in time"),
     "too-large": (413, "The body is too long"),
-    "unsupported-media-type": (415, "The body is not declared as JSON"),
+    "unsupported-media-type": (415, "The body is of a kind that is not read"),
     "invalid-request": (422, "The request cannot be understood"),
     "rate-limited": (429, "The key asks too often"),
     "headers-too-large": (431, "The headers are too long or too many"),

@@ -141,8 +141,10 @@ class Service:
         """Keep the newest drift that a learning loop has measured, in whichever process it runs."""
         for document in documents:
             if document.kind == DRIFT_KIND and document.body is not None:
-                for measured in document.body["measured"]:
-                    self.metrics.set_drift(tenant, measured["name"], LEVELS.index(measured["level"]))
+                for measured in document.body.get("measured", ()):
+                    if measured.get("level") in LEVELS:  # another version of Zhiyin may have written it
+                        level = LEVELS.index(measured["level"])
+                        self.metrics.set_drift(tenant, str(measured.get("name")), level)
 
     def _swapped(self, tenant: str, succeeded: bool) -> None:
         self.metrics.count_swap(tenant, succeeded=succeeded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -191,6 +192,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             # Kubernetes sets ZHIYIN_PORT=tcp://10.0.0.7:8000 by itself where a service is called zhiyin.
             if text and not text.startswith("tcp://"):
                 found[known[name]] = _value(text, known[name])
+        elif text.startswith("tcp://") or _OF_A_CLUSTER.search(name):
+            continue
         elif name.startswith(tables) or (name.startswith(PREFIX) and _is_misspelt(name, known)):
             raise ConfigError(
                 f"The environment variable {name} is no setting.{did_you_mean(name, known)}",
@@ -224,6 +227,8 @@ def _paths(config: type[Config], prefix: str) -> Iterator[str]:
             yield prefix + name
 
 
+_OF_A_CLUSTER = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)$")
+"""What Kubernetes sets for a service whose name begins with ours."""
 _LIKENESS_OF_MISSPELT = 0.85
 """ZHIYIN_REDIS_PORT, which Kubernetes sets, is .83 like ZHIYIN_REDIS; one letter apart is .9 and more."""
 _LISTS = {"cors_origins", "previous_secrets", "personal_fields", "streams"}

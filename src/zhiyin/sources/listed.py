@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from zhiyin.contracts import Edges, Opinion
-from zhiyin.domain import PAD, Barred, BoolArray, FloatArray, Histories, IndexArray, LongArray, Progress
+from zhiyin.domain import PAD, Barred, BoolArray, FloatArray, Histories, IndexArray, Progress
 from zhiyin.sources.nearest import ItemVectors, NearestOpinion, taken, with_all_cores
 from zhiyin.stores.vectors.index import VectorIndex
 
@@ -61,7 +61,8 @@ class ItemLists:
         with with_all_cores(index):
             for start in progress.track(starts, "semantic neighbours: listing those of every item"):
                 places = np.arange(start, min(start + _SEARCHED_AT_ONCE, n_items))
-                parts.append(_rows_of(index, taken(vectors, places), itself=places, n_known=n_items))
+                found = _rows_of(index, taken(vectors, places), n_items)
+                parts.append(_kept(*found, found[0] != places[:, None], n_items))
         return cls(sp.csr_array(sp.vstack(parts, format="csr")), _empty(0, n_items))
 
     def __len__(self) -> int:
@@ -71,12 +72,17 @@ class ItemLists:
     def with_items(self, index: VectorIndex, vectors: FloatArray) -> Self:
         """Return these lists with those of (M, D) new items, whose neighbours are linked with them both ways.
 
-        Ask before the vectors are put into the index; items that arrive together are not linked.
+        Ask after the vectors were put into the index. Each new item lists the items before it: those after it
+        list it, and are reached through their own lists.
         """
-        found = _rows_of(index, vectors, itself=np.full(len(vectors), PAD), n_known=len(self))
-        rows = sp.csr_array(sp.vstack([self.arrivals, found], format="csr"))
-        rows.resize(rows.shape[0], len(self) + len(vectors))
-        return type(self)(self.trained, rows)
+        n_then = len(self) + len(vectors)
+        found, products = _rows_of(index, vectors, n_then)
+        before = found < np.arange(len(self), n_then)[:, None]
+        earlier = self.arrivals
+        parts = (earlier.data, earlier.indices, earlier.indptr)
+        wider = sp.csr_array(parts, shape=(earlier.shape[0], n_then))
+        rows = sp.vstack([wider, _kept(found, products, before, n_then)], format="csr")
+        return type(self)(self.trained, sp.csr_array(rows))
 
     def walked(self, histories: Histories, weights: FloatArray) -> Edges:
         """Follow the lists of all events; (T,) float32 weights say what each counts."""
@@ -142,14 +148,19 @@ class ListedOpinion(Opinion):
         return self.nearest.at(item_index)
 
 
-def _rows_of(index: VectorIndex, vectors: FloatArray, *, itself: LongArray, n_known: int) -> sp.csr_array:
-    """Return the (M, I) sparse int8 neighbours of (M, D) vectors among the first I items, not (M,) itself."""
+def _rows_of(index: VectorIndex, vectors: FloatArray, n_known: int) -> tuple[IndexArray, FloatArray]:
+    """Return the (M, N) nearest of the first I items to (M, D) vectors, and inner products."""
     found, products = index.search(vectors, min(LISTED + 1, n_known))
+    return np.where(found < n_known, found, np.int32(PAD)), products
+
+
+def _kept(found: IndexArray, products: FloatArray, may_stay: BoolArray, n_items: int) -> sp.csr_array:
+    """Return (M, I) sparse int8 neighbours: of (M, N) found ones those that may stay, and are near at all."""
     steps = np.clip(np.rint(products * _STEPS), -_STEPS, _STEPS)
-    is_near: BoolArray = (found >= 0) & (found < n_known) & (found != itself[:, None]) & (steps > 0)
+    is_near: BoolArray = (found != PAD) & may_stay & (steps > 0)
     is_near &= np.cumsum(is_near, axis=1) <= LISTED
     offsets = np.append(0, np.cumsum(is_near.sum(axis=1))).astype(np.int32)
-    return sp.csr_array((steps[is_near].astype(np.int8), found[is_near], offsets), (len(vectors), n_known))
+    return sp.csr_array((steps[is_near].astype(np.int8), found[is_near], offsets), (len(found), n_items))
 
 
 def _empty(n_rows: int, n_columns: int) -> sp.csr_array:

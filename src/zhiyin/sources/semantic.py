@@ -161,9 +161,9 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
             vectors = self._whitening.apply(vectors)
         arrivals = EightBits.of(vectors)
         vectors = arrivals.take(np.arange(len(arrivals)))
+        with_arrivals(self._index, len(self._vectors), vectors)
         if self._lists is not None and self._index is not None:
             self._lists = self._lists.with_items(self._index, vectors)
-        with_arrivals(self._index, len(self._vectors), vectors)
         self._take(self._vectors.followed_by(arrivals))
 
     def state(self) -> ComponentState:

@@ -186,8 +186,8 @@ class EventStore(Protocol):
         """Return every item that was put or deleted, in the order in which they first came."""
         ...
 
-    def users(self) -> list[StoredUser]:
-        """Return every user with attributes."""
+    def user_batches(self, size: int = 10_000) -> Iterator[list[StoredUser]]:
+        """Yield every user with attributes, by their ids; there may be very many."""
         ...
 
     def deleted_users(self) -> list[str]:

@@ -203,9 +203,13 @@ class SqlStore:
         rows = self._desk.read(self._mine(tables.items).order_by(tables.items.c.sequence))
         return [StoredItem(row.item_id, row.attributes, row.deleted) for row in rows]
 
-    def users(self) -> list[StoredUser]:
-        """Return the users with attributes; see `EventStore`."""
-        return [reading.user(row) for row in self._desk.read(self._mine(tables.users))]
+    def user_batches(self, size: int = 10_000) -> Iterator[list[StoredUser]]:
+        """Yield the users with attributes; see `EventStore`."""
+        user_id = tables.users.c.user_id
+        page, last = self._mine(tables.users).order_by(user_id).limit(size), ""
+        while rows := self._desk.read(page.where(user_id > last)):
+            last = rows[-1].user_id
+            yield [reading.user(row) for row in rows]
 
     def deleted_users(self) -> list[str]:
         """Return the removed users; see `EventStore`."""

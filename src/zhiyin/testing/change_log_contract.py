@@ -255,7 +255,7 @@ def _read(store: EventStore) -> tuple[Any, ...]:
     return (
         [row for batch in store.event_batches(size=5) for row in batch.rows()],
         {item.item_id: item for item in store.items()},
-        {user.user_id: user.attributes for user in store.users()},
+        {user.user_id: user.attributes for batch in store.user_batches(size=2) for user in batch},
         set(store.deleted_users()),
         {document.name: document.body for document in store.documents("kind")},
         next((bundle.version for bundle in store.bundles() if bundle.is_active), None),

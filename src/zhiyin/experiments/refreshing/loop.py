@@ -23,7 +23,7 @@ from zhiyin.experiments.refreshing.judging import METRIC, Decision, Verdict, jud
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
-from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish, put_in_use
+from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish, version_of
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -203,6 +203,9 @@ class _Once:
         if self.stop.is_set() or self.lease.is_lost:
             self._tell("wait", "stopped before anything was published", 0.0, {})
             return self._end(verdict.decision, None, verdict, drift)
+        if self._was_exchanged():
+            self._tell("wait", "another version was put in use meanwhile: nothing is published", 0.0, {})
+            return self._end(None, None, verdict, drift)
         version = self._publish(candidate, verdict)
         return self._end(verdict.decision, version, verdict, drift)
 
@@ -268,6 +271,11 @@ class _Once:
         self._tell("judge", verdict.reason, time.monotonic() - started, verdict.facts())
         return verdict
 
+    def _was_exchanged(self) -> bool:
+        """Whether somebody decided what is in use since this round began."""
+        bundle = active(self.store)
+        return bundle is None or bundle.version != self.parent or is_pinned(self.store, self.parent)
+
     def _publish(self, candidate: Refreshed, verdict: Verdict) -> str:
         started = time.monotonic()
         place = self.folder / "candidate"
@@ -287,10 +295,11 @@ class _Once:
         }
         save_bundle(completed(candidate), place, facts=facts)
         goes_live = verdict.decision is Decision.LIVE
-        version = publish(self.store, place, facts={} if goes_live else {REFUSED: verdict.reason})
         if goes_live:
-            with self.loop._activating(version):
-                put_in_use(self.store, version)
+            with self.loop._activating(version_of(place)):
+                version = publish(self.store, place, activate=True)
+        else:
+            version = publish(self.store, place, facts={REFUSED: verdict.reason})
         needed = () if self.loop._needed is None else self.loop._needed(self.store)
         dropped = clear_away(self.store, self.config.keep_versions, needed=needed)
         told = f"version {version} " + ("is in use" if goes_live else "is kept for inspection, not in use")
