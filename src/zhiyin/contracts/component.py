@@ -114,7 +114,8 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
         )
     value, reason = first.get("input"), first["msg"].removeprefix("Value error, ").rstrip(".")
     # What does not fit together is a whole table, which nobody wants to read once more.
-    wrong = "is wrong" if isinstance(value, dict) else f"cannot be {value!r}"
+    is_together = first["type"] == "value_error" and isinstance(value, dict)
+    wrong = "is wrong" if is_together else f"cannot be {value!r}"
     return ConfigError(
         f"Setting '{path}' {wrong}: {reason}.",
         remedy="docs/guide/recipes-and-settings.md lists every setting with its default and meaning.",
