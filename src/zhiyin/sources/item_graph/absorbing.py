@@ -16,7 +16,7 @@ from zhiyin.sources.item_graph.settings import ItemGraphConfig
 from zhiyin.training.recent_counts import Doubles, RecentCounts
 
 EVENTS_BETWEEN_FOLDS = 200_000
-"""Events after which recent edges are folded into the trained graph; bounds their memory to about 50 MB."""
+"""Events after which recent edges are folded into the trained graph; bounds their memory to about 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
