@@ -16,13 +16,8 @@ from pathlib import Path
 
 from schemathesis.python import asgi
 
-from zhiyin.serving.access.keys import Allowance, ApiKeys
-from zhiyin.serving.app import create_app
-from zhiyin.serving.settings import AccessSettings, ServingSettings
-from zhiyin.stores.opening import open_database
-
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "serving_fuzz"))
-from described_fuzzing import CHECKS, fuzz
+from described_fuzzing import CHECKS, fuzz, service_and_key
 
 
 def main() -> None:
@@ -35,12 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/store.db"
-        database = open_database(url)
-        key = ApiKeys(database.access).create("fuzz", Allowance(scopes=("ingest", "recommend", "admin"))).text
-        database.close()
-        access = AccessSettings(requests_per_second=0, docs=True)
-        app = create_app(options.bundle, url, ServingSettings(log_requests=False, access=access))
+        app, key = service_and_key(options.bundle, f"sqlite:///{folder}/store.db")
         found = fuzz(app, key, n_examples=options.examples, seed=options.seed, only=options.only)
         asgi.shutdown_lifespans()
     n_failed = sum(n for status, n in found.statuses.items() if status >= 500)

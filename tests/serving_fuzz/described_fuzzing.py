@@ -6,12 +6,18 @@ import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import from_schema
 from schemathesis.engine.events import NonFatalError, ScenarioFinished
+
+from zhiyin.serving.access.keys import Allowance, ApiKeys
+from zhiyin.serving.app import create_app
+from zhiyin.serving.settings import AccessSettings, ServingSettings
+from zhiyin.stores.opening import open_database
 
 CHECKS = (
     "not_a_server_error",
@@ -61,6 +67,15 @@ class Fuzzed:
     statuses: Counter[int] = field(default_factory=Counter)
     failures: dict[tuple[str, str, str], str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+
+
+def service_and_key(bundle: Path, url: str) -> tuple[Any, str]:
+    """Return the whole service on an empty store, and a key that opens everything."""
+    database = open_database(url)
+    key = ApiKeys(database.access).create("fuzz", Allowance(scopes=("ingest", "recommend", "admin"))).text
+    database.close()
+    access = AccessSettings(requests_per_second=0, docs=True)
+    return create_app(bundle, url, ServingSettings(log_requests=False, access=access)), key
 
 
 def fuzz(app: Any, key: str, *, n_examples: int, seed: int, stateful: bool = True, only: str = "") -> Fuzzed:

@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from described_fuzzing import CHECKS, fuzz
+from described_fuzzing import CHECKS, fuzz, service_and_key
 from schemathesis.python import asgi
 
 from zhiyin.contracts import TrainingData
 from zhiyin.pipeline.bundle import save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
-from zhiyin.serving.access.keys import Allowance, ApiKeys
-from zhiyin.serving.app import create_app
-from zhiyin.serving.settings import AccessSettings, ServingSettings
-from zhiyin.stores.opening import open_database
 from zhiyin.testing.tea_shop import tea_shop
 
 
@@ -25,12 +21,7 @@ def app_and_key(tmp_path: Path) -> Iterator[tuple[Any, str]]:
     pipeline = Pipeline(recipe("fast"))
     pipeline.fit(TrainingData(tea_shop(), pipeline.language))
     bundle = save_bundle(pipeline, tmp_path / "tea")
-    url = f"sqlite:///{tmp_path}/store.db"
-    database = open_database(url)
-    key = ApiKeys(database.access).create("fuzz", Allowance(scopes=("ingest", "recommend", "admin"))).text
-    database.close()
-    access = AccessSettings(requests_per_second=0, docs=True)
-    yield create_app(bundle, url, ServingSettings(log_requests=False, access=access)), key
+    yield service_and_key(bundle, f"sqlite:///{tmp_path}/store.db")
     asgi.shutdown_lifespans()
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from zhiyin.stores.events import Database
+from zhiyin.stores.events import AccessStore
 
 
 def noted(
-    database: Database, tenant: str, action: str, subject: str, *, by_loop: bool = False
+    access: AccessStore, tenant: str, action: str, subject: str, *, by_loop: bool = False
 ) -> AbstractContextManager[None]:
     """Note a deed before and after what stands inside; see `zhiyin.serving.access.audit.AuditLog.noted`.
 
     Args:
-        database: Whose audit log.
+        access: Whose audit log.
         tenant: Whose data.
         action: One of `zhiyin.serving.access.audit.ACTIONS`.
         subject: What it is done to.
@@ -26,4 +26,4 @@ def noted(
     from zhiyin.serving.access.audit import CLI, LOOP, AuditLog, Deed  # noqa: PLC0415
 
     deed = Deed(tenant, LOOP if by_loop else CLI, action, subject)
-    return AuditLog(database.access).noted(deed)
+    return AuditLog(access).noted(deed)

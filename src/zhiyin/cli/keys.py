@@ -16,15 +16,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from zhiyin.cli.audited import noted
 from zhiyin.cli.terminal import ERR, OUT
-from zhiyin.domain.errors import MissingExtra, RequestError, StoreError
+from zhiyin.domain.errors import RequestError, StoreError
 from zhiyin.serving.access.keys import GRACE_SECONDS, Allowance, ApiKeys, NewKey, state
 from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.opening import open_beside, open_database
 from zhiyin.stores.records import StoredKey
 
 if TYPE_CHECKING:
-    from zhiyin.serving.access.audit import AuditLog
     from zhiyin.stores.events import AccessStore
 
 keys = typer.Typer(
@@ -70,7 +70,7 @@ def create(
     """Make a key and print it, this once."""
     lifetime = None if expires_days is None else _seconds(expires_days, _DAY, "--expires-days")
     allowance = Allowance(tuple(scope), tenant, lifetime, requests_per_second)
-    with _access(store, may_make=True) as (access, audit), audit.noted(_deed(tenant, "key.create", name)):
+    with _access(store, may_make=True) as access, noted(access, tenant, "key.create", name):
         new = ApiKeys(access).create(name, allowance)
     _show_new(new, as_json=as_json)
 
@@ -82,7 +82,7 @@ def list_keys(
     as_json: AsJson = False,
 ) -> None:
     """List the keys, oldest first; never the secrets, which nobody keeps."""
-    with _access(store) as (access, _):
+    with _access(store) as access:
         found = ApiKeys(access).listed(tenant)
     if as_json:
         print(json.dumps([_told(key) for key in found], ensure_ascii=False))
@@ -113,7 +113,7 @@ def rotate(
 ) -> None:
     """Make a new key in place of another, print it, this once, and let the old one end soon."""
     grace = _seconds(grace_hours, _HOUR, "--grace-hours")
-    with _access(store) as (access, audit), audit.noted(_deed_on(access, "key.rotate", key_id)):
+    with _access(store) as access, noted(access, _tenant_of(access, key_id), "key.rotate", key_id):
         new = ApiKeys(access).rotate(key_id, grace_seconds=grace)
     _show_new(new, as_json=as_json)
     ERR.print(f"The key {key_id} goes on working for {grace_hours:g} hours at most.", highlight=False)
@@ -122,7 +122,7 @@ def rotate(
 @keys.command()
 def revoke(key_id: KeyId, store: Store, as_json: AsJson = False) -> None:
     """Take a key back; every process of the service refuses it within seconds."""
-    with _access(store) as (access, audit), audit.noted(_deed_on(access, "key.revoke", key_id)):
+    with _access(store) as access, noted(access, _tenant_of(access, key_id), "key.revoke", key_id):
         key = ApiKeys(access).revoke(key_id)
     if as_json:
         print(json.dumps(_told(key), ensure_ascii=False))
@@ -137,7 +137,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show the audit log, newest first: keys, erasures, exports, bundles, experiments, refusals."""
-    with _access(store) as (access, _):
+    with _access(store) as access:
         entries = access.audit(tenant, limit=n)
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries], ensure_ascii=False))
@@ -150,12 +150,8 @@ def audit(
 
 
 @contextmanager
-def _access(store: str, *, may_make: bool = False) -> Iterator[tuple[AccessStore, AuditLog]]:
+def _access(store: str, *, may_make: bool = False) -> Iterator[AccessStore]:
     """Open the keys and the audit log of a store; only a command that makes something makes a new file."""
-    try:
-        from zhiyin.serving.access.audit import AuditLog  # noqa: PLC0415 - the web framework is an extra
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "fastapi", "serve") from None
     path = Path(unquote(store.removeprefix("sqlite:///").partition("?")[0]))
     is_missing = store.startswith("sqlite:///") and not path.is_file()
     if is_missing and not may_make:
@@ -165,7 +161,7 @@ def _access(store: str, *, may_make: bool = False) -> Iterator[tuple[AccessStore
         )
     database = open_database(store) if is_missing else open_beside(store)
     try:
-        yield database.access, AuditLog(database.access)
+        yield database.access
     finally:
         database.close()
 
@@ -183,15 +179,9 @@ def _seconds(number: float, unit: int, option: str) -> int:
     return int(number * unit)
 
 
-def _deed(tenant: str, action: str, subject: str) -> Any:
-    from zhiyin.serving.access.audit import CLI, Deed  # noqa: PLC0415 - the web framework is an extra
-
-    return Deed(tenant, CLI, action, subject)
-
-
-def _deed_on(access: AccessStore, action: str, key_id: str) -> Any:
+def _tenant_of(access: AccessStore, key_id: str) -> str:
     key = access.key(key_id)
-    return _deed(key.tenant if key else "", action, key_id)
+    return key.tenant if key else ""
 
 
 def _show_new(new: NewKey, *, as_json: bool) -> None:

@@ -18,14 +18,13 @@ from zhiyin.cli.audited import noted
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
-from zhiyin.experiments.refreshing.loop import LearningLoop, Step
+from zhiyin.experiments.refreshing.loop import LearningLoop, Step, refuse_unknown_recipe
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.experiments.refreshing.versions import REFUSED, put_in_use, version_before
 from zhiyin.experiments.refreshing.versions import publish as put_bundle
 from zhiyin.experiments.refreshing.versions import release as release_pin
 from zhiyin.experiments.refreshing.versions import rollback as roll_back
 from zhiyin.online.trials.running import versions_tried
-from zhiyin.pipeline.recipes import recipe as recipe_named
 from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.opening import open_database
 
@@ -55,7 +54,7 @@ def publish(
         events = database.store(tenant)
         version = put_bundle(events, bundle)
         if activate:
-            with noted(database, tenant, "bundle.activate", version):
+            with noted(database.access, tenant, "bundle.activate", version):
                 put_in_use(events, version)
     finally:
         database.close()
@@ -76,7 +75,7 @@ def rollback(
     try:
         events = database.store(tenant)
         to = to or version_before(events)
-        with noted(database, tenant, "bundle.activate", to):
+        with noted(database.access, tenant, "bundle.activate", to):
             version = roll_back(events, to)
         facts = next(bundle.facts for bundle in events.bundles() if bundle.version == version)
     finally:
@@ -123,7 +122,7 @@ def loop(
             config,
             listen=_as_json if as_json else _as_line,
             progress=None if as_json else TerminalProgress(ERR),
-            activating=partial(noted, database, tenant, "bundle.activate", by_loop=True),
+            activating=partial(noted, database.access, tenant, "bundle.activate", by_loop=True),
             needed=versions_tried,
         )
         if release:
@@ -144,8 +143,6 @@ def loop_config(seconds: float, recipe: str, pairs: list[str]) -> LoopConfig:
         ConfigError: when a setting or the recipe is not known.
         RequestError: when a pair has no value.
     """
-    if recipe not in (INCREMENTAL, FULL):
-        recipe_named(recipe)
     plain: dict[str, Any] = {"every_minutes": seconds / 60.0, "refresh": {"recipe": recipe}}
     for pair in pairs:
         path, has_value, value = pair.partition("=")
@@ -157,6 +154,7 @@ def loop_config(seconds: float, recipe: str, pairs: list[str]) -> LoopConfig:
             table = table.setdefault(key, {})
         table[name] = value.strip()
     config: LoopConfig = LoopConfig.parse(plain, where="loop")
+    refuse_unknown_recipe(config)
     return config
 
 

@@ -64,7 +64,7 @@ def start(
     """Start an experiment; every process of the service follows at once."""
     settings = _definition(file, name, arm or [], {"kind": kind, "metric": metric, "share_of_users": share})
     trial = parse_trial(settings)
-    with _database(store) as database, noted(database, tenant, "experiment.change", trial.name):
+    with _database(store) as database, noted(database.access, tenant, "experiment.change", trial.name):
         started = start_trial(database.store(tenant), trial)
     OUT.print(f"Started [bold]{escape(started.name)}[/bold] with {_arms(started)}.", highlight=False)
 
@@ -88,7 +88,7 @@ def list_all(store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
 @experiments.command("stop")
 def stop(name: Name, store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
     """End an experiment: everybody gets the ordinary answer again, its report stays."""
-    with _database(store) as database, noted(database, tenant, "experiment.change", name):
+    with _database(store) as database, noted(database.access, tenant, "experiment.change", name):
         stopped = stop_trial(database.store(tenant), name)
     OUT.print(f"Stopped [bold]{escape(name)}[/bold] at {day(stopped.stop or 0)}.", highlight=False)
 

@@ -129,7 +129,8 @@ class ListedOpinion(Opinion):
     def best(self, n: int, barred: Barred) -> IndexArray:
         """See `Opinion.best`; lists may miss some."""
         barred = barred.among(len(self.nearest.vectors))
-        if barred.for_all is not None and barred.for_all.mean() > _MOST_BARRED:
+        open_to_all = barred.open_to_all  # which other sources of the batch ask for, too
+        if open_to_all is not None and len(open_to_all) < (1 - _MOST_BARRED) * barred.n_items:
             return self.nearest.best(n, barred)
         found = self.listed.best(n, barred)
         is_short = ((found != PAD).sum(axis=1) < n) & ~self.nearest.is_silent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -187,6 +187,12 @@ def read_started(document: StoredDocument) -> StartedTrial | None:
             f"The stored experiment '{document.name}' cannot be read.",
             remedy="Another version of Zhiyin wrote it: use that version, or stop the experiment with it.",
         ) from None
+
+
+def bundles_of(started: Iterable[StartedTrial]) -> frozenset[str]:
+    """Return the versions of bundles that the arms of some experiments answer with."""
+    arms = (arm for one in started for arm in one.trial.arms.values())
+    return frozenset(arm.bundle for arm in arms if arm.bundle is not None)
 
 
 def unknown_trial(name: str, known: list[str]) -> UnknownExperiment:

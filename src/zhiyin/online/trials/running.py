@@ -15,6 +15,7 @@ from zhiyin.online.trials.definition import (
     KIND,
     StartedTrial,
     Trial,
+    bundles_of,
     parse_trial,
     read_started,
     unknown_trial,
@@ -30,9 +31,7 @@ def started_trials(store: EventStore) -> list[StartedTrial]:
 
 def versions_tried(store: EventStore) -> frozenset[str]:
     """Return the versions of bundles that the arms of running experiments answer with."""
-    running = (one.trial for one in started_trials(store) if not one.is_over())
-    bundles = (arm.bundle for trial in running for arm in trial.arms.values())
-    return frozenset(bundle for bundle in bundles if bundle is not None)
+    return bundles_of(one for one in started_trials(store) if not one.is_over())
 
 
 def started_trial(store: EventStore, name: str) -> StartedTrial:

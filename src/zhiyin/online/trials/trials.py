@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zhiyin.online.trials.assignment import LAYER, N_BUCKETS, ArmRanges, Buckets
-from zhiyin.online.trials.definition import KIND, StartedTrial, read_started
+from zhiyin.online.trials.definition import KIND, StartedTrial, bundles_of, read_started
 from zhiyin.stores.records import StoredDocument
 
 
@@ -78,10 +78,7 @@ class Trials:
     def bundle_versions(self) -> frozenset[str]:
         """Return the bundles that arms of running or coming experiments need."""
         now = self._clock()
-        waiting = [trial for trial in self._table.trials if not trial.is_over(now)]
-        return frozenset(
-            arm.bundle for one in waiting for arm in one.trial.arms.values() if arm.bundle is not None
-        )
+        return bundles_of(trial for trial in self._table.trials if not trial.is_over(now))
 
     def arm_for(self, user_id: str | None, session: str | None = None) -> Assigned | None:
         """Say which arm answers; the same user gets the same arm in every process, after every restart.
