@@ -86,6 +86,16 @@ def test_tenants_that_come_later_learn_too(monkeypatch: pytest.MonkeyPatch) -> N
     assert begun == ["default", "coffee"], "one loop for each"
 
 
+def test_unused_memory_is_given_back_until_the_service_stops(start: Callable[..., TestClient]) -> None:
+    def runs() -> bool:
+        return any(thread.name == "zhiyin-memory" for thread in threading.enumerate())
+
+    client = start(ServingSettings(log_requests=False))
+    assert runs()
+    client.__exit__(None, None, None)
+    eventually(lambda: not runs())
+
+
 def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_stream(url: str, accept: Any) -> Any:
         return SimpleNamespace(settings=StreamSettings.from_url(url), accept=accept)

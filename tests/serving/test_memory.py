@@ -47,3 +47,37 @@ def test_memory_is_level_after_many_exchanges() -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert float(grown.stdout) < 20
+
+
+HOLES = """
+import re, threading, time
+import numpy as np
+from zhiyin.serving import memory
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+blocks = [np.ones(2_000) for _ in range(4_000)]
+kept = blocks[::40]
+del blocks
+before, memory._SECONDS_BETWEEN = resident(), 0.01
+stopping = threading.Event()
+giving = threading.Thread(target=memory.give_back_regularly, args=(stopping,))
+giving.start()
+until = time.monotonic() + 20
+while resident() > before - 40 and time.monotonic() < until:
+    time.sleep(0.01)
+stopping.set()
+giving.join(10)
+print(before - resident(), giving.is_alive())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed in areas")
+def test_what_is_unused_is_given_back_beside_the_requests() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", HOLES], capture_output=True, text=True, check=True, timeout=60
+    )
+    given_back, still_runs = told.stdout.split()
+    assert float(given_back) >= 40
+    assert still_runs == "False"

@@ -1,4 +1,4 @@
-"""What runs beside the requests: streams that are read, rules that are watched, a model that is learned."""
+"""What runs beside the requests: streams are read, rules watched, models learned, unused memory given back."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from zhiyin.online.trials.running import versions_tried
 from zhiyin.serving.access.audit import LOOP, Deed
 from zhiyin.serving.alerts.rules import load_alerts
 from zhiyin.serving.alerts.watch import AlertWatch
+from zhiyin.serving.memory import give_back_regularly
 from zhiyin.serving.service import Service
 from zhiyin.stores.records import Event
 
@@ -58,6 +59,9 @@ class Background:
         for stream in self.streams:
             stream.start()
         self._watch.start()
+        threading.Thread(
+            target=give_back_regularly, args=(self._stopping,), name="zhiyin-memory", daemon=True
+        ).start()
         if self._service.settings.learning.every_minutes:
             threading.Thread(target=self._learn, name="zhiyin-loops", daemon=True).start()
 

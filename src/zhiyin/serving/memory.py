@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import threading
 
 _M_ARENA_MAX = -8
 """Number of the setting in ``malloc.h`` of glibc."""
 _N_AREAS = 2
+_SECONDS_BETWEEN = 60.0
 
 
 def keep_memory_together() -> bool:
@@ -34,6 +36,12 @@ def give_back_unused() -> bool:
     """
     library = _glibc()
     return library is not None and bool(library.malloc_trim(0))
+
+
+def give_back_regularly(stopping: threading.Event) -> None:
+    """Give the system back each minute what was freed, until told to stop."""
+    while not stopping.wait(_SECONDS_BETWEEN):
+        give_back_unused()
 
 
 def _glibc() -> ctypes.CDLL | None:
