@@ -1,4 +1,4 @@
-"""What runs beside the requests: streams are read, rules watched, models learned, unused memory given back."""
+"""What runs beside the requests: streams are read, rules watched, models learned, memory given back."""
 
 from __future__ import annotations
 
