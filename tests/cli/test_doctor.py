@@ -22,8 +22,14 @@ from zhiyin.experiments.doctor.findings import Finding, Mark
 from zhiyin.experiments.doctor.machine import look_at_folder, look_at_machine, look_at_port, worst
 from zhiyin.experiments.doctor.packages import EXTRAS, is_older, look_at_packages, smallest_versions
 from zhiyin.experiments.doctor.service import look_at_service
-from zhiyin.experiments.doctor.storage import look_at_redis, look_at_store, without_password
+from zhiyin.experiments.doctor.storage import (
+    look_at_redis,
+    look_at_store,
+    look_at_vectors,
+    without_password,
+)
 from zhiyin.stores.opening import open_database
+from zhiyin.stores.vectors.opening import open_index
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,6 +220,37 @@ def test_a_redis_that_is_gone_is_said_without_its_password() -> None:
     assert (
         without_password("redis://:a@b/0 and postgresql://u:p@h/d") == "redis://…@b/0 and postgresql://…@h/d"
     )
+
+
+def test_shared_vectors_are_looked_at(postgres_url: str) -> None:
+    (found,) = look_at_vectors(postgres_url)
+    assert (found.mark, found.remedy) == (Mark.WARNING, "CREATE EXTENSION vector;")
+    open_index(postgres_url, name="items", dimension=2).close()
+    (found,) = look_at_vectors(postgres_url)
+    assert found.mark is Mark.GOOD
+    assert found.found.startswith("pgvector 0.")
+
+
+def test_shared_vectors_in_milvus_are_looked_at(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite", reason="needs the package milvus-lite")
+    (found,) = look_at_vectors(f"milvus:///{tmp_path}/v.db")
+    assert found.mark is Mark.GOOD
+
+
+def test_shared_vectors_that_are_gone_are_said_without_a_password(
+    zhiyin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://shop:tiger@127.0.0.1:1/shop"
+    (found,) = look_at_vectors(url)
+    assert found.mark is Mark.BAD
+    assert "tiger" not in found.found + found.remedy
+    (found,) = look_at_vectors("usearch:")
+    assert found.mark is Mark.BAD
+    assert "milvus://" in found.remedy + found.found
+    monkeypatch.setenv("ZHIYIN_SHARING_VECTORS", url)
+    code, out, _ = zhiyin("doctor", "--json")
+    assert code == 1
+    assert "vectors" in [one["name"] for one in json.loads(out)["findings"] if one["mark"] == "bad"]
 
 
 @pytest.fixture

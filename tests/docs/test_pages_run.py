@@ -19,6 +19,7 @@ NOT_RUN = {
     "docs/guide/access.md": 2,  # keys that only the reader has
     "docs/guide/cold-start.md": 1,  # training with language models
     "docs/guide/factor-models.md": 1,  # minutes of training
+    "docs/guide/vectors.md": 1,  # a PostgreSQL
     "docs/guide/two-tower.md": 1,  # training with language models
     "docs/guide/pretraining.md": 1,  # training with language models
     "docs/guide/reranking.md": 1,  # training with language models

@@ -79,7 +79,7 @@ def test_tenants_that_come_later_learn_too(monkeypatch: pytest.MonkeyPatch) -> N
     running = Background(service)
     running.start()
     eventually(lambda: begun == ["default"])
-    service.engines["coffee"] = SimpleNamespace(store="coffee")
+    service.engines = service.engines | {"coffee": SimpleNamespace(store="coffee")}
     eventually(lambda: begun == ["default", "coffee"])
     time.sleep(0.05)
     running.stop()
@@ -87,13 +87,12 @@ def test_tenants_that_come_later_learn_too(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_unused_memory_is_given_back_until_the_service_stops(start: Callable[..., TestClient]) -> None:
-    def runs() -> bool:
-        return any(thread.name == "zhiyin-memory" for thread in threading.enumerate())
-
+    others = threading.enumerate()
     client = start(ServingSettings(log_requests=False))
-    assert runs()
+    [giving] = [one for one in threading.enumerate() if one.name == "zhiyin-memory" and one not in others]
     client.__exit__(None, None, None)
-    eventually(lambda: not runs())
+    giving.join(10)
+    assert not giving.is_alive()
 
 
 def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPatch) -> None:

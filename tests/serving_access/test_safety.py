@@ -50,6 +50,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("The Redis at cache", {"sharing": {"streams": ["redis://cache/0?stream=events"]}}, {}),
     ("not encrypted", {}, {"store_url": "postgresql://z:Kq2mXw@db/z?sslmode=disable"}),
     ("first that anybody tries", {}, {"store_url": "postgresql://postgres:postgres@db/z"}),
+    ("not encrypted", {"sharing": {"vectors": "postgresql://z:Kq2mXw@vec/z?sslmode=disable"}}, {}),
+    ("PostgreSQL at vec is the first", {"sharing": {"vectors": "postgresql://z:password@vec/z"}}, {}),
     ("Personal fields", {"privacy": {"secret": GOOD_SECRET, "personal_fields": ["city"]}}, {}),
 ]
 

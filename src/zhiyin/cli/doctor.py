@@ -18,7 +18,7 @@ from zhiyin.experiments.doctor.findings import Finding, Mark
 from zhiyin.experiments.doctor.machine import look_at_machine, look_at_port, worst
 from zhiyin.experiments.doctor.packages import look_at_packages
 from zhiyin.experiments.doctor.service import look_at_service
-from zhiyin.experiments.doctor.storage import look_at_redis, look_at_store
+from zhiyin.experiments.doctor.storage import look_at_redis, look_at_store, look_at_vectors
 from zhiyin.serving.settings import load_settings
 
 _COLOURS = {Mark.GOOD: "green", Mark.ABSENT: "dim", Mark.WARNING: "yellow", Mark.BAD: "red"}
@@ -79,6 +79,8 @@ def _settings(store: str | None) -> Iterator[Finding]:
         "ZHIYIN_SECRET is set" if has_secret else "ZHIYIN_SECRET is not set",
         "" if has_secret else "Receipts and pseudonyms need one; in production the service asks for it.",
     )
+    if settings.sharing.vectors is not None:
+        yield from look_at_vectors(settings.sharing.vectors.get_secret_value())
     try:
         from zhiyin.serving.access.safety import dangers  # noqa: PLC0415 - starlette is an extra
     except ModuleNotFoundError:

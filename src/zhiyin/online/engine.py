@@ -22,6 +22,7 @@ from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
 from zhiyin.online.intake import Intake
 from zhiyin.online.live import Live, Renamed, as_they_are
+from zhiyin.online.shared_vectors import SharedVectors
 from zhiyin.online.swapping import Swapping
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.versions import Loaded
@@ -52,6 +53,8 @@ class EngineSettings:
         heard: Told of documents that were stored or changed, by whichever process.
         count_anew_seconds: Shortest time between two times that counts are built anew because somebody was
             erased.
+        vectors: URL of the store in which processes share the indexes of their bundles; None where each has
+            its own.
     """
 
     impression_capacity: int = 10_000
@@ -61,6 +64,7 @@ class EngineSettings:
     swapped: Callable[[bool], None] = lambda _: None
     heard: Callable[[Sequence[StoredDocument]], None] = lambda _: None
     count_anew_seconds: float = 60.0
+    vectors: str | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -113,6 +117,7 @@ class LiveEngine:
     ) -> None:
         self.store = store
         self._settings = settings
+        self._vectors = SharedVectors(settings.vectors, store) if settings.vectors else None
         self.following = Following(store, heads, is_shared=settings.is_shared, on_changes=self._hear)
         self._swaps = Swapping(loaded, store, self.following, living=self._living, swapped=settings.swapped)
         self.following.start(store.position())
@@ -275,6 +280,8 @@ class LiveEngine:
         return answer if computed.is_level else replace(answer, degraded="stale")
 
     def _living(self, loaded: Loaded) -> Live:
+        if self._vectors is not None:
+            self._vectors.bring(loaded.pipeline, loaded.version)
         users = None
         if self._settings.rename is not as_they_are:
             users = Vocabulary(self._settings.rename(self.store.tenant, loaded.pipeline.users.ids.to_list()))

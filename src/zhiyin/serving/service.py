@@ -172,7 +172,7 @@ class Service:
             raise
 
     def _add(self, tenant: str, bundle: str | Path | Pipeline | None) -> LiveEngine:
-        store = self.database.store(tenant)
+        store, vectors = self.database.store(tenant), self.settings.sharing.vectors
         engine = LiveEngine(
             bundle_to_serve(store, bundle),
             store,
@@ -184,6 +184,7 @@ class Service:
                 swapped=partial(self._swapped, tenant),
                 heard=partial(self._heard, tenant),
                 rename=self.border.people if self.border.renames else as_they_are,
+                vectors=vectors.get_secret_value() if vectors is not None else None,
             ),
         )
         self._heard(tenant, store.documents(DRIFT_KIND))

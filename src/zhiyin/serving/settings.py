@@ -83,6 +83,9 @@ class SharingSettings(Config):
     asking the database, and share rate limits."""
     streams: tuple[str, ...] = ()
     """URLs of streams whose events are taken in, such as redis://host/0?stream=events&group=zhiyin."""
+    vectors: SecretStr | None = None
+    """URL of a PostgreSQL with pgvector, or of a Milvus, in which sources with an index search; left out,
+    each process has its own."""
 
 
 class LearningSettings(LoopConfig):

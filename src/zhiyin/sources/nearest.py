@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -37,6 +38,31 @@ _NUMBERS_IN_CACHE = 1 << 18
 
 ItemVectors: TypeAlias = FloatArray | EightBits
 """(I, D) vectors of the items, in float32 or rounded."""
+
+
+class Indexed(ABC):
+    """What sources share that compare vectors, one and all or, in large catalogues, through an index."""
+
+    _index: VectorIndex | None = None
+
+    @property
+    @abstractmethod
+    def item_vectors(self) -> ItemVectors:
+        """(I, D) vectors of all items, those that came after training included.
+
+        Raises:
+            NotFitted: before `fit` or `restore`.
+        """
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is no index."""
+        return self._index is None
+
+    def search_in(self, make: Callable[[ItemVectors], VectorIndex]) -> None:
+        """Look items up in another index of the same vectors from now on, where there is one at all."""
+        if self._index is not None:
+            self._index = make(self.item_vectors)
 
 
 def index_of(vectors: ItemVectors, *, above: int, config: UsearchConfig = _CONFIG) -> VectorIndex | None:

@@ -35,8 +35,15 @@ from zhiyin.domain import (
 from zhiyin.language.whitening import Whitening
 from zhiyin.sources.eight_bits import EightBits
 from zhiyin.sources.listed import ItemLists, ListedOpinion
-from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
-from zhiyin.stores.vectors.index import VectorIndex
+from zhiyin.sources.nearest import (
+    Indexed,
+    ItemVectors,
+    NearestOpinion,
+    index_of,
+    index_state,
+    restored_index,
+    with_arrivals,
+)
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
 DECAYS_TRIED = (0.5, 0.3, 0.7, 0.9)
@@ -64,7 +71,7 @@ class SemanticNeighboursConfig(Config):
     search_space: ClassVar[Mapping[str, SearchRange]] = {"history_length": Between(3, 100, by_ratio=True)}
 
 
-class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
+class SemanticNeighbours(Indexed, CandidateSource[SemanticNeighboursConfig]):
     """Compares the text of the history with the text of every item.
 
     With unit vectors v of the items' texts, the score of b is the decayed mean cosine to the history::
@@ -84,7 +91,6 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
 
     _vectors: EightBits | None = None
     _without_words: LongArray = np.empty(0, dtype=np.int64)
-    _index: VectorIndex | None = None
     _lists: ItemLists | None = None
     _whitening: Whitening | None = None
     _decay: float = DECAYS_TRIED[0]
@@ -131,9 +137,11 @@ class SemanticNeighbours(CandidateSource[SemanticNeighboursConfig]):
         return ListedOpinion(edges.opinion(len(recent), len(self._vectors)), nearest)
 
     @property
-    def is_dense(self) -> bool:
-        """Whether there is no index."""
-        return self._index is None
+    def item_vectors(self) -> ItemVectors:
+        """(I, D) vectors of all items."""
+        self._require(self._vectors)
+        assert self._vectors is not None
+        return self._vectors
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history whose text is closest, older ones counting less."""

@@ -1,4 +1,4 @@
-"""The database and Redis: reachable, of the right version, durable, fast enough. Nothing is changed there."""
+"""Database, Redis, vectors: reachable, of the right version, durable, fast enough. Nothing changes there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from zhiyin.domain.errors import MissingExtra, StoreError, ZhiyinError
 from zhiyin.experiments.doctor.findings import Finding, Mark, judged
 from zhiyin.experiments.doctor.machine import flush_milliseconds, judge_flush, look_at_folder
+from zhiyin.stores.vectors.opening import check_stored, drop_stored
 
 _REVISIONS = "zhiyin_revision"
 _PATIENCE_SECONDS = 5
@@ -64,6 +67,35 @@ def look_at_redis(url: str) -> Iterator[Finding]:
 
 
 _REDIS_GONE = "Start it, or mend the URL. Without it the service works, more slowly, on the database alone."
+
+
+def look_at_vectors(url: str) -> Iterator[Finding]:
+    """Look at the store of vectors that processes share."""
+    try:
+        check_stored(url)
+        if url.partition(":")[0].startswith("postgresql"):
+            yield from _vectors_in_postgres(url)
+        else:
+            drop_stored(url, name="asked by zhiyin doctor", tenant="zhiyin doctor")  # which nobody has
+            yield Finding("vectors", Mark.GOOD, f"Milvus at {without_password(url)} answers")
+    except ZhiyinError as error:
+        said = without_password(error.problem)
+        yield Finding("vectors", Mark.BAD, said, " ".join(filter(None, (error.possible, error.remedy))))
+
+
+def _vectors_in_postgres(url: str) -> Iterator[Finding]:
+    if find_spec("psycopg") is None or find_spec("pgvector") is None:
+        raise MissingExtra("pgvector", "postgres")
+    import psycopg  # noqa: PLC0415 - an extra
+
+    try:
+        with psycopg.connect(url, connect_timeout=_PATIENCE_SECONDS, autocommit=True) as connection:
+            found = _pgvector(lambda question: (connection.execute(question).fetchone() or (None,))[0])
+    except psycopg.Error as error:
+        raise StoreError(f"{url} does not answer: {error}", remedy="Start it, or mend the URL.") from error
+    missing = Mark.WARNING if found.remedy.startswith("CREATE") else Mark.BAD  # the service may switch it on
+    mark = missing if found.mark is Mark.ABSENT else found.mark
+    yield replace(found, name="vectors", found=f"pgvector {found.found}", mark=mark)
 
 
 def without_password(text: str) -> str:

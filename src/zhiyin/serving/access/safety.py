@@ -164,7 +164,14 @@ def _neighbours(settings: ServingSettings, store_url: str) -> Iterator[Danger]:
                 f"The Redis at {parts.hostname} is reached without encryption and without a password.",
                 "Set a password, redis://:PASSWORD@host, and use rediss:// where others share the network.",
             )
-    parts = urlsplit(store_url)
+    vectors = settings.sharing.vectors
+    yield from _postgres(store_url)
+    if vectors is not None and vectors.get_secret_value() != store_url:
+        yield from _postgres(vectors.get_secret_value())
+
+
+def _postgres(url: str) -> Iterator[Danger]:
+    parts = urlsplit(url)
     if parts.scheme.startswith("postgresql") and not is_loopback(parts.hostname or "localhost"):
         if parse_qs(parts.query).get("sslmode") in (["disable"], ["allow"]):
             yield Danger(

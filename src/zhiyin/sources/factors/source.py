@@ -14,13 +14,20 @@ from zhiyin.sources.factors.ranking import FactorLearner, Ranking
 from zhiyin.sources.factors.settings import FactorConfig
 from zhiyin.sources.factors.space import FactorSpace
 from zhiyin.sources.factors.taken import Taken
-from zhiyin.sources.nearest import THOROUGH, NearestOpinion, index_of, index_state, restored_index
-from zhiyin.stores.vectors.index import VectorIndex
+from zhiyin.sources.nearest import (
+    THOROUGH,
+    Indexed,
+    ItemVectors,
+    NearestOpinion,
+    index_of,
+    index_state,
+    restored_index,
+)
 
 FactorConfigT = TypeVar("FactorConfigT", bound=FactorConfig)
 
 
-class FactorSource(CandidateSource[FactorConfigT]):
+class FactorSource(Indexed, CandidateSource[FactorConfigT]):
     """A vector for each item, and the vector of a user made of the history when the question is asked.
 
     Somebody whom training never saw is therefore served like everybody else, each new event counts in the
@@ -29,7 +36,6 @@ class FactorSource(CandidateSource[FactorConfigT]):
     """
 
     _fitted: FittedFactors | None = None
-    _index: VectorIndex | None = None
 
     @abstractmethod
     def _learner(self, taken: Taken, ranking: Ranking) -> FactorLearner:
@@ -73,9 +79,9 @@ class FactorSource(CandidateSource[FactorConfigT]):
         )
 
     @property
-    def is_dense(self) -> bool:
-        """Whether there is no index."""
-        return self._index is None
+    def item_vectors(self) -> ItemVectors:
+        """(I, D) vectors of all items."""
+        return self._space().item_vectors
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the other item of the history whose vector adds most to the score."""

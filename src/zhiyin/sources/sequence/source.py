@@ -17,16 +17,23 @@ from zhiyin.contracts import (
 )
 from zhiyin.domain import Catalogue, FloatArray, Queries
 from zhiyin.domain.errors import ConfigError
-from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
+from zhiyin.sources.nearest import (
+    Indexed,
+    ItemVectors,
+    NearestOpinion,
+    index_of,
+    index_state,
+    restored_index,
+    with_arrivals,
+)
 from zhiyin.sources.sequence.fitting import fit_sequence
 from zhiyin.sources.sequence.prediction import read_histories, score_catalogue
 from zhiyin.sources.sequence.refreshing import continue_sequence
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.trained import TrainedSequence
-from zhiyin.stores.vectors.index import VectorIndex
 
 
-class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
+class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
     """Reads a history from its oldest to its newest event and says what comes next.
 
     A causal transformer (Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018), trained with
@@ -50,7 +57,6 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
                 remedy="Choose 1, 2 or 4 heads.",
             )
         self.trained: TrainedSequence | None = None
-        self._index: VectorIndex | None = None
 
     def fit(self, training: TrainingData) -> None:
         """Train until the validation metric stops rising, and keep the best weights.
@@ -76,9 +82,10 @@ class SequenceTransformer(CandidateSource[SequenceTransformerConfig]):
         return NearestOpinion(self._index, trained.item_vectors.numpy(), asked, is_silent, nothing)
 
     @property
-    def is_dense(self) -> bool:
-        """Whether there is no index."""
-        return self._index is None
+    def item_vectors(self) -> ItemVectors:
+        """(I, D) vectors of all items."""
+        vectors: FloatArray = self._ready().item_vectors.numpy()
+        return vectors
 
     def add_items(self, new: Catalogue, language: CatalogueLanguage) -> None:
         """Take in new items by their texts, and as average items where training saw no text."""

@@ -18,15 +18,22 @@ from zhiyin.contracts import (
 )
 from zhiyin.domain import PAD, Catalogue, FloatArray, IndexArray, LongArray, Queries
 from zhiyin.language.adapting import AdaptedEncoder
-from zhiyin.sources.nearest import NearestOpinion, index_of, index_state, restored_index, with_arrivals
+from zhiyin.sources.nearest import (
+    Indexed,
+    ItemVectors,
+    NearestOpinion,
+    index_of,
+    index_state,
+    restored_index,
+    with_arrivals,
+)
 from zhiyin.sources.two_tower.fitting import fit_towers
 from zhiyin.sources.two_tower.scoring import user_vectors
 from zhiyin.sources.two_tower.settings import TextTwoTowerConfig
 from zhiyin.sources.two_tower.trained import TrainedTowers
-from zhiyin.stores.vectors.index import VectorIndex
 
 
-class TextTwoTower(CandidateSource[TextTwoTowerConfig]):
+class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
     """Compares what somebody took with what there is, by texts that behaviour taught to read.
 
     The vector of an item is its text, read by the encoder whose last layers were adapted; the vector of a
@@ -47,7 +54,6 @@ class TextTwoTower(CandidateSource[TextTwoTowerConfig]):
         self.trained: TrainedTowers | None = None
         self._encoder: AdaptedEncoder | None = None
         self._without_words: LongArray = np.empty(0, dtype=np.int64)
-        self._index: VectorIndex | None = None
 
     def fit(self, training: TrainingData) -> None:
         """Train until the validation metric stops rising, and keep the best weights.
@@ -82,9 +88,9 @@ class TextTwoTower(CandidateSource[TextTwoTowerConfig]):
         return NearestOpinion(self._index, trained.item_vectors, users, is_silent, self._without_words)
 
     @property
-    def is_dense(self) -> bool:
-        """Whether there is no index."""
-        return self._index is None
+    def item_vectors(self) -> ItemVectors:
+        """(I, D) vectors of all items."""
+        return self._ready().item_vectors
 
     def because(self, queries: Queries, item_index: IndexArray) -> IndexArray:
         """Name the item of the history that adds most to the score."""

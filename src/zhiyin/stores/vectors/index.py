@@ -66,6 +66,22 @@ class VectorIndex(Protocol):
         ...
 
 
+class StoredIndex(VectorIndex, Protocol):
+    """An index outside this process, which other processes ask too."""
+
+    def fill(self, vectors: FloatArray) -> bool:
+        """Put (M, D) float32 vectors under the keys 0 to M - 1, unless at least M are there already.
+
+        Returns:
+            Whether they were put.
+
+        Raises:
+            ShapeMismatch: when the vectors do not have D numbers.
+            StoreError: when one is not finite, or the store is away.
+        """
+        ...
+
+
 def checked_keys(keys: IndexArray) -> IndexArray:
     """Return the keys as (M,) int32.
 

@@ -45,13 +45,11 @@ class MilvusIndex:
     def __init__(
         self, url: str, name: str, dimension: int, tenant: str = "default", config: HnswConfig | None = None
     ) -> None:
-        if find_spec("pymilvus") is None:
-            raise MissingExtra("pymilvus", "milvus")
+        _require_package()
         self.dimension = dimension
         self.config = config or HnswConfig()
         self._layout: Layout | None = None
-        digest = hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]
-        self._collection = f"zhiyin_{digest}"
+        self._collection = _collection(tenant, name)
         self._place, settings = _connection(url)
         self._client: Any = None
         self._client = self._do(lambda: _client(settings))
@@ -79,6 +77,28 @@ class MilvusIndex:
             pairs = zip(keys[part].tolist(), written[part], strict=True)
             rows = [{"key": key, "vector": vector} for key, vector in pairs]
             self._do(partial(self._client.upsert, self._collection, rows))
+
+    def fill(self, vectors: FloatArray) -> bool:
+        """Put a whole catalogue unless it is there; see `StoredIndex.fill`.
+
+        Killed in the middle, it is done again by the next one who fills.
+        """
+        keys, vectors = checked_entries(np.arange(len(vectors), dtype=np.int32), vectors, self.dimension)
+        if len(self) >= len(keys):
+            return False
+        self.put(keys, vectors)
+        return True
+
+    @staticmethod
+    def drop(url: str, name: str, tenant: str) -> None:
+        """Remove an index with all its vectors, if it is there; see `drop_stored`."""
+        _require_package()
+        place, settings = _connection(url)
+        client = _asked(place, lambda: _client(settings))
+        try:
+            _asked(place, lambda: client.drop_collection(_collection(tenant, name)))
+        finally:
+            client.close()
 
     def remove(self, keys: IndexArray) -> None:
         """Remove vectors; unknown keys are ignored."""
@@ -149,15 +169,29 @@ class MilvusIndex:
         return Layout("f32", float(np.median(lengths)), 1.0)
 
     def _do(self, work: Callable[[], T]) -> T:
-        from pymilvus.exceptions import MilvusException  # noqa: PLC0415
+        return _asked(self._place, work)
 
-        try:
-            return work()
-        except (MilvusException, ConnectionError, OSError) as error:
-            raise StoreError(
-                f"Milvus at {self._place} does not answer: {error}",
-                remedy="See whether the server runs and the URL is right.",
-            ) from error
+
+def _asked(place: str, work: Callable[[], T]) -> T:
+    from pymilvus.exceptions import MilvusException  # noqa: PLC0415
+
+    try:
+        return work()
+    except (MilvusException, ConnectionError, OSError) as error:
+        raise StoreError(
+            f"Milvus at {place} does not answer: {error}",
+            remedy="See whether the server runs and the URL is right.",
+        ) from error
+
+
+def _collection(tenant: str, name: str) -> str:
+    digest = hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]
+    return f"zhiyin_{digest}"
+
+
+def _require_package() -> None:
+    if find_spec("pymilvus") is None:
+        raise MissingExtra("pymilvus", "milvus")
 
 
 def _connection(url: str) -> tuple[str, dict[str, Any]]:

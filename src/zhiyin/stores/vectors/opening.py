@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores.vectors.exact import ExactIndex
 from zhiyin.stores.vectors.hnsw import UsearchConfig
-from zhiyin.stores.vectors.index import VectorIndex
+from zhiyin.stores.vectors.index import StoredIndex, VectorIndex
 from zhiyin.stores.vectors.milvus import MilvusIndex
 from zhiyin.stores.vectors.pgvector import PgvectorIndex
 from zhiyin.stores.vectors.usearch import UsearchIndex
@@ -46,6 +46,45 @@ def open_index(url: str, *, name: str, dimension: int, tenant: str = "default") 
     if dimension < 1:
         raise StoreError(f"An index needs vectors of at least 1 number; got {dimension}.")
     return _OPENERS[scheme](rest, name, dimension, tenant)
+
+
+def open_stored_index(url: str, *, name: str, dimension: int, tenant: str = "default") -> StoredIndex:
+    """Open, or make, an index outside this process, in PostgreSQL or Milvus; see `open_index`.
+
+    Raises:
+        StoreError: also where the URL is that of an index in this process.
+    """
+    kind = _stored_kind(url)
+    index = open_index(url, name=name, dimension=dimension, tenant=tenant)
+    assert isinstance(index, kind)
+    return index
+
+
+def drop_stored(url: str, *, name: str, tenant: str = "default") -> None:
+    """Remove an index in PostgreSQL or Milvus with all its vectors, if it is there.
+
+    Raises:
+        StoreError: when the URL is of another kind, or the store is away.
+        MissingExtra: when the package of this kind is not installed.
+    """
+    _stored_kind(url).drop(url, name, tenant)
+
+
+def check_stored(url: str) -> None:
+    """Raise `StoreError` where a URL is not one of PostgreSQL or Milvus; nothing is opened."""
+    _stored_kind(url)
+
+
+def _stored_kind(url: str) -> type[PgvectorIndex] | type[MilvusIndex]:
+    scheme = url.partition(":")[0]
+    if scheme not in _STORED:
+        raise StoreError(
+            f"Vectors that processes share are not kept in '{scheme}:'.",
+            possible="It may be postgresql://user:password@host/database, milvus://host:19530 "
+            "or milvus:///file.db.",
+            remedy="Without it each process has an index of its own, which needs no setting.",
+        )
+    return _STORED[scheme]
 
 
 def suited_index(n_vectors: int) -> str:
@@ -93,4 +132,9 @@ _OPENERS: dict[str, Callable[[str, str, int, str], VectorIndex]] = {
     "postgresql": _open_pgvector,
     "postgresql+psycopg": _open_pgvector,
     "milvus": _open_milvus,
+}
+_STORED: dict[str, type[PgvectorIndex] | type[MilvusIndex]] = {
+    "postgresql": PgvectorIndex,
+    "postgresql+psycopg": PgvectorIndex,
+    "milvus": MilvusIndex,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,9 +61,7 @@ class PgvectorIndex:
     def __init__(
         self, url: str, name: str, dimension: int, tenant: str = "default", config: HnswConfig | None = None
     ) -> None:
-        for package in ("psycopg", "pgvector"):
-            if find_spec(package) is None:
-                raise MissingExtra(package, "postgres")
+        _require_packages()
         if dimension > _LARGEST_DIMENSION:
             raise StoreError(f"pgvector indexes at most {_LARGEST_DIMENSION} numbers; got {dimension}.")
         from psycopg import sql  # noqa: PLC0415
@@ -73,7 +72,7 @@ class PgvectorIndex:
         self.config = config or HnswConfig()
         self._tenant, self._name = tenant, name
         self._length: float | None = None
-        digest = hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]
+        digest = _digest(tenant, name)
         self._table = sql.Identifier(f"zhiyin_vectors_{digest}")
         self._graph = sql.Identifier(f"zhiyin_graph_{digest}")
         self._sql = sql.SQL
@@ -95,6 +94,24 @@ class PgvectorIndex:
         if len(keys):
             # kept only after the commit: what a failed first put chose is chosen again
             self._length = self._do(lambda connection: self._write(connection, keys, vectors))
+
+    def fill(self, vectors: FloatArray) -> bool:
+        """Put a whole catalogue unless it is there, all or nothing; see `StoredIndex.fill`.
+
+        Of processes that fill the same index at once, one does, and the others wait for it.
+        """
+        keys, vectors = checked_entries(np.arange(len(vectors), dtype=np.int32), vectors, self.dimension)
+        counted = self._sql("SELECT count(*) FROM {}").format(self._table)
+
+        def fill(connection: Connection[Any]) -> float | None:
+            self._length_there(connection)
+            row = connection.execute(counted).fetchone()
+            return None if row is not None and row[0] >= len(keys) else self._write(connection, keys, vectors)
+
+        length = self._do(fill)
+        if length is not None:
+            self._length = length
+        return length is not None
 
     def remove(self, keys: IndexArray) -> None:
         """Remove vectors; unknown keys are ignored."""
@@ -122,6 +139,18 @@ class PgvectorIndex:
     def close(self) -> None:
         """Close the connections; the vectors stay in the database."""
         self._connections.close()
+
+    @staticmethod
+    def drop(url: str, name: str, tenant: str) -> None:
+        """Remove an index with all its vectors, if it is there; see `drop_stored`."""
+        _require_packages()
+        from zhiyin.stores.vectors.connections import Connections  # noqa: PLC0415
+
+        connections = Connections(url)
+        try:
+            connections.do(partial(_drop, tenant=tenant, name=name))
+        finally:
+            connections.close()
 
     def _do(self, work: Callable[[Connection[Any]], T]) -> T:
         return self._connections.do(work)
@@ -172,18 +201,23 @@ class PgvectorIndex:
 
     def _chosen_length(self, connection: Connection[Any], vectors: FloatArray) -> tuple[float, bool]:
         """Return the length of the layout, and whether this put is the first and chose it."""
-        place = (self._tenant, self._name)
-        where = "WHERE tenant = %s AND name = %s"
-        known = connection.execute(
-            f"SELECT length FROM zhiyin_vector_indexes {where} FOR UPDATE", place
-        ).fetchone()
+        known = self._length_there(connection)
+        if known is not None:
+            return known, False
+        length = Layout.of(vectors, "f32").length
+        connection.execute(
+            "UPDATE zhiyin_vector_indexes SET length = %s WHERE tenant = %s AND name = %s",
+            (length, self._tenant, self._name),
+        )
+        return length, True
+
+    def _length_there(self, connection: Connection[Any]) -> float | None:
+        """Return the length that was chosen, if any; others that write wait until this one is done."""
+        asked = "SELECT length FROM zhiyin_vector_indexes WHERE tenant = %s AND name = %s FOR UPDATE"
+        known = connection.execute(asked, (self._tenant, self._name)).fetchone()
         if known is None:
             raise StoreError(f"The vectors '{self._name}' were dropped from the database meanwhile.")
-        if known[0] is not None:
-            return float(known[0]), False
-        length = Layout.of(vectors, "f32").length
-        connection.execute(f"UPDATE zhiyin_vector_indexes SET length = %s {where}", (length, *place))
-        return length, True
+        return None if known[0] is None else float(known[0])
 
     def _neighbours(
         self, connection: Connection[Any], queries: FloatArray, k: int
@@ -204,3 +238,24 @@ class PgvectorIndex:
             self._sql(_NEIGHBOURS).format(table=self._table), (list(asked), k)
         ).fetchall()
         return found
+
+
+def _require_packages() -> None:
+    for package in ("psycopg", "pgvector"):
+        if find_spec(package) is None:
+            raise MissingExtra(package, "postgres")
+
+
+def _drop(connection: Connection[Any], tenant: str, name: str) -> None:
+    from psycopg import sql  # noqa: PLC0415
+
+    known = connection.execute("SELECT to_regclass('zhiyin_vector_indexes')").fetchone()
+    if known is None or known[0] is None:
+        return
+    connection.execute("DELETE FROM zhiyin_vector_indexes WHERE tenant = %s AND name = %s", (tenant, name))
+    table = sql.Identifier(f"zhiyin_vectors_{_digest(tenant, name)}")
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+
+
+def _digest(tenant: str, name: str) -> str:
+    return hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]

@@ -1,0 +1,117 @@
+"""Indexes that processes share: filled once, read by all, and later vectors beside them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zhiyin.domain.arrays import FloatArray, IndexArray
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores.vectors import shared as shared_module
+from zhiyin.stores.vectors.exact import ExactIndex
+from zhiyin.stores.vectors.opening import drop_stored, open_index, open_stored_index
+from zhiyin.stores.vectors.shared import SharedIndex
+
+TRAINED = np.array([[1, 0], [0, 2], [3, 3]], np.float32)
+ASKED = np.array([[1, 0], [0, 1]], np.float32)
+
+
+@pytest.fixture(params=["postgresql", "milvus"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of vectors that is really there."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    pytest.importorskip("pymilvus", reason="needs the package pymilvus")
+    pytest.importorskip("milvus_lite", reason="needs the package milvus-lite")
+    return f"milvus:///{tmp_path}/v.db"
+
+
+def test_a_store_is_filled_once(url: str) -> None:
+    index = open_stored_index(url, name="b/semantic", dimension=2)
+    assert index.fill(TRAINED)
+    assert not index.fill(TRAINED + 1), "the vectors are there"
+    assert index.fill(np.vstack([TRAINED, TRAINED])), "more than are there"
+    assert len(index) == 6
+    keys, products = index.search(ASKED, 2)
+    assert set(keys[0]) == {2, 5}
+    assert products[0].tolist() == [3, 3]
+    index.close()
+
+
+def test_another_process_finds_what_was_filled(url: str) -> None:
+    index = open_stored_index(url, name="b/semantic", dimension=2)
+    index.fill(TRAINED)
+    if url.startswith("milvus"):
+        index.close()  # a file belongs to one process at a time
+    other = open_stored_index(url, name="b/semantic", dimension=2)
+    assert not other.fill(TRAINED)
+    assert other.search(ASKED, 1)[0].tolist() == [[2], [2]]
+    other.close()
+
+
+def test_what_is_dropped_is_gone_and_nothing_else(url: str) -> None:
+    for name in ("b/semantic", "c/semantic"):
+        index = open_stored_index(url, name=name, dimension=2, tenant="tea")
+        index.fill(TRAINED)
+        index.close()
+    drop_stored(url, name="b/semantic", tenant="tea")
+    drop_stored(url, name="b/semantic", tenant="tea")
+    drop_stored(url, name="c/semantic", tenant="coffee")
+    for name, n in (("b/semantic", 0), ("c/semantic", 3)):
+        index = open_stored_index(url, name=name, dimension=2 + (n == 0), tenant="tea")
+        assert len(index) == n
+        index.close()
+
+
+@pytest.mark.parametrize("url", ["exact:", "usearch:///folder"])
+def test_an_index_in_the_process_cannot_be_shared(url: str) -> None:
+    with pytest.raises(StoreError, match=r"are not kept in '(exact|usearch):'") as raised:
+        open_stored_index(url, name="b/semantic", dimension=2)
+    assert "milvus://" in str(raised.value.possible)
+
+
+def test_later_vectors_stand_among_those_of_training() -> None:
+    stored = open_index("exact:", name="items", dimension=2)
+    stored.put(np.arange(3, dtype=np.int32), TRAINED)
+    shared = SharedIndex(stored, 3)
+    assert shared.search(ASKED, 4)[0].tolist() == [[2, 0, 1, -1], [2, 1, 0, -1]]
+    shared.put(np.array([3, 4], np.int32), np.array([[9, 0], [2, 0]], np.float32))
+    keys, products = shared.search(ASKED, 4)
+    assert keys.tolist() == [[3, 2, 4, 0], [2, 1, 0, 3]]
+    assert products[0].tolist() == [9, 3, 2, 1]
+    assert len(shared) == 5
+    assert len(stored) == 3
+    shared.remove(np.array([3], np.int32))
+    assert shared.search(ASKED, 6)[0][0].tolist() == [2, 4, 0, 1, -1, -1]
+    with pytest.raises(StoreError, match="Key 2 is one of the 3"):
+        shared.put(np.array([2], np.int32), np.ones((1, 2), np.float32))
+    with pytest.raises(StoreError, match="Key 0 is one of the 3"):
+        shared.remove(np.array([0], np.int32))
+
+
+class Away(ExactIndex):
+    """A store that is away as long as it is told to be."""
+
+    is_away = True
+    n_asked = 0
+
+    def search(self, queries: FloatArray, k: int) -> tuple[IndexArray, FloatArray]:
+        self.n_asked += 1
+        if self.is_away:
+            raise StoreError("PostgreSQL at db does not answer.")
+        return super().search(queries, k)
+
+
+def test_a_store_that_is_away_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(shared_module.time, "monotonic", lambda: now)
+    stored = Away(2)
+    shared = SharedIndex(stored, 3)
+    for _ in range(5):
+        with pytest.raises(StoreError, match="does not answer"):
+            shared.search(ASKED, 1)
+    assert stored.n_asked == 1
+    now, stored.is_away = now + 5.1, False
+    assert shared.search(ASKED, 1)[0].tolist() == [[-1], [-1]]
+    shared.search(ASKED, 1)
+    assert stored.n_asked == 3
