@@ -165,11 +165,12 @@ def test_stages_are_told_how_long_they_took(pipeline: Pipeline, database: Databa
     watched = EngineSettings(observe=lambda stage, _: told.append(stage))
     engine = LiveEngine(Loaded(pipeline, "b1"), database.store(), settings=watched)
     engine.answer([AskedSlate("u1", Wanted(explain=True), "r"), AskedSearch("tea", Wanted(), "r", "u1")])
-    inner = ("propose", "score", "merge", "policy")
+    inner = ("propose", "score", "merge", "policy", "reason")
     outer = [stage for stage in told if not stage.startswith(inner)]
     assert outer == ["history", "filter", "rank", "explain", "filter", "search", "rank"]
     sources = [source.name for source in pipeline.sources]
     of_sources = [f"{what} {name}" for what in ("propose", "score") for name in sources]
+    assert "reason item_graph" in told[: told.index("explain")]
     before_rank = told[: told.index("rank")]
     assert sorted(before_rank) == sorted(["history", "filter", *of_sources, "merge", "policy"])
     engine.close()

@@ -84,7 +84,7 @@ def publish(database: Database, folder: Path) -> str:
 def slate(engine: LiveEngine, history: list[str]) -> list[str]:
     [made] = engine.answer([AskedSlate([Past(item) for item in history], Wanted(n=8), "r")])
     assert isinstance(made, Answer), made
-    assert not engine.pipeline.failures
+    assert not engine.pipeline.stages.failures
     return [item.item_id for item in made.items]
 
 
@@ -140,7 +140,7 @@ def test_a_store_that_is_away_stops_the_start_and_later_only_the_source(
     [made] = engine.answer([AskedSlate([Past(item)], Wanted(n=8), "r")])
     assert isinstance(made, Answer)
     assert len(made.items) == 8
-    assert engine.pipeline.failures["semantic"] >= 1
+    assert engine.pipeline.stages.failures["semantic"] >= 1
     with pytest.raises(StoreError, match="does not answer"):
         start(url)
 

@@ -46,7 +46,7 @@ def test_sources_in_short_steps_are_asked_after_the_others_and_fallbacks_last(sp
     pipeline = Pipeline(recipe("fast", {"sources.ease": "{}"}))
     pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
     told: list[str] = []
-    pipeline.observe = lambda stage, _: told.append(stage)
+    pipeline.stages.observe = lambda stage, _: told.append(stage)
     pipeline.recommend(split.test.queries, 3)
     proposing = [stage.removeprefix("propose ") for stage in told if stage.startswith("propose ")]
     assert [source.name for source in pipeline.sources] == ["item_graph", "popularity", "ease"]
@@ -198,13 +198,13 @@ def test_a_failing_source_is_skipped_and_counted_only_while_serving(pipeline, mo
     monkeypatch.setattr(graph, "ask", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pipeline.recommend(asking([0]), 3)
-    pipeline.skip_failing_sources = True
+    pipeline.stages.is_tolerant = True
     slate = pipeline.recommend(asking([0]), 3)
     assert slate.is_item.all()
-    assert pipeline.failures == {"item_graph": 1}
+    assert pipeline.stages.failures == {"item_graph": 1}
     monkeypatch.setattr(graph, "because", lambda *_: 1 / 0)
     assert pipeline.explain(asking([0]), slate)[0][0].rank == 1
-    assert pipeline.failures == {"item_graph": 2}
+    assert pipeline.stages.failures == {"item_graph": 2}
 
 
 def test_a_source_alone_answers_without_the_others(trained):

@@ -20,6 +20,7 @@ from zhiyin.pipeline.ranker_files import can_be_learned, carried_over
 from zhiyin.pipeline.ranker_stage import RANKER, RANKER_PART
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
+from zhiyin.pipeline.stages import Stages
 
 N_USERS, N_ITEMS, N_EACH = 90, 24, 8
 GOOD = np.arange(N_ITEMS) % 2 == 0
@@ -449,12 +450,12 @@ def test_one_that_fails_while_serving_is_skipped(split, selling, monkeypatch):
         raise ValueError("no")
 
     serving = copy(selling)
-    serving.skip_failing_sources, serving.failures = True, {}
+    serving.stages = Stages(is_tolerant=True)
     monkeypatch.setattr(type(selling.ranker.ranker), "predict", fail)
     slate = serving.recommend(asked(split).take(np.arange(2)), 4)
     assert slate.is_item.all()
     assert "predicted:liked" not in slate.columns
-    assert serving.failures == {RANKER: 2}
+    assert serving.stages.failures == {RANKER: 2}
     with pytest.raises(ValueError, match="no"):
         selling.recommend(asked(split).take(np.arange(2)), 4)
 

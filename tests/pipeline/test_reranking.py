@@ -21,6 +21,7 @@ from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.refreshing import refreshed
 from zhiyin.pipeline.reranking import LANGUAGE, LANGUAGE_PART, OUT_OF_TIME
 from zhiyin.pipeline.reranking_files import carried_over
+from zhiyin.pipeline.stages import Stages
 from zhiyin.testing.tiny_models import save_bert
 from zhiyin.testing.word_shop import COLOURS, THINGS, WORDS
 
@@ -112,7 +113,7 @@ def judging(split, model):
 def serving(pipeline):
     """Return a twin that skips what fails and looks at the clock."""
     twin = copy(pipeline)
-    twin.skip_failing_sources, twin.failures = True, {}
+    twin.stages = Stages(is_tolerant=True)
     return twin
 
 
@@ -234,7 +235,7 @@ def test_no_more_is_judged_than_there_is_time_for(judging, split):
     before = pipeline.reranking.judge.now
     assert n_judged(pipeline.recommend(split.test.queries.take(cold[1:2]), N_ITEMS)) == [12]
     assert pipeline.reranking.judge.now - before <= 0.050
-    assert not pipeline.failures
+    assert not pipeline.stages.failures
 
 
 def test_the_budget_is_that_of_a_batch(judging, split):
@@ -248,13 +249,13 @@ def test_where_there_is_no_time_for_two_a_request_is_counted_and_later_ones_try_
     cold, _ = cold_and_warm(split)
     queries = split.test.queries.take(cold[:1])
     assert_equal_slates(plain.recommend(queries, 10), pipeline.recommend(queries, 10))
-    assert pipeline.failures == {OUT_OF_TIME: 1}
+    assert pipeline.stages.failures == {OUT_OF_TIME: 1}
     pipeline.reranking.judge.milliseconds = 1
     pipeline.recommend(queries, 10)
     after_a_while = [n_judged(pipeline.recommend(queries, N_ITEMS))[0] for _ in range(20)]
     assert after_a_while[0] < after_a_while[-1]
     assert after_a_while[-1] >= 12
-    assert pipeline.failures == {OUT_OF_TIME: 1}
+    assert pipeline.stages.failures == {OUT_OF_TIME: 1}
 
 
 def test_evaluation_does_not_look_at_the_clock(judging, split):
@@ -273,9 +274,9 @@ def test_a_failing_model_is_skipped_while_serving_and_seen_otherwise(plain, judg
     queries = split.test.queries.take(cold[:3])
     for pipeline in (copy(judging), serving(judging)):
         slowed(pipeline, 1, Broken)
-        if pipeline.skip_failing_sources:
+        if pipeline.stages.is_tolerant:
             assert_equal_slates(plain.recommend(queries, 10), pipeline.recommend(queries, 10))
-            assert pipeline.failures == {LANGUAGE: 1}
+            assert pipeline.stages.failures == {LANGUAGE: 1}
         else:
             with pytest.raises(RuntimeError, match="out of memory"):
                 pipeline.recommend(queries, 10)

@@ -187,7 +187,7 @@ def test_stages_of_the_service_are_children_of_their_requests(
     assert [request.name for request in requests] == ["POST /v1/recommend"] * 2 + ["POST /v1/events"]
     first, second, event = ([span.name for span in stages[r.context.span_id]] for r in requests)
     of_sources = [f"{what} {name}" for what in ("propose", "score") for name in ("item_graph", "popularity")]
-    ranking = [*of_sources, "merge", "policy", "rank"]
+    ranking = [*of_sources, "merge", "policy", "rank", "reason item_graph"]
     assert first == second == ["gate", "queue", "history", "filter", *ranking, "explain"]
     assert event == ["gate", "commit"]
     assert sum(map(len, stages.values())) + len(requests) == len(made)

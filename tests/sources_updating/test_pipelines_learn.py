@@ -85,9 +85,9 @@ def test_a_source_that_fails_is_skipped_and_counted_while_serving(monkeypatch):
     monkeypatch.setattr(ItemGraph, "absorb", fail)
     with pytest.raises(ValueError, match="broken"):
         absorb(pipeline, taken_together(0, 1, 3))
-    pipeline.skip_failing_sources = True
+    pipeline.stages.is_tolerant = True
     absorb(pipeline, taken_together(0, 1, 3))
-    assert pipeline.failures == {"item_graph": 1}
+    assert pipeline.stages.failures == {"item_graph": 1}
 
 
 def test_readers_never_see_half_of_what_is_absorbed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -48,6 +49,7 @@ class EngineSettings:
         impression_capacity: Shown slates that may wait to be stored.
         is_shared: Whether other processes write to the same store.
         observe: Told how long each stage of a request took.
+        stage_seconds: What a source, the ranker or the language model may take for a batch of requests.
         rename: Turns the user ids of bundles into those of the store.
         swapped: Told of every exchange of the bundle, and whether it succeeded.
         heard: Told of documents that were stored or changed, by whichever process.
@@ -60,6 +62,7 @@ class EngineSettings:
     impression_capacity: int = 10_000
     is_shared: bool = False
     observe: Observe = unobserved
+    stage_seconds: float = math.inf
     rename: Renamed = as_they_are
     swapped: Callable[[bool], None] = lambda _: None
     heard: Callable[[Sequence[StoredDocument]], None] = lambda _: None
@@ -290,6 +293,7 @@ class LiveEngine:
             version=loaded.version,
             position=loaded.position,
             observe=self._settings.observe,
+            stage_seconds=self._settings.stage_seconds,
             users=users,
         )
         if loaded.pipeline.reads_of_users:

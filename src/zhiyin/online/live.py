@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from zhiyin.online.answering import Answering
 from zhiyin.online.catalogue import LiveCatalogue
 from zhiyin.online.fallback import Fallback
 from zhiyin.online.histories import LiveHistories
+from zhiyin.pipeline.stages import Stages
 from zhiyin.pipeline.timing import Observe, unobserved
 from zhiyin.policy.filters import FilterMasks
 from zhiyin.stores.events import EventStore
@@ -38,6 +40,7 @@ class Live:
         version: Of the bundle, for answers and impressions.
         position: Place in the change log up to which the bundle's training data reach.
         observe: Told how long each stage of a request took.
+        stage_seconds: What a source, the ranker or the language model may take for a batch of requests.
         users: Ids of the pipeline's users as the store knows them, where they differ.
 
     Attributes:
@@ -51,9 +54,10 @@ class Live:
         version: str,
         position: int = 0,
         observe: Observe = unobserved,
+        stage_seconds: float = math.inf,
         users: Vocabulary | None = None,
     ) -> None:
-        pipeline.skip_failing_sources, pipeline.observe = True, observe
+        pipeline.stages = Stages(is_tolerant=True, observe=observe, budget_seconds=stage_seconds)
         _ = pipeline.content  # Indexed now, not by the first request, nor by two at once.
         self.version = version
         self.trained_until = position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from copy import copy
+from dataclasses import replace
 
 from zhiyin.contracts import Steps
 from zhiyin.pipeline.pipeline import Pipeline
@@ -17,7 +18,7 @@ def twin_of(pipeline: Pipeline) -> Pipeline:
     # Absorbing replaces the arrays of a part and writes into none, so shallow copies are enough.
     twin.sources = [copy(source) for source in pipeline.sources]
     twin.trends, twin.new_items = copy(pipeline.trends), copy(pipeline.new_items)
-    twin.failures = dict(pipeline.failures)
+    twin.stages = replace(pipeline.stages, failures=dict(pipeline.stages.failures))
     return twin
 
 
@@ -42,7 +43,7 @@ def absorb(pipeline: Pipeline, steps: Steps) -> None:
         try:
             source.absorb(steps)
         except Exception:
-            if not pipeline.skip_failing_sources:
+            if not pipeline.stages.is_tolerant:
                 raise
             _LOG.exception("the source %s could not absorb %d events", source.name, len(steps))
-            pipeline.failures[source.name] = pipeline.failures.get(source.name, 0) + 1
+            pipeline.stages.count(source.name)

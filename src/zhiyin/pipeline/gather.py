@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from zhiyin.contracts import CandidateSource, Opinion
 from zhiyin.domain import PAD, Barred, BoolArray, Candidates, IndexArray, Queries
-from zhiyin.pipeline.timing import Observe, timed, unobserved
-
-_log = logging.getLogger(__name__)
-T = TypeVar("T")
+from zhiyin.pipeline.stages import Stages
 
 
 def candidates_of(
@@ -22,10 +18,9 @@ def candidates_of(
     queries: Queries,
     n: int,
     barred: Barred,
-    failures: dict[str, int] | None,
+    stages: Stages,
     *,
     n_of_fallback: Mapping[str, int],
-    observe: Observe = unobserved,
 ) -> Candidates:
     """Join the best allowed items of every source.
 
@@ -36,13 +31,12 @@ def candidates_of(
         n_of_fallback: Source name → how many it proposes to a query for which another source has proposed
             ``n``; such sources fill what the others leave empty.
         barred: What may not be shown.
-        failures: Where failures are counted by source name; a failing source is then skipped. None lets
-            the error through, as training and evaluation want it.
-        observe: Told how long ``propose NAME`` and ``score NAME`` took for each source.
+        stages: Runs ``propose NAME`` and ``score NAME`` of each source; of those that fill what others leave
+            empty neither is passed over for being slow.
 
     Returns:
         (B, N) candidates, each item once, in the order of the item index; one column a source, with the
-        source's score for every candidate, whoever proposed it. NaN throughout for a source that failed.
+        source's score for every candidate, whoever proposed it. NaN throughout for a source done without.
     """
     opinions: dict[str, Opinion] = {}
     proposals = [np.empty((len(queries), 0), dtype=np.int32)]
@@ -51,21 +45,21 @@ def candidates_of(
     for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
-        with timed(f"propose {source.name}", observe):
-            asked = unless_it_fails(source.name, failures, ask)
+        is_needed = source.name in n_of_fallback
+        asked = stages.run(source.name, ask, label=f"propose {source.name}", is_needed=is_needed)
         if asked is not None:
             opinions[source.name], proposed = asked
             proposals += proposed
-            if source.name not in n_of_fallback:
+            if not is_needed:
                 has_enough |= (proposed[0] != PAD).sum(axis=1) >= n
     item_index = _each_once(np.concatenate(proposals, axis=1))
     columns = {}
     for source in sources:
         column = None
         if source.name in opinions:
-            opinion = opinions[source.name]
-            with timed(f"score {source.name}", observe):
-                column = unless_it_fails(source.name, failures, partial(opinion.at, item_index))
+            score = partial(opinions[source.name].at, item_index)
+            is_needed = source.name in n_of_fallback
+            column = stages.run(source.name, score, label=f"score {source.name}", is_needed=is_needed)
         if column is None:
             column = np.full(item_index.shape, np.nan, dtype=np.float32)
         columns[source.name] = column
@@ -76,7 +70,7 @@ def ask_reasons(
     sources: Sequence[CandidateSource[Any]],
     queries: Queries,
     item_index: IndexArray,
-    failures: dict[str, int] | None,
+    stages: Stages,
 ) -> dict[str, IndexArray]:
     """Let every source name what speaks for the items of a slate.
 
@@ -84,14 +78,15 @@ def ask_reasons(
         sources: Who is asked.
         queries: B queries.
         item_index: (B, N) int32, the slates.
-        failures: See `candidates_of`.
+        stages: See `candidates_of`.
 
     Returns:
         Source name → (B, N) int32 items of the histories, -1 where there is no such reason.
     """
     reasons = {}
     for source in sources:
-        reason = unless_it_fails(source.name, failures, partial(source.because, queries, item_index))
+        because = partial(source.because, queries, item_index)
+        reason = stages.run(source.name, because, label=f"reason {source.name}")
         if reason is not None:
             reasons[source.name] = reason
     return reasons
@@ -109,18 +104,6 @@ def _asked(
         return opinion, [head]
     rest = np.where(is_few[:, None], np.int32(PAD), opinion.best(n, barred))
     return opinion, [np.where(is_few[:, None], head, np.int32(PAD)), rest]
-
-
-def unless_it_fails(name: str, failures: dict[str, int] | None, answer: Callable[[], T]) -> T | None:
-    """Return an answer; None where it failed and failures are counted."""
-    try:
-        return answer()
-    except Exception:
-        if failures is None:
-            raise
-        failures[name] = failures.get(name, 0) + 1
-        _log.exception("source %s failed and was skipped", name)
-        return None
 
 
 def _each_once(item_index: IndexArray) -> IndexArray:

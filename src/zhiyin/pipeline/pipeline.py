@@ -35,7 +35,7 @@ from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.explaining import explained
-from zhiyin.pipeline.gather import ask_reasons, candidates_of, unless_it_fails
+from zhiyin.pipeline.gather import ask_reasons, candidates_of
 from zhiyin.pipeline.merge import Merge
 from zhiyin.pipeline.moments import FROM_THE_CLOCK
 from zhiyin.pipeline.ranker_files import fit_ranker_stage
@@ -44,7 +44,8 @@ from zhiyin.pipeline.registry import source_class
 from zhiyin.pipeline.reranking import LANGUAGE, Reranking
 from zhiyin.pipeline.reranking_files import open_reranking
 from zhiyin.pipeline.settings import PipelineConfig
-from zhiyin.pipeline.timing import Observe, timed, unobserved
+from zhiyin.pipeline.stages import Stages
+from zhiyin.pipeline.timing import timed
 from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
 from zhiyin.policy.masks import barred_items
@@ -78,9 +79,7 @@ class Pipeline:
         event_kinds: Names of the event kinds in the histories.
         reranking: The language model that judges the best candidates, where there is one.
         ranker: Predicts clicks, purchases, ratings and the like, where tasks were given.
-        failures: Source name → how often it failed and was skipped; what a re-ranking missed, too.
-        skip_failing_sources: Serving sets this; training and evaluation want to see the error.
-        observe: Told how long each stage of a ranking took; serving listens.
+        stages: Run and time what a slate can be made without; serving tolerates that it fails or is slow.
     """
 
     def __init__(self, config: PipelineConfig, language: Language | None = None) -> None:
@@ -105,9 +104,7 @@ class Pipeline:
         self.users = Vocabulary([])
         self.histories = Histories.empty(0)
         self.event_kinds: tuple[str, ...] = ()
-        self.failures: dict[str, int] = {}
-        self.skip_failing_sources = False
-        self.observe: Observe = unobserved
+        self.stages = Stages()
         self._content: Content | None = None
 
     @property
@@ -232,7 +229,7 @@ class Pipeline:
             slate: What `recommend` answered them.
         """
         asked = [source for source in self.sources if source.name not in self.config.merge.fallback]
-        because = ask_reasons(asked, queries, slate.item_index, self._tolerated)
+        because = ask_reasons(asked, queries, slate.item_index, self.stages)
         return explained(self.catalogue_or_raise(), slate, self.merge.sources, because)
 
     def queries_for(self, user_ids: list[str]) -> Queries:
@@ -290,17 +287,12 @@ class Pipeline:
         removed[item_index] = True
         self.removed = removed
 
-    @property
-    def _tolerated(self) -> dict[str, int] | None:
-        """Where failures are counted; None where they must be seen."""
-        return self.failures if self.skip_failing_sources else None
-
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
-        with timed("merge", self.observe):
+        with timed("merge", self.stages.observe):
             scored = self.merge.apply(candidates, self._demand(queries, candidates))
         scored = self._valued(queries, self._judged(queries, scored), wishes)
-        with timed("policy", self.observe):
+        with timed("policy", self.stages.observe):
             slate = self._ordered(queries, scored, n, wishes)
         return self._foretold(queries, slate)
 
@@ -315,8 +307,7 @@ class Pipeline:
         if self.ranker is None or chances is None or not orders:
             return scored
         value = partial(self.ranker.ordered, queries, scored, chances, self.catalogue_or_raise())
-        with timed(RANKER, self.observe):
-            valued = unless_it_fails(RANKER, self._tolerated, value)
+        valued = self.stages.run(RANKER, value)
         return scored if valued is None else valued
 
     def _foretold(self, queries: Queries, slate: Candidates) -> Candidates:
@@ -324,8 +315,7 @@ class Pipeline:
         if self.ranker is None:
             return slate
         told = partial(self.ranker.with_predictions, queries, slate, self.catalogue_or_raise())
-        with timed(f"{RANKER}: slate", self.observe):
-            foretold = unless_it_fails(RANKER, self._tolerated, told)
+        foretold = self.stages.run(RANKER, told, label=f"{RANKER}: slate")
         return slate if foretold is None else foretold
 
     def _ordered(self, queries: Queries, scored: Candidates, n: int, wishes: Wishes) -> Candidates:
@@ -344,9 +334,8 @@ class Pipeline:
         """Let the language model judge the best candidates; while serving, in the time there is for it."""
         if self.reranking is None:
             return scored
-        judge = partial(self.reranking.apply, queries, scored, self._tolerated)
-        with timed(LANGUAGE, self.observe):
-            judged = unless_it_fails(LANGUAGE, self._tolerated, judge)
+        judge = partial(self.reranking.apply, queries, scored, self.stages.tolerated)
+        judged = self.stages.run(LANGUAGE, judge)
         return scored if judged is None else judged
 
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
@@ -361,9 +350,8 @@ class Pipeline:
             queries,
             usual,
             barred,
-            self._tolerated,
+            self.stages,
             n_of_fallback=fallback,
-            observe=self.observe,
         )
 
     def _fit_on_validation(self, training: TrainingData) -> None:

@@ -181,6 +181,7 @@ class Service:
                 impression_capacity=self.settings.answers.impression_capacity,
                 is_shared=self.database.is_shared,
                 observe=self.metrics.observe_stage,
+                stage_seconds=self.settings.answers.stage_budget_ms / 1_000,
                 swapped=partial(self._swapped, tenant),
                 heard=partial(self._heard, tenant),
                 rename=self.border.people if self.border.renames else as_they_are,
@@ -211,6 +212,6 @@ def _state_of(engine: LiveEngine) -> TenantState:
         trained_position=live.trained_until,
         applied_position=engine.following.applied,
         newest_position=engine.following.applied + engine.following.lag(),
-        source_failures=live.pipeline.failures,
+        source_failures=live.pipeline.stages.failures,
         impressions_dropped=engine.impressions.n_dropped,
     )

@@ -25,7 +25,7 @@ class TenantState:
         trained_position: Log position its training data reach to.
         applied_position: Log position this process has taken in.
         newest_position: Newest log position this process has heard of.
-        source_failures: Source → times it failed and was skipped.
+        source_failures: Source or stage → times it failed, or was too slow, and was skipped.
         impressions_dropped: Shown slates that were not stored.
     """
 
@@ -157,7 +157,9 @@ def _failures(states: Mapping[str, list[TenantState]]) -> Iterator[Metric]:
         for source, count in dict(state.source_failures).items():
             sums[source] = sums.get(source, 0) + count
     failures = CounterMetricFamily(
-        "zhiyin_source_failures", "Times a source failed and was skipped.", labels=["source"]
+        "zhiyin_source_failures",
+        "Times a source or stage failed, or was too slow, and was skipped.",
+        labels=["source"],
     )
     for source, count in sums.items():
         failures.add_metric([source], count)

@@ -210,7 +210,9 @@ _ALL = (
     _rate("fallbacks_per_second", "Answers that were not computed in full.", "zhiyin_fallbacks_total"),
     _rate("store_errors_per_second", "Failures of a store.", "zhiyin_store_errors_total"),
     _rate(
-        "source_failures_per_second", "Sources that failed and were skipped.", "zhiyin_source_failures_total"
+        "source_failures_per_second",
+        "Sources and stages that failed, or were too slow, and were skipped.",
+        "zhiyin_source_failures_total",
     ),
     _largest("bundle_age_seconds", "Age of the oldest bundle that serves.", "zhiyin_bundle_age_seconds"),
     _largest("bundle_lag_positions", "Log positions newer than the training.", "zhiyin_bundle_lag_positions"),
