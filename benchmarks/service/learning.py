@@ -2,7 +2,8 @@
 
 Real data are replayed in time order: the first 60 % train the first bundle, the rest is cut into periods of
 equally many events. Each period asks for events of users that are new to them, knowing all that came before;
-then its events are learned from. Usage::
+then its events are learned from. Differences between ways to keep up are paired, event by event, with 95 %
+intervals from drawing users anew. Usage::
 
     python benchmarks/service/learning.py [--data FOLDER] [--only amazon-beauty:fast ...] [--out FOLDER]
 """
@@ -25,6 +26,7 @@ from zhiyin.data.reading import read_checked
 from zhiyin.data.splits import first_meetings, next_events
 from zhiyin.domain import Examples
 from zhiyin.evaluation.evaluate import evaluate
+from zhiyin.evaluation.intervals import resampled_weights
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
 from zhiyin.evaluation.replay import Curve, curves_svg
 from zhiyin.experiments.refreshing.gathering import Grown
@@ -49,6 +51,12 @@ HEAD = (
     + " | ".join(("frozen", "frozen, counting", "refreshed", "refreshed, counting", "full"))
     + " |"
 )
+COMPARED = (
+    ("refreshed", "frozen"),
+    ("full", "refreshed"),
+    ("frozen, counting", "frozen"),
+    ("refreshed, counting", "frozen, counting"),
+)
 JUDGE = EvaluationSettings(at=(10,), credit_unseen=True)
 
 
@@ -57,6 +65,8 @@ class Line:
     """One way to keep up: its quality in each period and what it cost."""
 
     name: str
+    of_events: list[np.ndarray] = field(default_factory=list)
+    """Per period from the second on, NDCG@10 of each event that was asked for."""
     ndcg: list[float] = field(default_factory=list)
     recall: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -99,9 +109,10 @@ def learned(
     return completed(after), time.process_time() - started
 
 
-def quality(pipeline: Pipeline, examples: Examples, known: Dataset) -> tuple[float, float]:
+def quality(pipeline: Pipeline, examples: Examples, known: Dataset) -> tuple[np.ndarray, float]:
+    """Return NDCG@10 of each example, and the mean recall@10."""
     judged = evaluate(pipeline, examples, facts=CatalogueFacts(known.item_counts), settings=JUDGE)
-    return judged.mean("ndcg_at_10"), judged.mean("recall_at_10")
+    return judged.values["ndcg_at_10"], judged.mean("recall_at_10")
 
 
 @dataclass
@@ -144,19 +155,21 @@ def judge_period(replay: Replay, period: int, line: Line, pipeline: Pipeline, *,
     is_known = replay.dataset.histories.timestamp < replay.edges[period * PORTIONS]
     known = replay.dataset.with_events(is_known)
     serving = twin_of(pipeline)
-    values, sizes = [], []
+    ndcg, recalls = [], []
     for examples, steps in replay.portions(period):
         if examples is not None:
-            values.append(quality(serving, examples, known))
-            sizes.append(len(examples))
+            of_examples, recall = quality(serving, examples, known)
+            ndcg.append(of_examples)
+            recalls.append(recall)
         if absorbs:
             started = time.perf_counter()
             absorb(serving, steps)
             line.absorb_seconds += time.perf_counter() - started
             line.n_absorbed += len(steps)
-    ndcg, recall = np.average(values, axis=0, weights=sizes)
-    line.ndcg.append(float(ndcg))
-    line.recall.append(float(recall))
+    line.ndcg.append(float(np.concatenate(ndcg).mean()))
+    line.recall.append(float(np.average(recalls, weights=[len(part) for part in ndcg])))
+    if period:
+        line.of_events.append(np.concatenate(ndcg))
 
 
 def run(name: str, data: Path, n_examples: int) -> dict:
@@ -192,7 +205,34 @@ def run(name: str, data: Path, n_examples: int) -> dict:
         judge_period(replay, period, lines["full"], full, absorbs=False)
         told = ", ".join(f"{key} {line.ndcg[-1]:.4f}" for key, line in lines.items())
         print(f"{name}: period {period + 1}: {told}", file=sys.stderr)
-    return {"run": name, "n_examples": n_examples, "lines": {key: vars(line) for key, line in lines.items()}}
+    moments = dataset.histories.timestamp[replay.asked]
+    # Periods are judged in their order, and portions in theirs; within a portion events are in that of users.
+    portion = np.searchsorted(replay.edges, moments, side="right") - 1
+    asked = replay.asked[np.argsort(portion, kind="stable")]
+    in_first = int((portion < PORTIONS).sum())
+    users = dataset.histories.row_of_event[asked[in_first:]]
+    told = {key: {k: v for k, v in vars(line).items() if k != "of_events"} for key, line in lines.items()}
+    return {
+        "run": name,
+        "n_examples": n_examples,
+        "lines": told,
+        "differences": [difference(lines[one], lines[other], users) for one, other in COMPARED],
+    }
+
+
+def difference(one: Line, other: Line, users: np.ndarray) -> dict:
+    """Return by how much one line is better, NDCG@10 over periods 2 and later, with a 95 % interval."""
+    better = np.concatenate(one.of_events) - np.concatenate(other.of_events)
+    _, who = np.unique(users, return_inverse=True)
+    totals, counts = np.bincount(who, better), np.bincount(who)
+    drawn = [
+        (weights @ totals) / (weights @ counts) for weights in resampled_weights(len(totals), 1_000, seed=0)
+    ]
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
+    return {
+        "one": one.name, "other": other.name,
+        "mean": float(better.mean()), "low": float(low), "high": float(high),
+    }  # fmt: skip
 
 
 def _untrained(pipeline: Pipeline, dataset: Dataset) -> Pipeline:
@@ -215,6 +255,11 @@ def table(told: dict) -> str:
     rows.append(f"| mean of 2 to {N_PERIODS} | {means} |")
     seconds = " | ".join(f"{np.mean(line['seconds'] or [0]):.1f} s" for line in lines.values())
     rows.append(f"| training a period | {seconds} |")
+    rows += ["\n| NDCG@10 of | less that of | difference |", "| --- | --- | --- |"]
+    rows += [
+        f"| {one['one']} | {one['other']} | {one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}] |"
+        for one in told["differences"]
+    ]
     counted = lines["refreshed, counting"]
     rows.append(
         f"\nCounting: {counted['absorb_seconds'] / max(counted['n_absorbed'], 1) * 1e6:.1f} µs an event."

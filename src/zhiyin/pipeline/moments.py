@@ -9,7 +9,7 @@ import polars as pl
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.labelled import LabelledExamples
-from zhiyin.domain import NO_TIMESTAMP, PAD, IndexArray, Queries
+from zhiyin.domain import NO_TIMESTAMP, PAD, IndexArray, Queries, Vocabulary
 from zhiyin.ranking.context import as_words
 
 FROM_THE_CLOCK = ("hour", "weekday", "month")
@@ -19,14 +19,17 @@ FROM_THE_CLOCK = ("hour", "weekday", "month")
 def people_of(dataset: Dataset, columns: Sequence[str]) -> pl.DataFrame:
     """Return those of the columns that describe users, row ``u`` for user index ``u``."""
     table = dataset.user_table
-    wanted = (
-        [] if table is None else [name for name in columns if name in table.columns and name != "user_id"]
-    )
-    if table is None or not wanted:
+    return pl.DataFrame() if table is None else people_in(table, dataset.users, columns)
+
+
+def people_in(table: pl.DataFrame, users: Vocabulary, columns: Sequence[str]) -> pl.DataFrame:
+    """Return those of the columns that a table of users has, row ``u`` for user index ``u``."""
+    wanted = [name for name in columns if name in table.columns and name != "user_id"]
+    if not wanted:
         return pl.DataFrame()
-    users = pl.DataFrame({"user_id": dataset.users.ids})
     described = table.select("user_id", *wanted)
-    return users.join(described, on="user_id", how="left", maintain_order="left").drop("user_id")
+    everybody = pl.DataFrame({"user_id": users.ids})
+    return everybody.join(described, on="user_id", how="left", maintain_order="left").drop("user_id")
 
 
 def people_at(people: pl.DataFrame, who: IndexArray) -> pl.DataFrame:

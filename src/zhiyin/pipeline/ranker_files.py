@@ -23,7 +23,7 @@ from zhiyin.data.outcomes import outcomes_of_meetings
 from zhiyin.domain import Catalogue, FloatArray, Vocabulary
 from zhiyin.domain.errors import BundleError, ConfigError, DataError, did_you_mean
 from zhiyin.pipeline.files import read_state, write_state
-from zhiyin.pipeline.moments import people_of
+from zhiyin.pipeline.moments import people_in, people_of
 from zhiyin.pipeline.ranker_stage import RANK, RankerStage, Unseen, described_by, usual_number
 from zhiyin.pipeline.registry import part_with_torch
 from zhiyin.pipeline.settings import RankerStageConfig
@@ -110,15 +110,21 @@ def can_be_learned(config: RankerStageConfig, dataset: Dataset) -> bool:
     return all(len(answers) > 0 and answers.min() < answers.max() for answers in known)
 
 
-def carried_over(stage: RankerStage, known: Vocabulary, users: Vocabulary) -> RankerStage:
+def carried_over(
+    stage: RankerStage, known: Vocabulary, users: Vocabulary, table: pl.DataFrame | None = None
+) -> RankerStage:
     """Return the stage with what it learned, for other users.
 
     Args:
         stage: It knows every item there is.
         known: The users it was made for.
         users: Those it is to answer for; of those who are not among them nothing is left.
+        table: What is said of users now, everything the stage knew of them included; None leaves that.
     """
-    return stage.with_users(known.indices(users.ids))
+    after = stage.with_users(known.indices(users.ids))
+    if table is None:
+        return after
+    return replace(after, people=people_in(table, users, stage.config.network.context))
 
 
 def write_ranker_stage(stage: RankerStage, folder: Path) -> None:

@@ -38,11 +38,12 @@ def refreshed(
     after.merge.restore(pipeline.merge.state())
     after.merge.weights = after.merge.weights.copy()
     after.chances = pipeline.chances
+    users, table = training.dataset.users, training.dataset.user_table
     if pipeline.ranker is not None:
-        stage = ranker_files.carried_over(pipeline.ranker, pipeline.users, training.dataset.users)
+        stage = ranker_files.carried_over(pipeline.ranker, pipeline.users, users, table)
         after.ranker = continued(stage, training, growth)
     if pipeline.reranking is not None:
-        after.reranking = carried_over(pipeline.reranking, pipeline.users, training.dataset.users)
+        after.reranking = carried_over(pipeline.reranking, pipeline.users, users, table)
     needed = fewest_to_weigh if pipeline.chances is not None else min(fewest_to_weigh, FEWEST_AT_FIRST)
     enough = training.validation is not None and len(training.validation) >= max(needed, 1)
     after.new_items.restore(pipeline.new_items.state())

@@ -15,7 +15,7 @@ from zhiyin.domain import Catalogue, Vocabulary
 from zhiyin.domain.errors import BundleError
 from zhiyin.pipeline.files import read_state, write_state
 from zhiyin.pipeline.listening import bands
-from zhiyin.pipeline.moments import people_at, people_of
+from zhiyin.pipeline.moments import people_at, people_in, people_of
 from zhiyin.pipeline.registry import part_with_torch
 from zhiyin.pipeline.reranking import Reranking
 from zhiyin.pipeline.settings import RerankConfig
@@ -41,15 +41,20 @@ def open_reranking(config: RerankConfig, dataset: Dataset) -> Reranking:
     return Reranking(config, judge, people, weights, (0,) * n_bands, dataset.positive_value)
 
 
-def carried_over(reranking: Reranking, known: Vocabulary, users: Vocabulary) -> Reranking:
+def carried_over(
+    reranking: Reranking, known: Vocabulary, users: Vocabulary, table: pl.DataFrame | None = None
+) -> Reranking:
     """Return the re-ranking, with the weights it had, for other users.
 
     Args:
         reranking: It knows every item there is.
         known: The users it describes.
         users: Those it is to describe; of new ones it knows nothing.
+        table: What is said of users now, everything it knew of them included; None leaves that.
     """
-    return replace(reranking, people=people_at(reranking.people, known.indices(users.ids)))
+    if table is None:
+        return replace(reranking, people=people_at(reranking.people, known.indices(users.ids)))
+    return replace(reranking, people=people_in(table, users, reranking.judge.state_columns))
 
 
 def write_reranking(reranking: Reranking, folder: Path) -> None:

@@ -15,6 +15,7 @@ from zhiyin.data.dataset import Dataset
 from zhiyin.data.kinds import NO_KINDS, EventKinds, distinct_kinds
 from zhiyin.data.order import carried_forward, history_offsets, joined_to, time_order
 from zhiyin.domain import PAD, BoolArray, Catalogue, Histories, LongArray, Vocabulary
+from zhiyin.experiments.refreshing.people import Put, people_now
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import BATCH_SCHEMA, EventStore
 from zhiyin.stores.records import StoredItem
@@ -94,13 +95,14 @@ def read_news(store: EventStore, since: int) -> News:
     return News(position, frozenset(forgotten), tuple(items.values()), pl.concat(parts))
 
 
-def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News) -> Grown:
+def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News, put: Put | None = None) -> Grown:
     """Join what a bundle remembers with what happened since.
 
     Args:
         pipeline: Loaded from the bundle.
         training: The table ``training`` of the bundle's card.
         news: From the position of the bundle on.
+        put: Attributes of users that the bundle reads; they go before what it was trained with.
     """
     twin = with_items(pipeline, news.items)
     catalogue = twin.catalogue_or_raise()
@@ -135,6 +137,7 @@ def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News) -> Grown:
         event_kinds=kinds.known,
         event_weights=_event_weights(training, len(kinds.known)),
         positive_value=training.get("positive_value"),
+        user_table=people_now(pipeline, users, put or {}),
     )
     return Grown(dataset, is_new[at], news.position, twin, int((known == PAD).sum()))
 

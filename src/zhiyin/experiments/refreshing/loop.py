@@ -21,6 +21,7 @@ from zhiyin.experiments.refreshing.gathering import Grown, grow, read_news
 from zhiyin.experiments.refreshing.holding import Held, hold_back
 from zhiyin.experiments.refreshing.judging import METRIC, Decision, Verdict, judge_candidate
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
+from zhiyin.experiments.refreshing.people import attributes_put
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish, version_of
@@ -231,7 +232,9 @@ class _Once:
         place = self.folder / "in-use"
         self.store.fetch_bundle(bundle.version, place)
         self.parent, self.training = bundle.version, dict(read_card(place).get("training", {}))
-        grown = grow(load_bundle(place), self.training, news)
+        pipeline = load_bundle(place)
+        put = attributes_put(self.store, pipeline.reads_of_users)
+        grown = grow(pipeline, self.training, news, put)
         told += f", since version {bundle.version}"
         if grown.n_unknown:
             told += f"; {grown.n_unknown:,} on unknown items are left out"

@@ -78,17 +78,17 @@ def refresh(
         after = refreshed(grown.pipeline, training, growth, fewest_to_weigh=config.fewest_to_weigh)
     else:
         is_full, before = config.recipe == FULL, grown.pipeline
-        users = held.split.train.users
+        users, table = held.split.train.users, held.split.train.user_table
         reranking = ranker = None
         if is_full and before.reranking is not None:
             # The folder that the settings name need not be there any more; the bundle holds the model.
-            reranking = carried_over(before.reranking, before.users, users)
+            reranking = carried_over(before.reranking, before.users, users, table)
         if (
             is_full
             and before.ranker is not None
             and not ranker_files.can_be_learned(before.config.ranker, grown.dataset)
         ):
-            ranker = ranker_files.carried_over(before.ranker, before.users, users)
+            ranker = ranker_files.carried_over(before.ranker, before.users, users, table)
         after = fit_pipeline(
             before.config if is_full else recipe(config.recipe),
             held.split,
