@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -33,6 +35,16 @@ def test_a_port_that_is_taken(bundle: Path, tmp_path: Path) -> None:
     open_database(f"sqlite:///{tmp_path}/s.db").close()  # let go of, so that the next start can have it
 
 
+def assert_kept_while_idle(url: str) -> None:
+    """A connection is there still after six seconds; without a word about it servers close it after five."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=10)
+    for pause in (0.0, 6.0):
+        time.sleep(pause)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+    connection.close()
+
+
 def test_the_address_is_said_at_once_and_answers_at_once(bundle: Path, tmp_path: Path) -> None:
     """Also to a pipe, which Python fills in blocks unless told otherwise; the first connection is taken."""
     line = [sys.executable, "-m", "zhiyin.cli.main", "serve", str(bundle), "--port", "0"]
@@ -52,6 +64,7 @@ def test_the_address_is_said_at_once_and_answers_at_once(bundle: Path, tmp_path:
         found = re.match(r"Zhiyin listens on (http://127\.0\.0\.1:\d+)\.", said.get(timeout=30))
         assert found is not None
         assert httpx.get(f"{found[1]}/healthz").status_code == 200
+        assert_kept_while_idle(found[1])
     finally:
         service.kill()
         service.wait()

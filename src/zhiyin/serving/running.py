@@ -30,6 +30,9 @@ LEAVING_SECONDS = 1.0
 """How long a stopping service takes new connections, while `/readyz` says that it leaves."""
 LAST_REQUESTS_SECONDS = 0.2
 """How long it waits, after that, for requests that were already on their way."""
+_IDLE_SECONDS = 75
+"""How long a connection may be idle: longer than proxies keep theirs, usually 60 s, so that they close it.
+Where a server closes first, it may meet a request on its way, which is lost then."""
 _COLLECT_AFTER = (50_000, 20, 50)
 """Objects made since the last look, and how many looks at the young before one at the older ones."""
 _TURN_SECONDS = 0.001
@@ -80,6 +83,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=settings.stop_seconds,
         # Whoever asks the metrics or the gate for the caller's address gets the true one.
         proxy_headers=False,
