@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from zhiyin.contracts import TrainingData
+from zhiyin.data.splits import Split
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.stages import Stages
 
 
@@ -102,3 +105,25 @@ def test_slates_are_made_without_what_is_slow(
     everybody = popularity.score(queries, shown[None])[0]
     assert (np.diff(everybody) <= 0).all()
     assert pipeline.stages.failures == {"item_graph": 1}
+
+
+def test_one_pause_that_hits_batches_computed_together_counts_once(stages: Stages, clock: Clock) -> None:
+    def paused(depth: int) -> str:
+        if depth:
+            assert stages.run("graph", lambda: paused(depth - 1)) == "said"
+        return clock.taking(0.6)
+
+    assert stages.run("graph", lambda: paused(4)) == "said"
+    assert run(stages, clock, 0.1) == "said"
+    assert not stages.failures
+
+
+def test_where_nothing_fills_up_no_source_is_done_without(split: Split) -> None:
+    config = PipelineConfig.parse({"sources": {"item_graph": {}}, "merge": {"fallback": []}}, where="shop")
+    pipeline = Pipeline(config)
+    pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
+    pipeline.remember(split.train)
+    pipeline.stages = Stages(is_tolerant=True, budget_seconds=0.0)
+    for _ in range(6):
+        assert pipeline.recommend(pipeline.queries_for(["u1"]), 3).is_item.all()
+    assert not pipeline.stages.failures

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.errors import ConfigError, StoreError
 from zhiyin.experiments.refreshing.loop import DRIFT_KIND
 from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.serving import background as background_module
@@ -93,6 +93,15 @@ def test_unused_memory_is_given_back_until_the_service_stops(start: Callable[...
     client.__exit__(None, None, None)
     giving.join(10)
     assert not giving.is_alive()
+
+
+def test_settings_of_stages_and_vectors_reach_the_engines(start: Callable[..., TestClient]) -> None:
+    answers = AnswerSettings(stage_budget_ms=250.0)
+    app: Any = start(ServingSettings(log_requests=False, answers=answers)).app
+    assert app.state.service.engines["default"].pipeline.stages.budget_seconds == 0.25
+    sharing = SharingSettings(vectors="usearch:")  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="not kept in 'usearch:'"):
+        start(ServingSettings(log_requests=False, sharing=sharing))
 
 
 def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPatch) -> None:

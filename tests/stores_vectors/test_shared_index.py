@@ -1,5 +1,9 @@
 """Indexes that processes share: filled once, read by all, and later vectors beside them."""
 
+import gc
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +107,7 @@ class Away(ExactIndex):
 
 
 def test_a_store_that_is_away_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000.0
+    now = time.monotonic()
     monkeypatch.setattr(shared_module.time, "monotonic", lambda: now)
     stored = Away(2)
     shared = SharedIndex(stored, 3)
@@ -115,3 +119,84 @@ def test_a_store_that_is_away_is_left_alone_for_a_while(monkeypatch: pytest.Monk
     assert shared.search(ASKED, 1)[0].tolist() == [[-1], [-1]]
     shared.search(ASKED, 1)
     assert stored.n_asked == 3
+
+
+class Hanging(ExactIndex):
+    """A store that takes a search and never answers, until it is let go."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__(dimension)
+        self.go_on = threading.Event()
+        self.is_closed = False
+
+    def search(self, queries: FloatArray, k: int) -> tuple[IndexArray, FloatArray]:
+        self.go_on.wait(20)
+        return super().search(queries, k)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_store_that_hangs_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_module, "_SEARCH_SECONDS", 0.05)
+    monkeypatch.setattr(shared_module, "_REST_SECONDS", 0.0)
+    stored = Hanging(2)
+    shared = SharedIndex(stored, 3)
+    for _ in range(shared_module._MOST_HANGING * shared_module._PORTIONS):
+        with pytest.raises(StoreError, match="did not answer within"):
+            shared.search(ASKED, 1)
+    with pytest.raises(StoreError, match="still hang"):
+        shared.search(ASKED, 1)
+    stored.go_on.set()
+    until = time.monotonic() + 10
+    while shared._n_hanging:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert shared.search(ASKED, 1)[0].tolist() == [[-1], [-1]]
+    del shared
+    gc.collect()
+    assert stored.is_closed, "nobody holds the index any more"
+
+
+def test_a_bad_query_is_no_outage_and_very_many_neighbours_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_module, "_MOST_FOUND", 2)
+    stored = open_index("exact:", name="items", dimension=2)
+    stored.put(np.arange(3, dtype=np.int32), TRAINED)
+    shared = SharedIndex(stored, 3)
+    with pytest.raises(StoreError, match="finite"):
+        shared.search(np.full((1, 2), np.nan, np.float32), 1)
+    assert shared.search(ASKED, 5)[0].tolist() == [[2, 0, -1, -1, -1], [2, 1, -1, -1, -1]]
+
+
+def test_a_large_batch_in_portions_is_answered_in_its_order() -> None:
+    random = np.random.default_rng(0)
+    stored = open_index("exact:", name="items", dimension=4)
+    stored.put(np.arange(200, dtype=np.int32), random.normal(size=(200, 4)).astype(np.float32))
+    asked = random.normal(size=(101, 4)).astype(np.float32)
+    for found, expected in zip(
+        SharedIndex(stored, 200).search(asked, 5), stored.search(asked, 5), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_of_those_who_fill_at_once_one_does(postgres_url: str) -> None:
+    indexes = [open_stored_index(postgres_url, name="b/semantic", dimension=8) for _ in range(3)]
+    vectors = np.random.default_rng(0).normal(size=(3_000, 8)).astype(np.float32)
+    with ThreadPoolExecutor(3) as pool:
+        filled = list(pool.map(lambda index: index.fill(vectors), indexes))
+    assert sorted(filled) == [False, False, True]
+    assert len(indexes[0]) == 3_000
+    for index in indexes:
+        index.close()
+
+
+def test_the_other_way_to_name_postgresql(postgres_url: str) -> None:
+    url = postgres_url.replace("postgresql://", "postgresql+psycopg://")
+    open_stored_index(url, name="b/semantic", dimension=2).close()
+    drop_stored(url, name="b/semantic")
+    open_stored_index(url, name="b/semantic", dimension=3).close()
+
+
+def test_what_is_no_url_is_not_repeated() -> None:
+    with pytest.raises(StoreError, match="not kept in what the setting says"):
+        open_stored_index("host=db password=topsecret", name="b", dimension=2)

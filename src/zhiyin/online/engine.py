@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zhiyin.domain import Vocabulary
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _OF_A_CLICK = ("user_id", "item_id", "event", "timestamp")
+_TRIED_AGAIN_AFTER = 15.0
+"""Seconds until a bundle is loaded again that could not be because a store was away."""
 _READ_THE_LOG_EVERY = 1.0
 """Seconds; bounds how long a process that nobody asks, or whose heads are wrong, stays behind."""
 
@@ -49,7 +51,7 @@ class EngineSettings:
         impression_capacity: Shown slates that may wait to be stored.
         is_shared: Whether other processes write to the same store.
         observe: Told how long each stage of a request took.
-        stage_seconds: What a source, the ranker or the language model may take for a batch of requests.
+        stage_seconds: What a source or the ranker may take for a batch of requests.
         rename: Turns the user ids of bundles into those of the store.
         swapped: Told of every exchange of the bundle, and whether it succeeded.
         heard: Told of documents that were stored or changed, by whichever process.
@@ -67,7 +69,7 @@ class EngineSettings:
     swapped: Callable[[bool], None] = lambda _: None
     heard: Callable[[Sequence[StoredDocument]], None] = lambda _: None
     count_anew_seconds: float = 60.0
-    vectors: str | None = None
+    vectors: str | None = field(default=None, repr=False)  # it may hold a password
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -335,6 +337,7 @@ class LiveEngine:
 
     def _read_forever(self) -> None:
         while not self._closed.wait(_READ_THE_LOG_EVERY):
+            self._swaps.try_again(_TRIED_AGAIN_AFTER)
             self._swaps.count_without_those_who_left(self._settings.count_anew_seconds, self._arms.load_anew)
             try:
                 self.following.read_log()

@@ -40,7 +40,7 @@ class Live:
         version: Of the bundle, for answers and impressions.
         position: Place in the change log up to which the bundle's training data reach.
         observe: Told how long each stage of a request took.
-        stage_seconds: What a source, the ranker or the language model may take for a batch of requests.
+        stage_seconds: What a source or the ranker may take for a batch of requests.
         users: Ids of the pipeline's users as the store knows them, where they differ.
 
     Attributes:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from zhiyin.domain.errors import UnknownBundle, ZhiyinError
+from zhiyin.domain.errors import StoreError, UnknownBundle, ZhiyinError
 from zhiyin.online.following import Following
 from zhiyin.online.live import Live
 from zhiyin.online.unknown import unknown_bundle
@@ -50,6 +50,8 @@ class Swapping:
         self._swapped = swapped
         self._one_by_one = ThreadPoolExecutor(1, thread_name_prefix="zhiyin-swap")
         self._someone_left = False
+        self._missed: str | None = None
+        self._tried_at = time.monotonic()
         self._rebuilt_at = time.monotonic()
         self.live = living(loaded)
         self.loaded_since = loaded.timestamp
@@ -83,6 +85,17 @@ class Swapping:
         Whether that is an exchange shows in its turn: another one may be under way.
         """
         self._one_by_one.submit(self._swap, version, Future())
+
+    def try_again(self, after_seconds: float) -> None:
+        """Serve what another process activated and a store was away for, where that is some time ago.
+
+        Args:
+            after_seconds: Shortest time between two attempts.
+        """
+        version = self._missed
+        if version is not None and time.monotonic() - self._tried_at > after_seconds:
+            self._missed = None
+            self.follow(version)
 
     def take_over_what_became_active(self) -> None:
         """Serve what was activated while the first bundle was being loaded, before the log was followed."""
@@ -153,11 +166,15 @@ class Swapping:
                 after, before = self._living(loaded), self.live
                 _warm_up(after)  # while the other is there, whose language model it can share
                 self._following.add(after)
-                self.live, self.loaded_since = after, loaded.timestamp
+                self.live, self.loaded_since, self._missed = after, loaded.timestamp, None
                 self.drop(before)
                 self._swapped(True)
         except Exception as error:
             self._note_failed(version, error)
+            if anew:
+                self._someone_left = True  # who still stands in the counts
+            elif isinstance(error, StoreError):
+                self._missed, self._tried_at = version, time.monotonic()
             result.set_exception(error)
         else:
             result.set_result(version)

@@ -31,8 +31,8 @@ def candidates_of(
         n_of_fallback: Source name → how many it proposes to a query for which another source has proposed
             ``n``; such sources fill what the others leave empty.
         barred: What may not be shown.
-        stages: Runs ``propose NAME`` and ``score NAME`` of each source; of those that fill what others leave
-            empty neither is passed over for being slow.
+        stages: Runs ``propose NAME`` and ``score NAME`` of each source; those that fill what others leave
+            empty are never passed over for being slow, and where there is no such source none is.
 
     Returns:
         (B, N) candidates, each item once, in the order of the item index; one column a source, with the
@@ -45,12 +45,12 @@ def candidates_of(
     for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
-        is_needed = source.name in n_of_fallback
+        is_needed = source.name in n_of_fallback or not n_of_fallback
         asked = stages.run(source.name, ask, label=f"propose {source.name}", is_needed=is_needed)
         if asked is not None:
             opinions[source.name], proposed = asked
             proposals += proposed
-            if not is_needed:
+            if source.name not in n_of_fallback:
                 has_enough |= (proposed[0] != PAD).sum(axis=1) >= n
     item_index = _each_once(np.concatenate(proposals, axis=1))
     columns = {}
@@ -58,7 +58,7 @@ def candidates_of(
         column = None
         if source.name in opinions:
             score = partial(opinions[source.name].at, item_index)
-            is_needed = source.name in n_of_fallback
+            is_needed = source.name in n_of_fallback or not n_of_fallback
             column = stages.run(source.name, score, label=f"score {source.name}", is_needed=is_needed)
         if column is None:
             column = np.full(item_index.shape, np.nan, dtype=np.float32)

@@ -335,7 +335,7 @@ class Pipeline:
         if self.reranking is None:
             return scored
         judge = partial(self.reranking.apply, queries, scored, self.stages.tolerated)
-        judged = self.stages.run(LANGUAGE, judge)
+        judged = self.stages.run(LANGUAGE, judge, is_needed=True)  # it has milliseconds of its own
         return scored if judged is None else judged
 
     def _candidates(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:

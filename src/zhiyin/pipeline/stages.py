@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from zhiyin.domain.errors import ZhiyinError
 from zhiyin.pipeline.timing import Observe, unobserved
 
 _LOG = logging.getLogger(__name__)
@@ -35,8 +36,9 @@ class Stages:
     budget_seconds: float = math.inf
     failures: dict[str, int] = field(default_factory=dict)
     clock: Callable[[], float] = time.perf_counter
-    _n_slow: dict[str, int] = field(default_factory=dict)
-    _resting_until: dict[str, float] = field(default_factory=dict)
+    _n_slow: dict[str, int] = field(default_factory=dict, init=False)
+    _counted_at: dict[str, float] = field(default_factory=dict, init=False)
+    _resting_until: dict[str, float] = field(default_factory=dict, init=False)
 
     @property
     def tolerated(self) -> dict[str, int] | None:
@@ -59,25 +61,30 @@ class Stages:
             return None
         try:
             return work()
-        except Exception:
+        except Exception as error:
             if not self.is_tolerant:
                 raise
             self.count(name)
-            _LOG.exception("%s failed and was skipped", name)
+            is_ours = isinstance(error, ZhiyinError)  # such as a store that is away: its words say it all
+            _LOG.error("%s failed and was skipped: %s", name, error, exc_info=not is_ours)
             return None
         finally:
-            seconds = self.clock() - started
-            self.observe(label, seconds)
-            self._judge(label, seconds)
+            ended = self.clock()
+            self.observe(label, ended - started)
+            self._judge(label, started, ended)
 
     def count(self, name: str) -> None:
         """Note that something was made without a stage."""
         self.failures[name] = self.failures.get(name, 0) + 1
 
-    def _judge(self, label: str, seconds: float) -> None:
+    def _judge(self, label: str, started: float, ended: float) -> None:
+        seconds = ended - started
         if seconds <= self.budget_seconds:
             self._n_slow.pop(label, None)
             return
+        if started < self._counted_at.get(label, -math.inf):
+            return  # one pause of the machine hits all batches that are computed at that time
+        self._counted_at[label] = ended
         self._n_slow[label] = self._n_slow.get(label, 0) + 1
         if self._n_slow[label] >= _SLOW_IN_A_ROW:  # and again after its rest, should it be slow still
             self._resting_until[label] = self.clock() + _REST_SECONDS

@@ -72,8 +72,8 @@ class AnswerSettings(Config):
     budget_ms: PositiveFloat = 1_000.0
     """Milliseconds after which a request for a slate is answered from memory, or with what all take."""
     stage_budget_ms: PositiveFloat = 500.0
-    """Milliseconds that a source, the ranker or the language model may take for one batch; what takes longer
-    three times in a row is done without for ten seconds, and then tried again."""
+    """Milliseconds that a source or the ranker may take for one batch; what takes longer three times in a row
+    is done without for ten seconds, and then tried again."""
     impression_capacity: PositiveInt = 10_000
     """Shown slates that may wait to be stored; more are dropped and counted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,11 @@ import scipy.sparse as sp
 
 from zhiyin.contracts import Edges, Opinion
 from zhiyin.domain import PAD, Barred, BoolArray, FloatArray, Histories, IndexArray, Progress
+from zhiyin.domain.errors import StoreError
 from zhiyin.sources.nearest import ItemVectors, NearestOpinion, taken, with_all_cores
-from zhiyin.stores.vectors.index import VectorIndex
+from zhiyin.stores.vectors.index import VectorIndex, no_neighbours
 
+_LOG = logging.getLogger(__name__)
 LISTED = 64
 """Neighbours of each item that are kept, five bytes each."""
 _LISTS_PAY = 50
@@ -76,7 +79,11 @@ class ItemLists:
         list it, and are reached through their own lists.
         """
         n_then = len(self) + len(vectors)
-        found, products = _rows_of(index, vectors, n_then)
+        try:
+            found, products = _rows_of(index, vectors, n_then)
+        except StoreError as error:  # of an index outside this process: the items must come in all the same
+            _LOG.warning("%d new items have no links before the next training: %s", len(vectors), error)
+            found, products = no_neighbours(len(vectors), 1)
         before = found < np.arange(len(self), n_then)[:, None]
         earlier = self.arrivals
         parts = (earlier.data, earlier.indices, earlier.indptr)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from zhiyin.domain.errors import MissingExtra, StoreError, ZhiyinError
 from zhiyin.experiments.doctor.findings import Finding, Mark, judged
@@ -77,7 +77,11 @@ def look_at_vectors(url: str) -> Iterator[Finding]:
             yield from _vectors_in_postgres(url)
         else:
             drop_stored(url, name="asked by zhiyin doctor", tenant="zhiyin doctor")  # which nobody has
-            yield Finding("vectors", Mark.GOOD, f"Milvus at {without_password(url)} answers")
+            yield Finding("vectors", Mark.GOOD, "Milvus answers")
+    except ValueError:
+        yield Finding(
+            "vectors", Mark.BAD, "its URL cannot be read", "Write signs such as / in a password as %2F."
+        )
     except ZhiyinError as error:
         said = without_password(error.problem)
         yield Finding("vectors", Mark.BAD, said, " ".join(filter(None, (error.possible, error.remedy))))
@@ -88,11 +92,15 @@ def _vectors_in_postgres(url: str) -> Iterator[Finding]:
         raise MissingExtra("pgvector", "postgres")
     import psycopg  # noqa: PLC0415 - an extra
 
+    place = urlsplit(url).hostname or "this machine"
+    url = f"postgresql:{url.partition(':')[2]}"
     try:
         with psycopg.connect(url, connect_timeout=_PATIENCE_SECONDS, autocommit=True) as connection:
             found = _pgvector(lambda question: (connection.execute(question).fetchone() or (None,))[0])
     except psycopg.Error as error:
-        raise StoreError(f"{url} does not answer: {error}", remedy="Start it, or mend the URL.") from error
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        told = f"PostgreSQL at {place} does not answer: {said}"
+        raise StoreError(told, remedy="Start it, or mend the URL.") from error
     missing = Mark.WARNING if found.remedy.startswith("CREATE") else Mark.BAD  # the service may switch it on
     mark = missing if found.mark is Mark.ABSENT else found.mark
     yield replace(found, name="vectors", found=f"pgvector {found.found}", mark=mark)

@@ -67,7 +67,8 @@ def drop_stored(url: str, *, name: str, tenant: str = "default") -> None:
         StoreError: when the URL is of another kind, or the store is away.
         MissingExtra: when the package of this kind is not installed.
     """
-    _stored_kind(url).drop(url, name, tenant)
+    scheme, _, rest = url.partition(":")
+    _stored_kind(url).drop(f"{scheme.partition('+')[0]}:{rest}", name, tenant)
 
 
 def check_stored(url: str) -> None:
@@ -78,8 +79,10 @@ def check_stored(url: str) -> None:
 def _stored_kind(url: str) -> type[PgvectorIndex] | type[MilvusIndex]:
     scheme = url.partition(":")[0]
     if scheme not in _STORED:
+        # What is no URL may be anything, a password for instance.
+        told = f"'{scheme}:'" if scheme in _OPENERS else "what the setting says"
         raise StoreError(
-            f"Vectors that processes share are not kept in '{scheme}:'.",
+            f"Vectors that processes share are not kept in {told}.",
             possible="It may be postgresql://user:password@host/database, milvus://host:19530 "
             "or milvus:///file.db.",
             remedy="Without it each process has an index of its own, which needs no setting.",

@@ -27,6 +27,8 @@ _LARGEST_DIMENSION = 1_999
 """pgvector indexes 2,000 numbers; one is used for the layout."""
 _LARGEST_EXPANSION = 1_000
 _COMPARED_ONE_AND_ALL = 2_000
+_SEARCH_MILLISECONDS = 10_000
+"""After which a search ends, also one that waits for a lock."""
 _REGISTER = """
 CREATE TABLE IF NOT EXISTS zhiyin_vector_indexes (
     tenant text NOT NULL, name text NOT NULL, dimension integer NOT NULL, length double precision,
@@ -104,7 +106,7 @@ class PgvectorIndex:
         counted = self._sql("SELECT count(*) FROM {}").format(self._table)
 
         def fill(connection: Connection[Any]) -> float | None:
-            self._length_there(connection)
+            self._length_locked(connection)
             row = connection.execute(counted).fetchone()
             return None if row is not None and row[0] >= len(keys) else self._write(connection, keys, vectors)
 
@@ -201,7 +203,7 @@ class PgvectorIndex:
 
     def _chosen_length(self, connection: Connection[Any], vectors: FloatArray) -> tuple[float, bool]:
         """Return the length of the layout, and whether this put is the first and chose it."""
-        known = self._length_there(connection)
+        known = self._length_locked(connection)
         if known is not None:
             return known, False
         length = Layout.of(vectors, "f32").length
@@ -211,7 +213,7 @@ class PgvectorIndex:
         )
         return length, True
 
-    def _length_there(self, connection: Connection[Any]) -> float | None:
+    def _length_locked(self, connection: Connection[Any]) -> float | None:
         """Return the length that was chosen, if any; others that write wait until this one is done."""
         asked = "SELECT length FROM zhiyin_vector_indexes WHERE tenant = %s AND name = %s FOR UPDATE"
         known = connection.execute(asked, (self._tenant, self._name)).fetchone()
@@ -227,7 +229,8 @@ class PgvectorIndex:
         counted = connection.execute(self._sql(statement).format(self._table), (enough + 1,)).fetchone()
         is_small = counted is None or counted[0] <= enough
         connection.execute(
-            "SELECT set_config('enable_indexscan', %s, true), set_config('hnsw.ef_search', %s, true)",
+            "SELECT set_config('enable_indexscan', %s, true), set_config('hnsw.ef_search', %s, true), "
+            f"set_config('statement_timeout', '{_SEARCH_MILLISECONDS}', true)",
             (
                 "off" if is_small else "on",
                 str(min(_LARGEST_EXPANSION, max(k, self.config.expansion_search))),
