@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from zhiyin.domain.errors import ConfigError, ZhiyinError
+from zhiyin.domain.errors import ConfigError, StoreError, ZhiyinError
+from zhiyin.online import swapping
 from zhiyin.online.asked import Answer, AskedSlate, Wanted
 from zhiyin.online.engine import EngineSettings, LiveEngine
 from zhiyin.online.trials.definition import KIND, parse_trial
@@ -146,6 +148,27 @@ def test_counts_are_rid_of_who_was_erased(engine: LiveEngine, versions: list[str
     engine.intake.delete_user("busy").result()
     until(lambda: {item.item_id: item.score for item in answer(engine, "stranger").items} == before)
     assert engine.bundle == versions[0]
+
+
+def test_counts_are_rid_of_who_was_erased_also_where_a_store_was_away_first(
+    engine: LiveEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, refused = swapping.load_version, []
+
+    def load_later(*which: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(which)
+            raise StoreError("It is away.")
+        return load(*which)
+
+    monkeypatch.setattr(swapping, "load_version", load_later)
+    before = {item.item_id: item.score for item in answer(engine, "stranger").items}
+    events = [Event(f"e{n}", "busy", f"i{20 + n % 5}", "view", 1_700_000_000 + n) for n in range(60)]
+    engine.intake.accept(events).result()
+    until(lambda: {item.item_id: item.score for item in answer(engine, "stranger").items} != before)
+    engine.intake.delete_user("busy").result()
+    until(lambda: {item.item_id: item.score for item in answer(engine, "stranger").items} == before)
+    assert len(refused) == 2
 
 
 def test_counts_of_bundles_of_experiments_are_rid_of_them_too(

@@ -63,12 +63,16 @@ def test_hiccups_are_forgiven(stages: Stages, clock: Clock) -> None:
     assert not stages.failures
 
 
-def test_each_part_of_a_source_has_a_budget_and_what_is_needed_has_none(stages: Stages, clock: Clock) -> None:
+def test_each_part_of_a_source_has_a_budget_and_what_is_needed_has_none(
+    stages: Stages, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(5):
         run(stages, clock, 0.6, label="propose graph")
         assert run(stages, clock, 0.3, label="score graph") == "said"
         assert run(stages, clock, 0.9, label="propose popularity", is_needed=True) == "said"
     assert stages.failures == {"graph": 2}
+    assert "propose graph took 600 ms" in caplog.text
+    assert "popularity" not in caplog.text
 
 
 def test_a_failure_is_seen_in_training_and_counted_while_serving(stages: Stages) -> None:

@@ -38,6 +38,7 @@ def candidates_of(
         (B, N) candidates, each item once, in the order of the item index; one column a source, with the
         source's score for every candidate, whoever proposed it. NaN throughout for a source done without.
     """
+    needed = n_of_fallback or {source.name for source in sources}
     opinions: dict[str, Opinion] = {}
     proposals = [np.empty((len(queries), 0), dtype=np.int32)]
     has_enough = np.zeros(len(queries), dtype=np.bool_)
@@ -45,7 +46,7 @@ def candidates_of(
     for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
-        is_needed = source.name in n_of_fallback or not n_of_fallback
+        is_needed = source.name in needed
         asked = stages.run(source.name, ask, label=f"propose {source.name}", is_needed=is_needed)
         if asked is not None:
             opinions[source.name], proposed = asked
@@ -58,7 +59,7 @@ def candidates_of(
         column = None
         if source.name in opinions:
             score = partial(opinions[source.name].at, item_index)
-            is_needed = source.name in n_of_fallback or not n_of_fallback
+            is_needed = source.name in needed
             column = stages.run(source.name, score, label=f"score {source.name}", is_needed=is_needed)
         if column is None:
             column = np.full(item_index.shape, np.nan, dtype=np.float32)

@@ -71,7 +71,8 @@ class Stages:
         finally:
             ended = self.clock()
             self.observe(label, ended - started)
-            self._judge(label, started, ended)
+            if not is_needed:
+                self._judge(label, started, ended)
 
     def count(self, name: str) -> None:
         """Note that something was made without a stage."""

@@ -8,7 +8,6 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,6 +91,8 @@ def _vectors_in_postgres(url: str) -> Iterator[Finding]:
         raise MissingExtra("pgvector", "postgres")
     import psycopg  # noqa: PLC0415 - an extra
 
+    from zhiyin.stores.vectors.connections import OLDEST_PGVECTOR  # noqa: PLC0415 - it imports the extra
+
     place = urlsplit(url).hostname or "this machine"
     url = f"postgresql:{url.partition(':')[2]}"
     try:
@@ -101,9 +102,13 @@ def _vectors_in_postgres(url: str) -> Iterator[Finding]:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         told = f"PostgreSQL at {place} does not answer: {said}"
         raise StoreError(told, remedy="Start it, or mend the URL.") from error
-    missing = Mark.WARNING if found.remedy.startswith("CREATE") else Mark.BAD  # the service may switch it on
-    mark = missing if found.mark is Mark.ABSENT else found.mark
-    yield replace(found, name="vectors", found=f"pgvector {found.found}", mark=mark)
+    if found.mark is Mark.ABSENT:
+        # The service may switch it on; it cannot install it.
+        mark, remedy = Mark.WARNING if found.remedy.startswith("CREATE") else Mark.BAD, found.remedy
+    else:
+        is_old = tuple(map(int, found.found.split(".")[:2])) < OLDEST_PGVECTOR
+        mark, remedy = (Mark.BAD, "ALTER EXTENSION vector UPDATE;") if is_old else (found.mark, found.remedy)
+    yield Finding("vectors", mark, f"pgvector {found.found}", remedy)
 
 
 def without_password(text: str) -> str:

@@ -16,7 +16,7 @@ from zhiyin.domain.errors import StoreError
 T = TypeVar("T")
 
 _IDLE_AT_MOST = 8
-_OLDEST_PGVECTOR = (0, 8)
+OLDEST_PGVECTOR = (0, 8)
 
 
 class Connections:
@@ -104,7 +104,7 @@ class Connections:
                     remedy="Install pgvector there, and let an administrator run  CREATE EXTENSION vector",
                 ) from error
             version = connection.execute(asked).fetchone()
-        if version is not None and tuple(map(int, version[0].split(".")[:2])) < _OLDEST_PGVECTOR:
+        if version is not None and tuple(map(int, version[0].split(".")[:2])) < OLDEST_PGVECTOR:
             raise StoreError(
                 f"PostgreSQL at {self._place} has pgvector {version[0]}; 0.8 or newer is needed.",
                 remedy="Update it there, then run  ALTER EXTENSION vector UPDATE",

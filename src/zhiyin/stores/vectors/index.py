@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Protocol
 
 import numpy as np
@@ -80,6 +82,11 @@ class StoredIndex(VectorIndex, Protocol):
             StoreError: when one is not finite, or the store is away.
         """
         ...
+
+
+def digest_of(tenant: str, name: str) -> str:
+    """Return what stores call an index by: 32 hexadecimal digits, whatever signs tenant and name hold."""
+    return hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]
 
 
 def checked_keys(keys: IndexArray) -> IndexArray:

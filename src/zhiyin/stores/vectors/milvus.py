@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -16,7 +14,13 @@ import numpy as np
 from zhiyin.domain.arrays import FloatArray, IndexArray
 from zhiyin.domain.errors import MissingExtra, StoreError
 from zhiyin.stores.vectors.hnsw import HnswConfig, Layout
-from zhiyin.stores.vectors.index import checked_entries, checked_keys, checked_queries, no_neighbours
+from zhiyin.stores.vectors.index import (
+    checked_entries,
+    checked_keys,
+    checked_queries,
+    digest_of,
+    no_neighbours,
+)
 
 T = TypeVar("T")
 
@@ -185,8 +189,7 @@ def _asked(place: str, work: Callable[[], T]) -> T:
 
 
 def _collection(tenant: str, name: str) -> str:
-    digest = hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]
-    return f"zhiyin_{digest}"
+    return f"zhiyin_{digest_of(tenant, name)}"
 
 
 def _require_package() -> None:

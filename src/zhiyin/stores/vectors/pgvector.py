@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -14,7 +12,13 @@ import numpy as np
 from zhiyin.domain.arrays import FloatArray, IndexArray
 from zhiyin.domain.errors import MissingExtra, StoreError
 from zhiyin.stores.vectors.hnsw import HnswConfig, Layout
-from zhiyin.stores.vectors.index import checked_entries, checked_keys, checked_queries, no_neighbours
+from zhiyin.stores.vectors.index import (
+    checked_entries,
+    checked_keys,
+    checked_queries,
+    digest_of,
+    no_neighbours,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -74,7 +78,7 @@ class PgvectorIndex:
         self.config = config or HnswConfig()
         self._tenant, self._name = tenant, name
         self._length: float | None = None
-        digest = _digest(tenant, name)
+        digest = digest_of(tenant, name)
         self._table = sql.Identifier(f"zhiyin_vectors_{digest}")
         self._graph = sql.Identifier(f"zhiyin_graph_{digest}")
         self._sql = sql.SQL
@@ -256,9 +260,5 @@ def _drop(connection: Connection[Any], tenant: str, name: str) -> None:
     if known is None or known[0] is None:
         return
     connection.execute("DELETE FROM zhiyin_vector_indexes WHERE tenant = %s AND name = %s", (tenant, name))
-    table = sql.Identifier(f"zhiyin_vectors_{_digest(tenant, name)}")
+    table = sql.Identifier(f"zhiyin_vectors_{digest_of(tenant, name)}")
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-
-
-def _digest(tenant: str, name: str) -> str:
-    return hashlib.sha256(json.dumps([tenant, name]).encode("utf-8")).hexdigest()[:32]
