@@ -9,8 +9,11 @@ import pytest
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Catalogue, Histories, Vocabulary
+from zhiyin.experiments.refreshing.loop import LearningLoop, Round
+from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.experiments.training import train
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.stores.events import EventStore
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Event
 
@@ -78,3 +81,18 @@ def circle_shop() -> Dataset:
 @pytest.fixture
 def new_walks() -> Callable[..., list[Event]]:
     return walks
+
+
+@pytest.fixture
+def learn_once() -> Callable[[EventStore, str], Round]:
+    """One round of a loop, in a way that is named, whose candidate goes live whatever it is worth."""
+
+    def learn(store: EventStore, way: str) -> Round:
+        settings = {
+            "lease_seconds": 5,
+            "judging": {"fewest_events": 10, "tolerated_loss": 1.0},
+            "refresh": {"recipe": way},
+        }
+        return LearningLoop(store, LoopConfig.parse(settings, where="loop")).round()
+
+    return learn

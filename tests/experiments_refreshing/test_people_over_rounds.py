@@ -8,9 +8,7 @@ import pytest
 
 from zhiyin.domain import Vocabulary
 from zhiyin.experiments.refreshing.gathering import grow, read_news
-from zhiyin.experiments.refreshing.loop import LearningLoop
 from zhiyin.experiments.refreshing.people import _column, attributes_put, people_now
-from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.experiments.refreshing.versions import publish
 from zhiyin.experiments.training import train
 from zhiyin.pipeline.bundle import load_bundle
@@ -50,7 +48,7 @@ def people(pipeline):
 
 
 @pytest.mark.parametrize("way", ["incremental", "full"])
-def test_the_next_bundle_knows_what_was_put(store, bundle, new_walks, tmp_path, way):
+def test_the_next_bundle_knows_what_was_put(store, bundle, new_walks, learn_once, tmp_path, way):
     publish(store, bundle, activate=True)
     store.append_events(new_walks(200, step=3, seed=1)).result()
     newcomer = "n1-0"
@@ -59,12 +57,7 @@ def test_the_next_bundle_knows_what_was_put(store, bundle, new_walks, tmp_path, 
     store.put_user(newcomer, {"club": "red", "age": "old"}).result()
     store.put_user("n1-1", {"club": "red"}).result()
     store.delete_user("n1-1").result()
-    settings = {
-        "lease_seconds": 5,
-        "judging": {"fewest_events": 10, "tolerated_loss": 1.0},
-        "refresh": {"recipe": way},
-    }
-    done = LearningLoop(store, LoopConfig.parse(settings, where="loop")).round()
+    done = learn_once(store, way)
     store.fetch_bundle(done.version, tmp_path / "fetched")
     before, after = people(load_bundle(bundle)), people(load_bundle(tmp_path / "fetched"))
     assert after["u20"] == ("green", before["u20"][1])

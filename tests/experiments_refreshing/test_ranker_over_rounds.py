@@ -6,8 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from zhiyin.experiments.refreshing.loop import LearningLoop
-from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.experiments.refreshing.versions import publish
 from zhiyin.experiments.training import train
 from zhiyin.pipeline.bundle import load_bundle, read_card
@@ -37,16 +35,11 @@ def bundle_of(request, circle_shop, tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", ["incremental", "full"])
-def test_after_a_round(store, bundle_of, new_walks, tmp_path, way):
+def test_after_a_round(store, bundle_of, new_walks, learn_once, tmp_path, way):
     name, bundle = bundle_of
     publish(store, bundle, activate=True)
     store.append_events(new_walks(200, step=3, seed=1)).result()
-    settings = {
-        "lease_seconds": 5,
-        "judging": {"fewest_events": 10, "tolerated_loss": 1.0},
-        "refresh": {"recipe": way},
-    }
-    done = LearningLoop(store, LoopConfig.parse(settings, where="loop")).round()
+    done = learn_once(store, way)
     store.fetch_bundle(done.version, tmp_path / "fetched")
     has_learned = name == "odd"
     told = next(step for step in done.steps if step.name == "refresh")

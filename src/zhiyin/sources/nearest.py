@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,13 @@ ItemVectors: TypeAlias = FloatArray | EightBits
 
 
 class Indexed(ABC):
-    """What sources share that compare vectors, one and all or, in large catalogues, through an index."""
+    """What sources share that compare vectors, one and all or, in large catalogues, through an index.
 
+    Class attributes:
+        index_config: How thoroughly the index is searched.
+    """
+
+    index_config: ClassVar[UsearchConfig] = _CONFIG
     _index: VectorIndex | None = None
 
     @property
@@ -63,6 +68,23 @@ class Indexed(ABC):
         """Look items up in another index of the same vectors from now on, where there is one at all."""
         if self._index is not None:
             self._index = make(self.item_vectors)
+
+    def _build_index(self, above: int) -> None:
+        """Make the index of catalogues of more than so many items."""
+        self._index = index_of(self.item_vectors, above=above, config=self.index_config)
+
+    def _restore_index(self, arrays: Mapping[str, npt.NDArray[np.generic]], above: int) -> None:
+        """Read what `index_state` returned, or make the index."""
+        self._index = restored_index(arrays, self.item_vectors, above=above, config=self.index_config)
+
+    def _index_arrivals(self, vectors: FloatArray) -> None:
+        """Put the (M, D) vectors of items that come after all others into the index, if there is one.
+
+        Readers that do not know the items yet pass over them, so the index may be shared with such readers.
+        """
+        if self._index is not None:
+            first = len(self.item_vectors)
+            self._index.put(np.arange(first, first + len(vectors), dtype=np.int32), vectors)
 
 
 def index_of(vectors: ItemVectors, *, above: int, config: UsearchConfig = _CONFIG) -> VectorIndex | None:
@@ -215,12 +237,3 @@ def _products_at(vectors: ItemVectors, places: IndexArray, asked: FloatArray) ->
         return vectors.products_at(places, asked)
     products: FloatArray = np.matmul(vectors.take(places, axis=0), asked[..., None])[..., 0]
     return products
-
-
-def with_arrivals(index: VectorIndex | None, first: int, vectors: FloatArray) -> None:
-    """Put the (M, D) vectors of items that come after the first ``first`` ones into the index, if any.
-
-    Readers that do not know the items yet pass over them, so the index may be shared with such readers.
-    """
-    if index is not None:
-        index.put(np.arange(first, first + len(vectors), dtype=np.int32), vectors)

@@ -35,15 +35,7 @@ from zhiyin.domain import (
 from zhiyin.language.whitening import Whitening
 from zhiyin.sources.eight_bits import EightBits
 from zhiyin.sources.listed import ItemLists, ListedOpinion
-from zhiyin.sources.nearest import (
-    Indexed,
-    ItemVectors,
-    NearestOpinion,
-    index_of,
-    index_state,
-    restored_index,
-    with_arrivals,
-)
+from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
 DECAYS_TRIED = (0.5, 0.3, 0.7, 0.9)
@@ -115,7 +107,7 @@ class SemanticNeighbours(Indexed, CandidateSource[SemanticNeighboursConfig]):
             place = self._best([(vectors, decays[0]) for vectors in candidates], examples)
             self._whitening, self._strength = fits[place], strengths[place]
             self._take(candidates[place])
-            self._index = index_of(candidates[place], above=self.config.index_above)
+            self._build_index(self.config.index_above)
             self._decay = decays[self._best([(candidates[place], decay) for decay in decays], examples)]
         self._lists = ItemLists.of(self._index, candidates[place], training.progress)
 
@@ -169,7 +161,7 @@ class SemanticNeighbours(Indexed, CandidateSource[SemanticNeighboursConfig]):
             vectors = self._whitening.apply(vectors)
         arrivals = EightBits.of(vectors)
         vectors = arrivals.take(np.arange(len(arrivals)))
-        with_arrivals(self._index, len(self._vectors), vectors)
+        self._index_arrivals(vectors)
         if self._lists is not None and self._index is not None:
             self._lists = self._lists.with_items(self._index, vectors)
         self._take(self._vectors.followed_by(arrivals))
@@ -187,9 +179,8 @@ class SemanticNeighbours(Indexed, CandidateSource[SemanticNeighboursConfig]):
 
     def restore(self, state: ComponentState) -> None:
         """Take over saved vectors."""
-        vectors = EightBits.restored(state.arrays)
-        self._take(vectors)
-        self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
+        self._take(EightBits.restored(state.arrays))
+        self._restore_index(state.arrays, self.config.index_above)
         self._lists = None if self._index is None else ItemLists.restored(state.arrays)
         self._whitening = Whitening.restore(state.arrays) if "projection" in state.arrays else None
         self._decay = float(state.facts["history_decay"])

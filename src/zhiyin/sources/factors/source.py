@@ -14,15 +14,7 @@ from zhiyin.sources.factors.ranking import FactorLearner, Ranking
 from zhiyin.sources.factors.settings import FactorConfig
 from zhiyin.sources.factors.space import FactorSpace
 from zhiyin.sources.factors.taken import Taken
-from zhiyin.sources.nearest import (
-    THOROUGH,
-    Indexed,
-    ItemVectors,
-    NearestOpinion,
-    index_of,
-    index_state,
-    restored_index,
-)
+from zhiyin.sources.nearest import THOROUGH, Indexed, ItemVectors, NearestOpinion, index_state
 
 FactorConfigT = TypeVar("FactorConfigT", bound=FactorConfig)
 
@@ -35,6 +27,7 @@ class FactorSource(Indexed, CandidateSource[FactorConfigT]):
     opinion.
     """
 
+    index_config = THOROUGH
     _fitted: FittedFactors | None = None
 
     @abstractmethod
@@ -60,9 +53,7 @@ class FactorSource(Indexed, CandidateSource[FactorConfigT]):
             TrainingError: when the loss is not a number.
         """
         self._fitted = fit_factors(self.config, training, self.name, self._learner)
-        self._index = index_of(
-            self._fitted.space.item_vectors, above=self.config.index_above, config=THOROUGH
-        )
+        self._build_index(self.config.index_above)
 
     def score_all(self, queries: Queries) -> FloatArray:
         """Return (B, I) float32, inner products; NaN where training says nothing of history or item."""
@@ -98,8 +89,7 @@ class FactorSource(Indexed, CandidateSource[FactorConfigT]):
         """Take over saved vectors."""
         space = FactorSpace.from_state(state)
         self._fitted = FittedFactors(space, dict(state.facts["training"]))
-        above = self.config.index_above
-        self._index = restored_index(state.arrays, space.item_vectors, above=above, config=THOROUGH)
+        self._restore_index(state.arrays, self.config.index_above)
 
     def _space(self) -> FactorSpace:
         self._require(self._fitted)

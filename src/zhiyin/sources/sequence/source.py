@@ -17,15 +17,7 @@ from zhiyin.contracts import (
 )
 from zhiyin.domain import Catalogue, FloatArray, Queries
 from zhiyin.domain.errors import ConfigError
-from zhiyin.sources.nearest import (
-    Indexed,
-    ItemVectors,
-    NearestOpinion,
-    index_of,
-    index_state,
-    restored_index,
-    with_arrivals,
-)
+from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
 from zhiyin.sources.sequence.fitting import fit_sequence
 from zhiyin.sources.sequence.prediction import read_histories, score_catalogue
 from zhiyin.sources.sequence.refreshing import continue_sequence
@@ -92,7 +84,7 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
         trained = self._ready()
         arrivals = trained.arrivals
         vectors = arrivals.read(language.vectors(new)) if arrivals.reads_text else arrivals.average(len(new))
-        with_arrivals(self._index, len(trained.item_vectors), vectors)
+        self._index_arrivals(vectors)
         self.trained = trained.with_items(vectors)
 
     def refreshed(self, training: TrainingData, growth: Growth) -> Self:
@@ -113,12 +105,11 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
     def restore(self, state: ComponentState) -> None:
         """Take over a saved transformer."""
         self.trained = TrainedSequence.from_state(state)
-        vectors = self.trained.item_vectors.numpy()
-        self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
+        self._restore_index(state.arrays, self.config.index_above)
 
     def _take(self, trained: TrainedSequence) -> None:
         self.trained = trained
-        self._index = index_of(trained.item_vectors.numpy(), above=self.config.index_above)
+        self._build_index(self.config.index_above)
 
     def _dense(self, queries: Queries) -> DenseOpinion:
         trained = self._ready()

@@ -18,15 +18,7 @@ from zhiyin.contracts import (
 )
 from zhiyin.domain import PAD, Catalogue, FloatArray, IndexArray, LongArray, Queries
 from zhiyin.language.adapting import AdaptedEncoder
-from zhiyin.sources.nearest import (
-    Indexed,
-    ItemVectors,
-    NearestOpinion,
-    index_of,
-    index_state,
-    restored_index,
-    with_arrivals,
-)
+from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
 from zhiyin.sources.two_tower.fitting import fit_towers
 from zhiyin.sources.two_tower.scoring import user_vectors
 from zhiyin.sources.two_tower.settings import TextTwoTowerConfig
@@ -62,7 +54,7 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
             TrainingError: when the loss is not a number.
         """
         self._take(fit_towers(self.config, training, self.name))
-        self._index = index_of(self._ready().item_vectors, above=self.config.index_above)
+        self._build_index(self.config.index_above)
 
     def refreshed(self, training: TrainingData, growth: Growth) -> Self:
         """Go on from the adapters, on all events.
@@ -72,7 +64,7 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
         """
         again = type(self)(self.config)
         again._take(fit_towers(self.config, training, self.name, self._ready(), growth))
-        again._index = index_of(again._ready().item_vectors, above=self.config.index_above)
+        again._build_index(self.config.index_above)
         return again
 
     def score_all(self, queries: Queries) -> FloatArray:
@@ -119,7 +111,7 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
         if self._encoder is None:
             self._encoder = trained.encoder(language)
         vectors = trained.read(new, language, self._encoder)
-        with_arrivals(self._index, len(trained.item_vectors), vectors)
+        self._index_arrivals(vectors)
         self._take(trained.with_items(vectors))
 
     def state(self) -> ComponentState:
@@ -130,8 +122,7 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
     def restore(self, state: ComponentState) -> None:
         """Take over a saved two-tower; the model is loaded when the first item arrives."""
         self._take(TrainedTowers.from_state(state))
-        vectors = self._ready().item_vectors
-        self._index = restored_index(state.arrays, vectors, above=self.config.index_above)
+        self._restore_index(state.arrays, self.config.index_above)
 
     def _take(self, trained: TrainedTowers) -> None:
         self.trained = trained
