@@ -52,6 +52,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("first that anybody tries", {}, {"store_url": "postgresql://postgres:postgres@db/z"}),
     ("not encrypted", {"sharing": {"vectors": "postgresql://z:Kq2mXw@vec/z?sslmode=disable"}}, {}),
     ("PostgreSQL at vec is the first", {"sharing": {"vectors": "postgresql://z:password@vec/z"}}, {}),
+    ("The Milvus at vec", {"sharing": {"vectors": "milvus://vec:19530"}}, {}),
     ("Personal fields", {"privacy": {"secret": GOOD_SECRET, "personal_fields": ["city"]}}, {}),
 ]
 

@@ -5,12 +5,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from zhiyin.domain.arrays import FloatArray, IndexArray
 from zhiyin.domain.errors import StoreError
+from zhiyin.stores.vectors import milvus as milvus_module
 from zhiyin.stores.vectors import shared as shared_module
 from zhiyin.stores.vectors.exact import ExactIndex
 from zhiyin.stores.vectors.opening import drop_stored, open_index, open_stored_index
@@ -195,6 +197,28 @@ def test_the_other_way_to_name_postgresql(postgres_url: str) -> None:
     open_stored_index(url, name="b/semantic", dimension=2).close()
     drop_stored(url, name="b/semantic")
     open_stored_index(url, name="b/semantic", dimension=3).close()
+
+
+@pytest.mark.parametrize(
+    ("url", "uri"),
+    [
+        ("milvus+tls://u:p%2Fw@vec", "https://vec:19530"),
+        ("milvus://u:p%2Fw@vec:19531", "http://vec:19531"),
+    ],
+)
+def test_milvus_is_reached_encrypted_where_asked(url: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pymilvus", reason="needs the package pymilvus")
+    asked: list[dict[str, Any]] = []
+
+    def refused(settings: dict[str, Any]) -> None:
+        asked.append(settings)
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr(milvus_module, "_client", refused)
+    for work in (open_stored_index, drop_stored):
+        with pytest.raises(StoreError, match="does not answer"):
+            work(url, name="b", **({"dimension": 2} if work is open_stored_index else {}))
+    assert [(one["uri"], one["token"]) for one in asked] == [(uri, "u:p/w")] * 2
 
 
 def test_what_is_no_url_is_not_repeated() -> None:

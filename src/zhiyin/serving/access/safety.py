@@ -168,6 +168,16 @@ def _neighbours(settings: ServingSettings, store_url: str) -> Iterator[Danger]:
     yield from _postgres(store_url)
     if vectors is not None and vectors.get_secret_value() != store_url:
         yield from _postgres(vectors.get_secret_value())
+        yield from _milvus(vectors.get_secret_value())
+
+
+def _milvus(url: str) -> Iterator[Danger]:
+    parts = urlsplit(url)
+    if parts.scheme == "milvus" and not parts.password and not is_loopback(parts.hostname or "localhost"):
+        yield Danger(
+            f"The Milvus at {parts.hostname} is reached without encryption and without a password.",
+            "Set a password, milvus://USER:PASSWORD@host; use milvus+tls:// where others share the network.",
+        )
 
 
 def _postgres(url: str) -> Iterator[Danger]:

@@ -34,8 +34,8 @@ class MilvusIndex:
     """Approximate neighbours in a collection of its own for each tenant and name.
 
     Args:
-        url: ``milvus://host:19530``, ``milvus://user:password@host:19530``, ``milvus:///relative.db`` or
-            ``milvus:////absolute.db``.
+        url: ``milvus://host:19530``, ``milvus://user:password@host:19530``, the same with ``milvus+tls``,
+            ``milvus:///relative.db`` or ``milvus:////absolute.db``.
         name: Of the index.
         dimension: D.
         tenant: To whom it belongs.
@@ -213,7 +213,9 @@ def _connection(url: str) -> tuple[str, dict[str, Any]]:
                 remedy="Install it:  pip install milvus-lite",
             )
         return f"'{file}'", {"uri": str(Path(file).absolute())}
-    settings = {"uri": f"http://{parts.hostname}:{parts.port or 19530}", "timeout": _TRIED_FOR_SECONDS}
+    protocol = "https" if parts.scheme == "milvus+tls" else "http"
+    address = f"{protocol}://{parts.hostname}:{parts.port or 19530}"
+    settings: dict[str, Any] = {"uri": address, "timeout": _TRIED_FOR_SECONDS}
     if parts.username:
         settings["token"] = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return f"{parts.hostname}:{parts.port or 19530}", settings

@@ -17,7 +17,7 @@ from zhiyin.stores.vectors.usearch import UsearchIndex
 
 _POSSIBLE = (
     "An index is exact: (in memory), usearch: (in memory) or usearch:///folder, "
-    "postgresql://user:password@host/database, milvus://host:19530 or milvus:///file.db."
+    "postgresql://user:password@host/database, milvus://host:19530, milvus+tls://host or milvus:///file.db."
 )
 EXACT_BELOW = 100_000
 """Vectors below which comparing one and all is quick enough; docs/benchmarks.md has the measurement."""
@@ -67,8 +67,7 @@ def drop_stored(url: str, *, name: str, tenant: str = "default") -> None:
         StoreError: when the URL is of another kind, or the store is away.
         MissingExtra: when the package of this kind is not installed.
     """
-    scheme, _, rest = url.partition(":")
-    _stored_kind(url).drop(f"{scheme.partition('+')[0]}:{rest}", name, tenant)
+    _stored_kind(url).drop(url.replace("postgresql+psycopg:", "postgresql:", 1), name, tenant)
 
 
 def check_stored(url: str) -> None:
@@ -83,8 +82,8 @@ def _stored_kind(url: str) -> type[PgvectorIndex] | type[MilvusIndex]:
         told = f"'{scheme}:'" if scheme in _OPENERS else "what the setting says"
         raise StoreError(
             f"Vectors that processes share are not kept in {told}.",
-            possible="It may be postgresql://user:password@host/database, milvus://host:19530 "
-            "or milvus:///file.db.",
+            possible="It may be postgresql://user:password@host/database, milvus://host:19530, "
+            "milvus+tls://host or milvus:///file.db.",
             remedy="Without it each process has an index of its own, which needs no setting.",
         )
     return _STORED[scheme]
@@ -123,6 +122,10 @@ def _open_milvus(rest: str, name: str, dimension: int, tenant: str) -> VectorInd
     return MilvusIndex(f"milvus:{rest}", name, dimension, tenant)
 
 
+def _open_milvus_encrypted(rest: str, name: str, dimension: int, tenant: str) -> VectorIndex:
+    return MilvusIndex(f"milvus+tls:{rest}", name, dimension, tenant)
+
+
 def _as_file_name(text: str) -> str:
     """Return a name no other text has, not even where capitals make no difference."""
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
@@ -135,9 +138,11 @@ _OPENERS: dict[str, Callable[[str, str, int, str], VectorIndex]] = {
     "postgresql": _open_pgvector,
     "postgresql+psycopg": _open_pgvector,
     "milvus": _open_milvus,
+    "milvus+tls": _open_milvus_encrypted,
 }
 _STORED: dict[str, type[PgvectorIndex] | type[MilvusIndex]] = {
     "postgresql": PgvectorIndex,
     "postgresql+psycopg": PgvectorIndex,
     "milvus": MilvusIndex,
+    "milvus+tls": MilvusIndex,
 }
