@@ -26,7 +26,7 @@ from zhiyin.data.reading import read_checked
 from zhiyin.data.splits import first_meetings, next_events
 from zhiyin.domain import Examples
 from zhiyin.evaluation.evaluate import evaluate
-from zhiyin.evaluation.intervals import resampled_weights
+from zhiyin.evaluation.intervals import percentile_interval, resampled_weights
 from zhiyin.evaluation.protocol import CatalogueFacts, EvaluationSettings
 from zhiyin.evaluation.replay import Curve, curves_svg
 from zhiyin.experiments.refreshing.gathering import Grown
@@ -67,6 +67,8 @@ class Line:
     name: str
     of_events: list[np.ndarray] = field(default_factory=list)
     """Per period from the second on, NDCG@10 of each event that was asked for."""
+    users: list[np.ndarray] = field(default_factory=list)
+    """Of whom, alike."""
     ndcg: list[float] = field(default_factory=list)
     recall: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -155,12 +157,13 @@ def judge_period(replay: Replay, period: int, line: Line, pipeline: Pipeline, *,
     is_known = replay.dataset.histories.timestamp < replay.edges[period * PORTIONS]
     known = replay.dataset.with_events(is_known)
     serving = twin_of(pipeline)
-    ndcg, recalls = [], []
+    ndcg, recalls, users = [], [], []
     for examples, steps in replay.portions(period):
         if examples is not None:
             of_examples, recall = quality(serving, examples, known)
             ndcg.append(of_examples)
             recalls.append(recall)
+            users.append(examples.queries.user_index)
         if absorbs:
             started = time.perf_counter()
             absorb(serving, steps)
@@ -170,6 +173,7 @@ def judge_period(replay: Replay, period: int, line: Line, pipeline: Pipeline, *,
     line.recall.append(float(np.average(recalls, weights=[len(part) for part in ndcg])))
     if period:
         line.of_events.append(np.concatenate(ndcg))
+        line.users.append(np.concatenate(users))
 
 
 def run(name: str, data: Path, n_examples: int) -> dict:
@@ -205,34 +209,28 @@ def run(name: str, data: Path, n_examples: int) -> dict:
         judge_period(replay, period, lines["full"], full, absorbs=False)
         told = ", ".join(f"{key} {line.ndcg[-1]:.4f}" for key, line in lines.items())
         print(f"{name}: period {period + 1}: {told}", file=sys.stderr)
-    moments = dataset.histories.timestamp[replay.asked]
-    # Periods are judged in their order, and portions in theirs; within a portion events are in that of users.
-    portion = np.searchsorted(replay.edges, moments, side="right") - 1
-    asked = replay.asked[np.argsort(portion, kind="stable")]
-    in_first = int((portion < PORTIONS).sum())
-    users = dataset.histories.row_of_event[asked[in_first:]]
-    told = {key: {k: v for k, v in vars(line).items() if k != "of_events"} for key, line in lines.items()}
+    told = {
+        key: {k: v for k, v in vars(line).items() if k not in ("of_events", "users")}
+        for key, line in lines.items()
+    }
     return {
         "run": name,
         "n_examples": n_examples,
         "lines": told,
-        "differences": [difference(lines[one], lines[other], users) for one, other in COMPARED],
+        "differences": [difference(lines[one], lines[other]) for one, other in COMPARED],
     }
 
 
-def difference(one: Line, other: Line, users: np.ndarray) -> dict:
+def difference(one: Line, other: Line) -> dict:
     """Return by how much one line is better, NDCG@10 over periods 2 and later, with a 95 % interval."""
     better = np.concatenate(one.of_events) - np.concatenate(other.of_events)
-    _, who = np.unique(users, return_inverse=True)
+    _, who = np.unique(np.concatenate(one.users), return_inverse=True)
     totals, counts = np.bincount(who, better), np.bincount(who)
     drawn = [
         (weights @ totals) / (weights @ counts) for weights in resampled_weights(len(totals), 1_000, seed=0)
     ]
-    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
-    return {
-        "one": one.name, "other": other.name,
-        "mean": float(better.mean()), "low": float(low), "high": float(high),
-    }  # fmt: skip
+    found = percentile_interval(float(better.mean()), np.concatenate(drawn))
+    return {"one": one.name, "other": other.name, "mean": found.value, "low": found.low, "high": found.high}
 
 
 def _untrained(pipeline: Pipeline, dataset: Dataset) -> Pipeline:

@@ -15,6 +15,7 @@ from zhiyin.contracts.updating import REACH, Steps
 from zhiyin.data.kinds import EventKinds
 from zhiyin.domain import NO_TIMESTAMP, PAD, BoolArray, Histories, IndexArray, LongArray, Vocabulary
 from zhiyin.online.growing import GrowingHistories
+from zhiyin.pipeline.moments import readable
 from zhiyin.stores.event_columns import EventColumns
 from zhiyin.stores.records import Event, StoredUser
 
@@ -306,12 +307,7 @@ class LiveHistories:
         return KnownTogether(user_index, histories, is_known)
 
     def _read(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-        read = {
-            name: value
-            for name in self._reads
-            if isinstance(value := attributes.get(name), (str, int, float))  # bool is one of them
-        }
-        return read or _NOTHING_SAID
+        return readable(attributes, self._reads) or _NOTHING_SAID
 
     def _is_user(self, user_id: str) -> bool:
         known_since = user_id in self._row or user_id in self._described

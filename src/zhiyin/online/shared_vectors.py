@@ -15,7 +15,7 @@ from zhiyin.online.versions import IN_MEMORY
 from zhiyin.sources.nearest import Indexed, ItemVectors, taken
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.vectors.index import VectorIndex
-from zhiyin.stores.vectors.opening import check_stored, drop_stored, open_stored_index
+from zhiyin.stores.vectors.opening import drop_stored, open_stored_index, stored_url
 from zhiyin.stores.vectors.shared import SharedIndex
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ class SharedVectors:
     """
 
     def __init__(self, url: str, store: EventStore) -> None:
-        check_stored(url)
-        self._url = url
-        self._place = _place_of(url)
+        self._url = stored_url(url)
+        self._place = _place_of(self._url)
         self._store = store
 
     def bring(self, pipeline: Pipeline, version: str) -> None:
@@ -58,9 +57,11 @@ class SharedVectors:
         if version == IN_MEMORY:
             return
         indexed = [one for one in pipeline.sources if isinstance(one, Indexed) and not one.is_dense]
-        for source in indexed:
-            source.search_in(partial(self._stored, f"{self._installation()}/{version}/{source.name}"))
-        if not indexed:
+        if indexed:
+            prefix = f"{self._installation()}/{version}"
+            for source in indexed:
+                source.search_in(partial(self._stored, f"{prefix}/{source.name}"))
+        else:
             _LOG.info("bundle %s compares all items: the shared store of vectors is not asked", version)
         self._drop_what_is_gone(version)
 

@@ -46,8 +46,8 @@ def candidates_of(
     for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
         few = n_of_fallback.get(source.name, n)
         ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
-        is_needed = source.name in needed
-        asked = stages.run(source.name, ask, label=f"propose {source.name}", is_needed=is_needed)
+        label = f"propose {source.name}"
+        asked = stages.run(source.name, ask, label=label, is_needed=source.name in needed)
         if asked is not None:
             opinions[source.name], proposed = asked
             proposals += proposed
@@ -59,8 +59,8 @@ def candidates_of(
         column = None
         if source.name in opinions:
             score = partial(opinions[source.name].at, item_index)
-            is_needed = source.name in needed
-            column = stages.run(source.name, score, label=f"score {source.name}", is_needed=is_needed)
+            label = f"score {source.name}"
+            column = stages.run(source.name, score, label=label, is_needed=source.name in needed)
         if column is None:
             column = np.full(item_index.shape, np.nan, dtype=np.float32)
         columns[source.name] = column

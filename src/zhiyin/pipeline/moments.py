@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,15 @@ from zhiyin.ranking.context import as_words
 
 FROM_THE_CLOCK = ("hour", "weekday", "month")
 """Columns that a model reads off the moment of a row."""
+
+
+def readable(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return those of the named attributes of a user that can be read: words, numbers, yes and no."""
+    return {
+        name: value
+        for name in names
+        if isinstance(value := attributes.get(name), (str, int, float))  # bool is one of them
+    }
 
 
 def people_of(dataset: Dataset, columns: Sequence[str]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from zhiyin.domain.errors import MissingExtra, StoreError, ZhiyinError
 from zhiyin.experiments.doctor.findings import Finding, Mark, judged
 from zhiyin.experiments.doctor.machine import flush_milliseconds, judge_flush, look_at_folder
-from zhiyin.stores.vectors.opening import check_stored, drop_stored
+from zhiyin.stores.vectors.opening import drop_stored, stored_url
 
 _REVISIONS = "zhiyin_revision"
 _PATIENCE_SECONDS = 5
@@ -71,8 +71,8 @@ _REDIS_GONE = "Start it, or mend the URL. Without it the service works, more slo
 def look_at_vectors(url: str) -> Iterator[Finding]:
     """Look at the store of vectors that processes share."""
     try:
-        check_stored(url)
-        if url.partition(":")[0].startswith("postgresql"):
+        url = stored_url(url)
+        if url.startswith("postgresql:"):
             yield from _vectors_in_postgres(url)
         else:
             drop_stored(url, name="asked by zhiyin doctor", tenant="zhiyin doctor")  # which nobody has
@@ -94,10 +94,9 @@ def _vectors_in_postgres(url: str) -> Iterator[Finding]:
     from zhiyin.stores.vectors.connections import OLDEST_PGVECTOR  # noqa: PLC0415 - it imports the extra
 
     place = urlsplit(url).hostname or "this machine"
-    url = f"postgresql:{url.partition(':')[2]}"
     try:
         with psycopg.connect(url, connect_timeout=_PATIENCE_SECONDS, autocommit=True) as connection:
-            found = _pgvector(lambda question: (connection.execute(question).fetchone() or (None,))[0])
+            found = _pgvector(_asking(connection))
     except psycopg.Error as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         told = f"PostgreSQL at {place} does not answer: {said}"
@@ -162,10 +161,7 @@ def _postgres(url: str) -> Iterator[Finding]:
 
 
 def _postgres_facts(connection: Any) -> Iterator[Finding]:
-    def ask(question: str) -> Any:
-        row = connection.execute(question).fetchone()
-        return None if row is None else row[0]
-
+    ask = _asking(connection)
     version = int(ask("SHOW server_version_num"))
     yield judged(
         "store",
@@ -189,6 +185,16 @@ def _postgres_facts(connection: Any) -> Iterator[Finding]:
     yield judge_flush("store disk", _median_ms(lambda: ask(write), 15))
     yield _skew("store clock", time.time() - float(ask("SELECT extract(epoch FROM clock_timestamp())")))
     yield _pgvector(ask)
+
+
+def _asking(connection: Any) -> Callable[[str], Any]:
+    """Return what asks a question whose answer is one value, or nothing."""
+
+    def ask(question: str) -> Any:
+        row = connection.execute(question).fetchone()
+        return None if row is None else row[0]
+
+    return ask
 
 
 def _pgvector(ask: Any) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from zhiyin.domain import Vocabulary
+from zhiyin.pipeline.moments import readable
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.ranking.context import as_words
 from zhiyin.stores.events import EventStore
@@ -26,11 +27,7 @@ def attributes_put(store: EventStore, names: frozenset[str]) -> Put:
     put = {}
     for page in store.user_batches():
         for user in page:
-            read = {
-                name: value
-                for name in names
-                if isinstance(value := user.attributes.get(name), (str, int, float))  # bool is one of them
-            }
+            read = readable(user.attributes, names)
             if read:
                 put[user.user_id] = read
     return put

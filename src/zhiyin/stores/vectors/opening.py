@@ -54,7 +54,7 @@ def open_stored_index(url: str, *, name: str, dimension: int, tenant: str = "def
     Raises:
         StoreError: also where the URL is that of an index in this process.
     """
-    kind = _stored_kind(url)
+    kind, url = _stored_kind(url), stored_url(url)
     index = open_index(url, name=name, dimension=dimension, tenant=tenant)
     assert isinstance(index, kind)
     return index
@@ -67,12 +67,17 @@ def drop_stored(url: str, *, name: str, tenant: str = "default") -> None:
         StoreError: when the URL is of another kind, or the store is away.
         MissingExtra: when the package of this kind is not installed.
     """
-    _stored_kind(url).drop(url.replace("postgresql+psycopg:", "postgresql:", 1), name, tenant)
+    _stored_kind(url).drop(stored_url(url), name, tenant)
 
 
-def check_stored(url: str) -> None:
-    """Raise `StoreError` where a URL is not one of PostgreSQL or Milvus; nothing is opened."""
+def stored_url(url: str) -> str:
+    """Return a URL of PostgreSQL or Milvus as their clients read it; nothing is opened.
+
+    Raises:
+        StoreError: when it is of another kind.
+    """
     _stored_kind(url)
+    return url.replace("postgresql+psycopg:", "postgresql:", 1)
 
 
 def _stored_kind(url: str) -> type[PgvectorIndex] | type[MilvusIndex]:
