@@ -160,3 +160,12 @@ def test_the_largest_of_long_rows_are_found_without_sorting_all(seed, n, density
         best = np.lexsort((np.arange(3000), -bits))[:n]
         expected = best[bits[best] > 0]
         assert set(found[[row]].indices.tolist()) == set(expected.tolist())
+
+
+def test_a_matrix_made_again_has_narrow_indices():
+    """Wide ones would double what the largest part of a bundle takes in memory."""
+    matrix = sp.csr_array(np.eye(3, dtype=np.float32))
+    matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
+    again = sparse_from_parts(sparse_parts(matrix), "")
+    assert again.indices.dtype == again.indptr.dtype == np.int32
+    assert sp.csr_array(again @ again).indices.dtype == np.int32

@@ -54,3 +54,10 @@ def test_a_run_is_worth_its_strongest_event_and_age_passes_over_what_says_nothin
     read = Preferences.of(histories_of([row]), WEIGHTS, length=9)
     assert read.events.item_index.tolist() == [0]
     assert read.aged(0.5).tolist() == [1.0]
+
+
+def test_weights_have_indices_as_narrow_as_what_they_are_multiplied_with():
+    """Otherwise each product would widen a copy of the other matrix, which may be that of the catalogue."""
+    preferences = Preferences.of(histories_of([[(0, 0), (2, 0)], [(1, 0)]]), np.ones(1, np.float32), length=5)
+    for matrix in (preferences.summed(3), preferences.strongest(3)):
+        assert matrix.indices.dtype == matrix.indptr.dtype == np.int32

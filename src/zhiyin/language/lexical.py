@@ -298,5 +298,8 @@ def sparse_parts(matrix: sp.csr_array) -> dict[str, npt.NDArray[np.generic]]:
 def sparse_from_parts(arrays: Mapping[str, npt.NDArray[np.generic]], prefix: str) -> sp.csr_array:
     """Rebuild a sparse matrix from `sparse_parts` stored under a prefix."""
     n_rows, n_columns = (int(n) for n in arrays[f"{prefix}shape"])
-    parts = tuple(arrays[f"{prefix}{name}"] for name in ("values", "columns", "row_offsets"))
-    return sp.csr_array(parts, shape=(n_rows, n_columns))
+    values, columns, offsets = (arrays[f"{prefix}{name}"] for name in ("values", "columns", "row_offsets"))
+    if len(columns) <= np.iinfo(np.int32).max:
+        # One wide index would widen both, and with them most of the matrix in memory.
+        offsets = offsets.astype(np.int32)
+    return sp.csr_array((values, columns, offsets), shape=(n_rows, n_columns))

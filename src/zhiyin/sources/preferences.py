@@ -83,8 +83,9 @@ class Preferences:
 
     def _cells(
         self, n_items: int, decay: float
-    ) -> tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]], FloatArray]:
+    ) -> tuple[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], FloatArray]:
         weights = self.aged(decay)
         known = (self.events.item_index < n_items) & (weights > 0)
         row, item = self.events.row_of_event[known], self.events.item_index[known]
-        return (row, item), weights[known]
+        # As narrow as the items: a product with a wide index would widen the other matrix each time.
+        return (row.astype(np.int32), item), weights[known]

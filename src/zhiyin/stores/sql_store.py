@@ -19,7 +19,7 @@ from zhiyin.stores.appends import AppendEvents, AppendImpressions
 from zhiyin.stores.backend import Backend
 from zhiyin.stores.bundle_files import DropBundle, PutBundle, write_files
 from zhiyin.stores.changes import Change
-from zhiyin.stores.events import OnDurable
+from zhiyin.stores.events import EVENTS_AT_ONCE, OnDurable
 from zhiyin.stores.records import (
     Changes,
     Erased,
@@ -168,13 +168,13 @@ class SqlStore:
         """Return the newest position of the change log; see `EventStore`."""
         return self._desk.reading(lambda connection: reading.head(connection, self.tenant))
 
-    def changes_after(self, position: int, *, limit: int = 200_000) -> Changes:
+    def changes_after(self, position: int, *, limit: int = EVENTS_AT_ONCE) -> Changes:
         """Return what changed after a position; see `EventStore`."""
         return self._desk.reading(
             lambda connection: reading.changes_after(connection, self.tenant, position, limit)
         )
 
-    def event_batches(self, size: int = 200_000) -> Iterator[pl.DataFrame]:
+    def event_batches(self, size: int = EVENTS_AT_ONCE) -> Iterator[pl.DataFrame]:
         """Yield the event log; see `EventStore`."""
         last = (0, 0)
         while rows := self._desk.read(reading.events_page(self.tenant, last, size)):

@@ -104,7 +104,8 @@ class RecentEdges:
         columns = np.bincount(tails[old], counts[old], minlength=n_items)
         values = counts[old] * _inverse(np.maximum(rows, self.row_sums), config.row_exponent)[heads[old]]
         values *= _inverse(np.maximum(columns, self.column_sums), config.column_exponent)[tails[old]]
-        added = sp.csr_array((values.astype(np.float32), (heads[old], tails[old])), shape=graph.shape)
+        cells = heads[old].astype(np.int32), tails[old].astype(np.int32)
+        added = sp.csr_array((values.astype(np.float32), cells), shape=graph.shape)
         rest = RecentCounts().plus(heads[~old], tails[~old], counts[~old])
         of_columns = RecentCounts()
         if config.column_exponent:

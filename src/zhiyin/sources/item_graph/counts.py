@@ -99,7 +99,8 @@ def history_weights(
     """Return (B, I) float32 weights of history items: 1 for the newest, then ``decay`` to its age."""
     weights = aged_weights(histories, event_weights, decay=decay)
     known = histories.item_index < n_items
-    places = (histories.row_of_event[known], histories.item_index[known])
+    # As narrow as the graph's: a product with a wide index would widen the whole graph each time.
+    places = (histories.row_of_event[known].astype(np.int32), histories.item_index[known])
     return sp.csr_array((weights[known], places), shape=(len(histories), n_items), dtype=np.float32)
 
 
