@@ -13,15 +13,18 @@ from zhiyin.domain import Histories, Queries
 from zhiyin.domain.errors import ConfigError, ShapeMismatch
 from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.fitting import dropout_for, target_weights
+from zhiyin.sources.sequence.learner import Batch, SequenceLearner
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.packing import Packing
 from zhiyin.sources.sequence.source import SequenceTransformer
+from zhiyin.sources.sequence.tables import IdTable, ItemVectors
 from zhiyin.sources.sequence.text import Whitening
 from zhiyin.sources.sequence.windows import ShiftingWindows, cut, length_limit
 from zhiyin.testing.listening import Killed, Listening
 from zhiyin.testing.source_contract import CandidateSourceContract
 from zhiyin.testing.toy_language import HashedWords, ToyLanguage
 from zhiyin.testing.worlds import chain, checkerboard, topics
+from zhiyin.training.losses import NegativeSampler
 
 QUICK = {
     "dimension": 16,
@@ -120,6 +123,32 @@ def test_packing_folds_back_what_it_unfolds():
     assert packing.place.tolist() == [0, 1, 0, 0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("negatives", [0, 5])
+def test_what_fills_a_batch_up_to_a_round_size_changes_neither_loss_nor_gradients(negatives):
+    """13 events become 16: one more sequence of 3."""
+    histories = Histories.of_items([np.arange(9), np.array([3, 5, 2, 7, 1, 0])])
+    windows, rows = cut(histories, np.linspace(0.5, 1, 15, dtype=np.float32), 9), np.array([1, 0])
+    filled = Batch.of(windows, rows)
+    assert len(filled.items) == 16
+    assert filled.packing.n_rows == 3
+    n = int(windows.lengths.sum())
+    parts = (part[:n] for part in (filled.items, filled.targets, filled.weights, filled.gaps))
+    plain = Batch(*parts, Packing.of(windows.lengths[rows]))
+    losses, gradients = [], []
+    for batch in (filled, plain):
+        torch.manual_seed(3)
+        items = ItemVectors(IdTable(np.ones(9, dtype=np.int64), 9, 16), None)
+        sampler = NegativeSampler(torch.ones(9)) if negatives else None
+        learner = SequenceLearner(items, network(), sampler, negatives)
+        torch.manual_seed(4)  # the same negatives
+        loss = learner(batch)
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append([one.grad for one in learner.parameters()])
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("newest", [None, 1, 2, 3, 4])
 def test_every_event_but_the_first_is_a_target_once(newest):
     histories = Histories.of_items([np.arange(n) + 100 * n for n in (1, 2, 5, 6, 7, 0, 25)])
@@ -205,12 +234,15 @@ def test_sampled_softmax_learns_the_chain_too():
 def test_untouched_items_are_found_by_their_words():
     world = topics()
     settings = QUICK | {"training": QUICK["training"] | {"max_epochs": 14, "patience": 14}}
-    source = SequenceTransformer(**settings)
-    source.fit(world.training)
     untouched = world.training.dataset.item_counts == 0
-    scores = source.score_all(world.queries)[:, untouched]
-    best = np.take_along_axis(world.right[:, untouched], scores.argmax(axis=1)[:, None], axis=1)
-    assert best.mean() > 0.9
+    found = []
+    for seed in range(3):
+        source = SequenceTransformer(**settings)
+        source.fit(replace(world.training, seed=seed))
+        scores = source.score_all(world.queries)[:, untouched]
+        best = np.take_along_axis(world.right[:, untouched], scores.argmax(axis=1)[:, None], axis=1)
+        found.append(best.mean())
+    assert np.mean(found) > 0.9, found
 
 
 def test_without_text_new_items_are_average_items():

@@ -9,7 +9,7 @@ from torch import nn
 
 from zhiyin.domain.errors import ConfigError, TrainingError
 from zhiyin.testing.listening import Killed, Listening
-from zhiyin.training.batches import LengthBuckets
+from zhiyin.training.batches import LengthBuckets, round_size
 from zhiyin.training.checkpoints import Checkpoint, fingerprint
 from zhiyin.training.curve import EpochRecord, LearningCurve
 from zhiyin.training.devices import accelerator_of
@@ -355,3 +355,10 @@ def test_rate_rises_then_falls_and_never_reaches_zero():
     assert Schedule(100, decay="none")(100) == 1.0
     assert Schedule(100, decay="cosine")(51) == pytest.approx(0.5)
     assert Schedule(1)(1) == 1.0
+
+
+def test_round_sizes_are_few_and_waste_little():
+    sizes = [round_size(n) for n in range(1, 4097)]
+    assert all(0 <= size - n < max(16, n / 7) for n, size in enumerate(sizes, start=1))
+    assert all(round_size(size) == size for size in sizes)
+    assert len(set(sizes)) == 8 * 6

@@ -25,6 +25,16 @@ def size_of_batch(most: int, n_inputs: int, *, fewest: int = FEWEST_BATCHES) -> 
     return max(1, min(most, -(-n_inputs // fewest)))
 
 
+def round_size(n: int) -> int:
+    """Return the next of the sizes 16, 32, …, 128, then eight to each power of two, for n ≥ 1.
+
+    For each size of a product in bfloat16 oneDNN makes code and keeps it. Sizes that hardly ever come again
+    cost 70 MB an epoch on amazon-beauty, until a thousand pieces of code are kept.
+    """
+    step = max(16, 1 << max(0, (n - 1).bit_length() - 4))
+    return -(-n // step) * step
+
+
 @dataclass(frozen=True)
 class LengthBuckets:
     """Deals sequences into batches of about equally many events.

@@ -7,15 +7,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from zhiyin.domain import LongArray
 from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
 from zhiyin.sources.sequence.tables import ItemVectors
 from zhiyin.sources.sequence.windows import Windows
+from zhiyin.training.batches import round_size
 from zhiyin.training.losses import NegativeSampler, full_cross_entropy, sampled_cross_entropy
 
 
 class Batch:
     """Some windows, flat. No dataclass: Lightning would look inside and round the weights to bfloat16.
+
+    Its sequences come first; after them may stand some that count nothing and only make the size a round one.
 
     Args:
         items: (N,) int64, the events read.
@@ -33,14 +37,18 @@ class Batch:
 
     @classmethod
     def of(cls, windows: Windows, rows: npt.NDArray[np.int64]) -> Batch:
-        """Take the given windows."""
-        positions = windows.positions(rows)
+        """Take the given windows, and fill up to a round size with sequences that count nothing."""
+        lengths = windows.lengths[rows]
+        filling = _filling(lengths)
+        positions = np.append(windows.positions(rows), np.zeros(filling.sum(), dtype=np.int64))
+        weights = windows.weights[positions + 1]
+        weights[len(positions) - filling.sum() :] = 0.0
         return cls(
             torch.from_numpy(windows.items[positions]),
             torch.from_numpy(windows.items[positions + 1]),
-            torch.from_numpy(windows.weights[positions + 1]),
+            torch.from_numpy(weights),
             torch.from_numpy(windows.gaps[positions].astype(np.int64)),
-            Packing.of(windows.lengths[rows]),
+            Packing.of(np.append(lengths, filling)),
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -48,6 +56,13 @@ class Batch:
         parts = (self.items, self.targets, self.weights, self.gaps)
         items, targets, weights, gaps = (part.to(device) for part in parts)
         return Batch(items, targets, weights, gaps, self.packing.to(device))
+
+
+def _filling(lengths: LongArray) -> LongArray:
+    """Return the lengths of sequences, no longer than the longest, that fill up to a round size."""
+    n_events, longest = int(lengths.sum()), int(lengths.max())
+    n_whole, rest = divmod(round_size(n_events) - n_events, longest)
+    return np.array([longest] * n_whole + [rest] * (rest > 0), dtype=np.int64)
 
 
 class SequenceLearner(nn.Module):
