@@ -32,6 +32,7 @@ from zhiyin.pipeline.ranker_stage import RankerStage
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.pipeline.reranking import Reranking
 from zhiyin.pipeline.settings import PipelineConfig
+from zhiyin.training.kernels import WHILE_TRAINING, keep_few_kernels
 
 NOT_DIVIDED = "none"
 """The protocol of a bundle that learned from everything, because nothing could be tested on."""
@@ -99,6 +100,7 @@ def fit_pipeline(
         reranking: To be used instead of loading the language model of the recipe; it knows every item.
         ranker: To be used instead of training one; it knows every item.
     """
+    keep_few_kernels(WHILE_TRAINING)
     pipeline = Pipeline(config)
     pipeline.reranking, pipeline.ranker = reranking, ranker
     started = time.perf_counter()

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from zhiyin.domain.errors import ConfigError, MissingExtra
 from zhiyin.serving.memory import keep_memory_together
 from zhiyin.serving.settings import ServingSettings
+from zhiyin.training.kernels import WHILE_SERVING, keep_few_kernels
 
 if TYPE_CHECKING:
     from zhiyin.pipeline.pipeline import Pipeline
@@ -71,6 +72,7 @@ def serve(
     import uvicorn  # noqa: PLC0415
 
     keep_memory_together()
+    keep_few_kernels(WHILE_SERVING)
     # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
     app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
     _share_the_cores(settings.answers.math_threads)
