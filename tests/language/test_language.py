@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def test_catalogues_that_tell_nobody_share_an_encoder(monkeypatch: pytest.Monkey
         return loaded[-1]
 
     monkeypatch.setattr(catalogue_module, "load_encoder", load)
+    # Another test's encoder may still be there.
+    monkeypatch.setattr(catalogue_module, "_LOADED", weakref.WeakValueDictionary())
     first, second = Language(), Language()
     assert first.encoder is second.encoder
     assert Language(precision="float32").encoder is not first.encoder
