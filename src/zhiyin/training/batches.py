@@ -31,7 +31,7 @@ def round_size(n: int) -> int:
     For each size of a product in bfloat16 oneDNN makes code and keeps it. Sizes that hardly ever come again
     cost 70 MB an epoch on amazon-beauty, until a thousand pieces of code are kept.
     """
-    step = max(16, 1 << max(0, (n - 1).bit_length() - 4))
+    step = 1 << max(4, (n - 1).bit_length() - 4)
     return -(-n // step) * step
 
 

@@ -42,7 +42,7 @@ class Batch:
         filling = _filling(lengths)
         positions = np.append(windows.positions(rows), np.zeros(filling.sum(), dtype=np.int64))
         weights = windows.weights[positions + 1]
-        weights[len(positions) - filling.sum() :] = 0.0
+        weights[lengths.sum() :] = 0.0
         return cls(
             torch.from_numpy(windows.items[positions]),
             torch.from_numpy(windows.items[positions + 1]),
