@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zhiyin.domain import Candidates
-from zhiyin.pipeline.features import FEATURES, comparable
+from zhiyin.pipeline.features import FEATURES, comparable, standing_of
 from zhiyin.pipeline.fitting import LEAST_WEIGHT, MergeProblem, climb, fit_likelihood
 from zhiyin.pipeline.merge import Merge
 
@@ -114,6 +114,7 @@ def test_features_keep_the_order_and_rank_silence_last(given_scores):
     features = comparable(given_scores)
     assert features.shape == (3, 7, len(FEATURES))
     assert np.isfinite(features).all()
+    np.testing.assert_array_equal(standing_of(given_scores), features[..., 0])
     for row, made in zip(given_scores, features, strict=True):
         known = ~np.isnan(row)
         for a in np.flatnonzero(known):

@@ -79,6 +79,19 @@ def test_demand_is_what_one_would_add_up_by_hand(dataset):
     assert (demand[:, -1] == 0).all(), "nobody ever touched the last item"
 
 
+def test_demand_within_a_rush_is_exact_too():
+    """More events of one item within one of the known periods than are stepped over one by one."""
+    random = np.random.default_rng(2)
+    rush = START + 50 * DAY + np.sort(random.integers(0, 60, 200))
+    spread = np.sort(START + random.integers(0, 300 * DAY, 200))
+    items = np.concatenate([np.full(200, 4), random.integers(0, 4, 200)])
+    rushed = dataset_of(items, np.concatenate([rush, spread]), np.zeros(400, dtype=int), N_ITEMS)
+    moments = START + 50 * DAY + np.arange(-1, 62, 3)
+    asked = np.tile(np.array([4, 0], dtype=np.int32), (len(moments), 1))
+    expected = [[slow_demand(rushed, item, moment) for item in (4, 0)] for moment in moments]
+    np.testing.assert_allclose(Trends.of(rushed, LIVES).at(asked, moments), expected, atol=1e-4)
+
+
 def test_what_came_after_the_request_changes_nothing(dataset):
     moment = START + 100 * DAY
     kept = dataset.histories.timestamp < moment

@@ -38,6 +38,23 @@ def features_of(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]
     What has no score is multiplied away: choosing by a mask takes ten times as long, because no processor
     foresees where the gaps are.
     """
+    has_score, finite, standing, lowest = _standing(scores)
+    above = (standing - lowest) * has_score
+    above /= np.maximum(above.sum(axis=-1, keepdims=True), np.float32(1e-9))
+    above += _SHARE_FLOOR
+    share = np.log(above, out=above)
+    share -= np.log(_SHARE_FLOOR)
+    return _limited(standing, has_score, lowest), _places(finite) * has_score, share
+
+
+def standing_of(scores: FloatArray) -> FloatArray:
+    """Return the first feature of `comparable` alone, (…, N) float32."""
+    has_score, _, standing, lowest = _standing(scores)
+    return _limited(standing, has_score, lowest)
+
+
+def _standing(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return 1 where there is a score, the scores without gaps, how they stand, and the lowest."""
     has_score = (~np.isnan(scores)).astype(np.float32)
     n_scores = np.maximum(has_score.sum(axis=-1, keepdims=True), 1)
     finite = np.fmax(scores, _LOWEST)
@@ -46,15 +63,13 @@ def features_of(scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]
     deviation = np.sqrt(np.vecdot(centred, centred)[..., None] / n_scores)
     standing = centred / np.maximum(deviation, np.float32(1e-9))
     # Never above 0, because the mean is taken out; where nothing may be shown there is nothing to take it of.
-    lowest = standing.min(axis=-1, keepdims=True, initial=0.0)
-    above = (standing - lowest) * has_score
-    above /= np.maximum(above.sum(axis=-1, keepdims=True), np.float32(1e-9))
-    above += _SHARE_FLOOR
-    share = np.log(above, out=above)
-    share -= np.log(_SHARE_FLOOR)
+    return has_score, finite, standing, standing.min(axis=-1, keepdims=True, initial=0.0)
+
+
+def _limited(standing: FloatArray, has_score: FloatArray, lowest: FloatArray) -> FloatArray:
+    """Put what has no score half a deviation below the lowest, and limit all; in place."""
     standing += (1 - has_score) * (lowest - np.float32(0.5))
-    np.clip(standing, -_STANDING_LIMIT, _STANDING_LIMIT, out=standing)
-    return standing, _places(finite) * has_score, share
+    return np.clip(standing, -_STANDING_LIMIT, _STANDING_LIMIT, out=standing)
 
 
 def _places(scores: FloatArray) -> FloatArray:

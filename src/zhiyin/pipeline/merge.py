@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zhiyin.contracts import SCORE, ComponentState
 from zhiyin.domain import Candidates, FloatArray
-from zhiyin.pipeline.features import FEATURES, comparable, features_of
+from zhiyin.pipeline.features import FEATURES, comparable, features_of, standing_of
 from zhiyin.pipeline.fitting import LEAST_WEIGHT, MergeProblem, climb, fit_likelihood
 
 TREND = "trend"
@@ -36,11 +36,9 @@ class Merge:
     ) -> None:
         self.sources = tuple(sources)
         self._is_learned = np.array([source not in fallback for source in self.sources])
-        self.weights: FloatArray = (
-            np.where(self._is_learned, 1.0, LEAST_WEIGHT)[:, None]
-            .repeat(len(FEATURES), axis=1)
-            .astype(np.float32)
-        )
+        self.weights: FloatArray = np.ones((len(self.sources), len(FEATURES)), dtype=np.float32)
+        # How a fallback stands orders what all others are silent on; more of it would cost time for nothing.
+        self.weights[~self._is_learned] = [LEAST_WEIGHT, 0.0, 0.0]
         self.trend_weights: FloatArray = np.zeros(n_horizons, dtype=np.float32)
 
     @property
@@ -98,9 +96,15 @@ class Merge:
         """
         item_index, columns = candidates.item_index, dict(candidates.columns)
         scores = np.stack([candidates.column(source) for source in self.sources])
-        parts = np.zeros_like(scores)
-        for weights, feature in zip(self.weights.T, features_of(scores), strict=True):
-            parts += weights[:, None, None] * feature
+        parts = np.empty_like(scores)
+        reads_all = self.weights[:, 1:].any(axis=1)
+        parts[~reads_all] = self.weights[~reads_all, :1, None] * standing_of(scores[~reads_all])
+        parts[reads_all] = sum(
+            weights[:, None, None] * feature
+            for weights, feature in zip(
+                self.weights[reads_all].T, features_of(scores[reads_all]), strict=True
+            )
+        )
         columns |= {f"{source}:part": part for source, part in zip(self.sources, parts, strict=True)}
         total = parts.sum(axis=0)
         if demand is not None and len(self.trend_weights):
