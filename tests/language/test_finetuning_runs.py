@@ -1,5 +1,6 @@
 """Runs of fine-tuning: killed and taken up again, with each switch on, and with what must be refused."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from zhiyin.language.running import Run
 from zhiyin.testing.tiny_models import save_bert
 from zhiyin.testing.word_shop import WORDS, word_shop
 from zhiyin.training import loop
+from zhiyin.training.kernels import WHILE_TRAINING
 
 SHOP = word_shop("rating", n_users=16, n_events=10)
 TASKS = {"stars": {"kind": "rating"}, "click": {"yes_from": 2.5}}
@@ -105,6 +107,13 @@ def test_a_killed_run_ends_with_the_same_curve_to_the_last_bit(
     assert curve(again) == curve(facts)
     assert again["before"] == facts["before"]
     np.testing.assert_array_equal(resumed, whole)
+
+
+def test_code_for_few_sizes_of_products_is_kept(with_dropout, monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "told by nobody, and put back afterwards")
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
+    fitted(with_dropout, epochs=1)
+    assert os.environ["LRU_CACHE_CAPACITY"] == str(WHILE_TRAINING)
 
 
 def test_a_checkpoint_of_other_rows_or_other_words_is_not_taken_up(with_dropout, tmp_path):

@@ -1,5 +1,6 @@
 """Pre-training on worlds small enough to know what must be learned."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.pretraining.shop_texts import ShopTexts, shop_texts
 from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
 from zhiyin.testing.tiny_models import save_bert, save_tokenizer
+from zhiyin.training.kernels import WHILE_TRAINING
 
 NOUNS = ("lotion", "cream", "guitar", "violin", "novel", "poem")
 COLOURS = ("red", "blue", "green", "white", "black")
@@ -148,6 +150,13 @@ def test_masked_words_are_learned_from_their_neighbours(encoder_folder, tmp_path
     encoder = load_encoder(tmp_path / "out", precision="float32")
     assert encoder.encode(["cream blue"]).shape == (1, 32)
     assert "masked" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_code_for_few_sizes_of_products_is_kept(encoder_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "told by nobody, and put back afterwards")
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
+    learned(encoder_folder, tmp_path / "out", training={"max_epochs": 1})
+    assert os.environ["LRU_CACHE_CAPACITY"] == str(WHILE_TRAINING)
 
 
 def test_the_next_word_is_learned_by_a_decoder(decoder_folder, tmp_path):

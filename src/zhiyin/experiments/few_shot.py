@@ -28,6 +28,7 @@ from zhiyin.experiments.runs import CHECKPOINTS, readable_part
 from zhiyin.language.finetuning.settings import FinetuningConfig
 from zhiyin.language.model_files import ModelFolder, locate_model
 from zhiyin.pipeline.registry import part_with_torch
+from zhiyin.training.kernels import WHILE_TRAINING, keep_few_kernels
 
 AS_IT_CAME, SCALED, FINETUNED = "as it came", "as it came, scaled", "fine-tuned"
 """Methods of the curve: no label, two numbers a task from the labels, the method of the settings."""
@@ -214,6 +215,7 @@ class _Work:
 
     def _untrained(self) -> Any:
         if self._judge is None:
+            keep_few_kernels(WHILE_TRAINING)  # the first products may come before any training
             opened = self._parts["opened"].open_model(self._base)
             make = self._parts["untrained"].untrained_model
             made = make(opened, self._background, self._config, self._rows.tasks)

@@ -41,6 +41,7 @@ from zhiyin.language.running import Run
 from zhiyin.training.adversarial import adversary_of
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.devices import device_facts, open_fabric
+from zhiyin.training.kernels import WHILE_TRAINING, keep_few_kernels
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.schedule import Schedule
@@ -90,6 +91,7 @@ def finetune_and_validate(
     """Do what `finetune` does, and return the model together with what it was judged by."""
     run, config = run or Run(), config.with_usual_rate()
     refuse_unfit_sharding(config.method, sharding=config.steps.sharding)
+    keep_few_kernels(WHILE_TRAINING)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)

@@ -35,6 +35,7 @@ from zhiyin.language.pretraining.vocabulary import add_words, words_to_add
 from zhiyin.language.running import Run
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.devices import device_facts, open_fabric
+from zhiyin.training.kernels import WHILE_TRAINING, keep_few_kernels
 from zhiyin.training.loop import train
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.schedule import Schedule
@@ -71,6 +72,7 @@ def pretrain(
     refuse_full_folder(out)
     _refuse_unmergeable(config)
     refuse_unfit_sharding(config.method, sharding=config.steps.sharding)
+    keep_few_kernels(WHILE_TRAINING)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         opened = open_model(base)
