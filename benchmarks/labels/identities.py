@@ -2,6 +2,7 @@
 
     python benchmarks/labels/identities.py ifdb OUT                # after methods.py ifdb OUT
     python benchmarks/labels/identities.py dkn-bing-news OUT --only factors ranker
+    python benchmarks/labels/identities.py movielens-1m-new-users OUT
 
 Matrix factorisation (of which dimension 0 is means of users and items), DeepFM over users, items and what is
 known of items, a transformer over the history, and `MultiTaskRanker`, which reads identities and texts (and
@@ -15,8 +16,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ LENGTH = 50
 N_WORDS, FEWEST_OF_WORD = 6, 3
 """Words of a list (tags, words of a title) that are fields, and how many items must share a word."""
 UNREAD = "ranker-without-texts"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How models are trained on many rows, or on few.
+
+    Attributes:
+        rows_of_step: Rows of a step, of models that read single rows.
+        most_epochs: Passes at most, of those, of the transformer and of the ranker.
+        ranker: Settings of the ranker's training.
+    """
+
+    rows_of_step: int = 256
+    most_epochs: tuple[int, int, int] = (30, 20, 12)
+    ranker: Mapping[str, Any] = field(default_factory=lambda: {"tokens_per_batch": 512, "averaging": 0.99})
+
+
+FEW_ROWS, MANY_ROWS = Pace(), Pace(2048, (10, 5, 5), {})
+"""For some ten thousand rows, and for hundreds of thousands."""
+PACES = {"ifdb": FEW_ROWS, "dkn-bing-news": FEW_ROWS, "movielens-1m-new-users": MANY_ROWS}
 MODELS = ("factors", "deepfm", "transformer", "ranker", UNREAD)
 
 
@@ -55,12 +76,14 @@ class Rows:
         whole: All rows.
         split: The same, divided.
         known: Columns of items, beside their identifiers.
+        pace: How models are trained on so many rows.
     """
 
     dataset: Dataset
     whole: LabelledExamples
     split: LabelledSplit
     known: pl.DataFrame
+    pace: Pace
 
     def parts(self, *, refit: bool) -> dict[str, LabelledExamples]:
         """Return rows to learn from, to choose by and to report, the first two together where refitted."""
@@ -72,7 +95,7 @@ class Rows:
 def main() -> None:
     """Train what was asked for and keep what it foretells."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("dataset", choices=("ifdb", "dkn-bing-news"))
+    parser.add_argument("dataset", choices=sorted(PACES))
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="+", default=list(MODELS), choices=MODELS)
     asked = parser.parse_args()
@@ -80,7 +103,7 @@ def main() -> None:
     dataset = read_dataset(asked.out / asked.dataset)
     whole = labelled_examples(dataset, {"click": LabelRule("value", yes_from=1)})
     known = pl.read_parquet(asked.out / f"{asked.dataset}-fields.parquet")
-    rows = Rows(dataset, whole, split_by_column(whole, "split"), known)
+    rows = Rows(dataset, whole, split_by_column(whole, "split"), known, PACES[asked.dataset])
     for name in asked.only:
         print(name, flush=True)
         wall, processor = time.perf_counter(), time.process_time()
@@ -148,7 +171,8 @@ def _first_known(test: LabelledExamples) -> np.ndarray:
 
 def _tries(name: str, rows: Rows) -> Iterator[Try]:
     n_users, n_items = rows.dataset.n_users, rows.dataset.n_items
-    stepping = {"rows_of_step": 256, "learning_rate": 3e-3, "max_epochs": 30}
+    of_rows, of_transformer, _ = rows.pace.most_epochs
+    stepping = {"rows_of_step": rows.pace.rows_of_step, "learning_rate": 3e-3, "max_epochs": of_rows}
     if name == "factors":
         for dimension, decay in ((0, 0.03), (0, 0.1), (16, 0.03), (16, 0.1), (16, 0.3)):
 
@@ -173,7 +197,8 @@ def _tries(name: str, rows: Rows) -> Iterator[Try]:
 
             def transformer(parts: dict[str, LabelledExamples], off: float = dropout) -> Run:
                 module = HistoryTransformer(n_items, LENGTH, 32, n_layers=2, dropout=off)
-                return history_run(module, parts, click, weight_decay=0.1, learning_rate=2e-3, max_epochs=20)
+                stepping = {"learning_rate": 2e-3, "max_epochs": of_transformer}
+                return history_run(module, parts, click, weight_decay=0.1, **stepping)
 
             yield {"dimension": 32, "dropout": dropout, "length": LENGTH}, transformer
 
@@ -185,7 +210,7 @@ def _ranker(rows: Rows, *, reads: bool) -> np.ndarray:
             identity_dropout=hidden,
             shrinkage=shrinkage,
             dropout=0.2,
-            training={"max_epochs": 12, "tokens_per_batch": 512, "averaging": 0.99},
+            training={"max_epochs": rows.pace.most_epochs[2], **rows.pace.ranker},
         )
         ranker.fit(RankerData(rows.split.train, rows.split.validation, vectors))
         labels, told = rows.split.validation.labels[:, 0], ranker.predict(rows.split.validation)[:, 0]
@@ -200,14 +225,10 @@ def _fields(rows: Rows) -> tuple[Callable[[LabelledExamples], np.ndarray], int]:
     """User, item, and what is known of the item: its words, and the first words of what lists several."""
     ids = pl.DataFrame({"item_id": list(rows.dataset.catalogue.items.ids)})
     known = ids.join(rows.known, on="item_id", how="left", maintain_order="left")
-    read = (name for name in ("author", "genre", "system_clean") if name in known.columns)
+    read = (name for name in ("author", "genre", "system_clean", "year") if name in known.columns)
     of_names = (_numbered([known[name].cast(pl.String).fill_null("").to_list()])[0] for name in read)
     columns = [np.arange(rows.dataset.n_items), *of_names]
-    words = (
-        known["tags_clean"].fill_null("").str.split(", ")
-        if "tags_clean" in known.columns
-        else known["title"].fill_null("").str.split(" ")
-    )
+    words = _words_of_items(known)
     of_place = [words.list.get(place, null_on_oob=True).fill_null("").to_list() for place in range(N_WORDS)]
     shared = _numbered(of_place)
     sizes = [rows.dataset.n_users, *(int(column.max()) + 1 for column in columns)]
@@ -224,6 +245,15 @@ def _fields(rows: Rows) -> tuple[Callable[[LabelledExamples], np.ndarray], int]:
         return np.concatenate([users, of_items[examples.item_index]], axis=1)
 
     return fields, int(starts[-1]) + n_shared
+
+
+def _words_of_items(known: pl.DataFrame) -> pl.Series:
+    """Return (I,) lists of words: genres or tags where there are some, else the title's."""
+    if "genres" in known.columns:
+        return known["genres"]
+    if "tags_clean" in known.columns:
+        return known["tags_clean"].fill_null("").str.split(", ")
+    return known["title"].fill_null("").str.split(" ")
 
 
 def _numbered(columns: list[list[str]]) -> list[np.ndarray]:

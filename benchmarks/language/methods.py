@@ -28,6 +28,11 @@ SETTINGS = {
         "wording.history_items=6", "wording.item_tokens=28", "wording.name_tokens=8",
         "holding.most_train=6000", "holding.most_judged=600", "holding.most_reported=4000",
     ],
+    "movielens-1m-new-users": [
+        "wording.history_items=10", "wording.item_tokens=28", "wording.name_tokens=8",
+        "tasks.click.column=label", "holding.column=split",
+        "holding.most_train=12000", "holding.most_judged=600",
+    ],
     "dkn-bing-news": [
         "wording.history_items=4", "wording.item_tokens=14", "wording.name_tokens=6",
         "tasks.click.column=label", "holding.column=split",
@@ -42,6 +47,8 @@ SETTINGS = {
 """Rows are few, so that nine methods end within an hour of one core."""
 MOST_LEARNED, MOST_TEST, MOST_VALIDATION = 10, 3, 1
 """Rows of a user that texts are learned from, and that are held back, at most: a few judged thousands."""
+NEW_USERS, NEW_TO_CHOOSE_BY, MOST_KNOWN = 0.2, 0.05, 10
+"""Shares of users that are made new to be judged and to choose by, and how much is known of them at most."""
 _SHOWN = ("roc_auc", "log_loss", "gauc")
 
 
@@ -56,12 +63,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], dest="settings", help="further settings")
     parser.add_argument("--name", default="", help="what the rows with further settings are called")
+    parser.add_argument("--draw", type=int, default=0, help="seed by which rows are held back; OUT for each")
+    parser.add_argument("--prepare", action="store_true", help="write the rows and stop")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     done = _read(given.out)
     if not given.table:
-        folder = prepared(given.data, given.dataset, given.out)
+        folder = prepared(given.data, given.dataset, given.out, draw=given.draw)
+        if given.prepare:
+            return
         for seed in given.seed or [0]:
             for method in given.method or METHODS:
                 key = f"{given.dataset} {method} {given.name} {seed}"
@@ -77,7 +88,7 @@ def main() -> None:
             print(_row(key, record))
 
 
-def prepared(data: Path, name: str, out: Path) -> Path:
+def prepared(data: Path, name: str, out: Path, *, draw: int = 0) -> Path:
     """Return a folder that Zhiyin reads: the published labels as values, 1 being positive."""
     folder = out / name
     if (folder / "dataset.toml").is_file():
@@ -88,7 +99,14 @@ def prepared(data: Path, name: str, out: Path) -> Path:
             (folder / f"{table}.parquet").symlink_to((data / name / f"{table}.parquet").resolve())
         (folder / "dataset.toml").write_text("[values]\npositive = 4\n", encoding="utf-8")
         return folder
-    if name == "dkn-bing-news":
+    if name == "movielens-1m-new-users":
+        rows = pl.read_parquet(data / "movielens-1m" / "interactions.parquet")
+        items = pl.read_parquet(data / "movielens-1m" / "items.parquet")
+        of_genres = pl.col("genres").list.join(", ")
+        items = items.select("item_id", "title", "year", "genres", description=of_genres)
+        rows = rows.with_columns(liked=pl.col("value") >= 4)
+        label = "liked"
+    elif name == "dkn-bing-news":
         rows = pl.read_parquet(data / name / "impressions.parquet")
         items = rows.select("title").unique(maintain_order=True).with_row_index("item_id")
         items = items.with_columns(pl.col("item_id").cast(pl.String))
@@ -104,7 +122,9 @@ def prepared(data: Path, name: str, out: Path) -> Path:
         )
         label = "label"
     rows = rows.select("user_id", "item_id", pl.col(label).cast(pl.Float32).alias("value"))
-    rows = redrawn(rows.unique(["user_id", "item_id"], keep="first", maintain_order=True))
+    rows = rows.unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    hold_back = made_new if name == "movielens-1m-new-users" else redrawn
+    rows = hold_back(rows, seed=draw)
     with_counts(rows).write_parquet(folder / "interactions.parquet")
     # What models of identities count as fields stands beside, lest the text be read twice.
     items.select(
@@ -137,6 +157,28 @@ def redrawn(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     )
     is_late = place >= n - n_test - n_validation - MOST_LEARNED
     return rows.with_columns(split=part, label=pl.when(is_late | (n < 3)).then("value"))
+
+
+def made_new(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """Forget all but the first events of some users, none to ten by lot, and hold back the three after them.
+
+    Rows are in the order of time. Of all other users a language model learns from the first rows, where as
+    little is known; models of identities learn from all of them.
+    """
+    users = rows.select("user_id").unique(maintain_order=True)
+    chance = np.random.default_rng(seed)
+    users = users.with_columns(
+        lot=pl.Series(chance.random(users.height)),
+        n_known=pl.Series(chance.integers(MOST_KNOWN + 1, size=users.height)),
+    )
+    rows = rows.join(users, on="user_id", how="left", maintain_order="left")
+    place = pl.int_range(pl.len()).over("user_id")
+    is_new = pl.col("lot") < NEW_USERS + NEW_TO_CHOOSE_BY
+    rows = rows.filter(~is_new | (place < pl.col("n_known") + MOST_TEST))
+    held = pl.when(pl.col("lot") < NEW_USERS).then(pl.lit("test")).otherwise(pl.lit("validation"))
+    part = pl.when(is_new & (place >= pl.col("n_known"))).then(held).otherwise(pl.lit("train"))
+    label = pl.when((part != "train") | (place <= MOST_KNOWN)).then("value")
+    return rows.with_columns(split=part, label=label).drop("lot", "n_known")
 
 
 def with_counts(rows: pl.DataFrame, *, seed: int = 0, n_folds: int = 5) -> pl.DataFrame:

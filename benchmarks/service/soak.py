@@ -7,6 +7,8 @@ measured. The second half of the run says whether its memory is flat.
 The load is the same from the first minute to the last, and so modest that a machine which has other things to
 do keeps up with it: whether memory is flat is asked, not how much the service can take.
 
+With ``--learn-every`` the service itself trains, judges and exchanges the bundles, out of what it was sent.
+
 Usage::  python benchmarks/service/soak.py BUNDLE --minutes 30 --rate 12 --out FOLDER
 """
 
@@ -41,8 +43,11 @@ from zhiyin.stores.opening import open_database
 SERVE = """
 import sys
 from zhiyin.serving.running import serve
-from zhiyin.serving.settings import ServingSettings, AccessSettings
-settings = ServingSettings(port=0, log_requests=False, access=AccessSettings(requests_per_second=0))
+from zhiyin.serving.settings import ServingSettings, AccessSettings, LearningSettings
+settings = ServingSettings(
+    port=0, log_requests=False, access=AccessSettings(requests_per_second=0),
+    learning=LearningSettings(every_minutes=float(sys.argv[2])),
+)
 serve(None, store_url=sys.argv[1], settings=settings, say=lambda text: print(text, flush=True))
 """
 SHARES = {
@@ -60,7 +65,7 @@ class Traffic:
     """Sends requests at a steady rate, and notes how long each took and what came back."""
 
     def __init__(
-        self, url: str, rate: float, users: list[str], items: list[str], versions: list[str]
+        self, url: str, rate: float, users: list[str], items: list[str], versions: list[str], swaps: bool
     ) -> None:
         self.client = httpx.AsyncClient(base_url=url, timeout=30)
         self.latencies_ms: list[float] = []
@@ -68,6 +73,7 @@ class Traffic:
         self.n_events = 0
         self._rate = rate
         self._users, self._items, self._versions = users, items, versions
+        self._swaps = swaps
         self._rng = random.Random(0)
         self._experiments: list[str] = []
         self._n_experiments = 0
@@ -79,7 +85,7 @@ class Traffic:
         kinds, weights = list(SHARES), list(SHARES.values())
         next_at, swap_at, experiment_at, n_swaps = time.monotonic(), time.monotonic(), time.monotonic(), 0
         while (now := time.monotonic()) < until:
-            if now >= swap_at:
+            if self._swaps and now >= swap_at:
                 swap_at, n_swaps = now + SWAP_SECONDS, n_swaps + 1
                 self._start("swap", "POST", f"/v1/bundles/{self._versions[n_swaps % 2]}/activate", None)
             if now >= experiment_at:
@@ -118,7 +124,9 @@ class Traffic:
         self._n_experiments += 1
         name = f"trial-{self._n_experiments}"
         self._experiments.append(name)
-        arms = {"a": {"share": 0.5}, "b": {"share": 0.5, "bundle": self._rng.choice(self._versions)}}
+        # A loop that learns drops old versions, so there an arm differs by a setting.
+        trial = {"bundle": self._rng.choice(self._versions)} if self._swaps else {"diversity": 0.3}
+        arms = {"a": {"share": 0.5}, "b": {"share": 0.5, **trial}}
         kind = self._rng.choice(["ab", "interleaving"])
         body = {"kind": kind, "arms": arms, "control": "a", "share_of_users": 0.2}
         self._start("experiment", "PUT", f"/v1/experiments/{name}", body)
@@ -207,6 +215,8 @@ async def measured(traffic: Traffic, pid: int, until: float) -> list[dict[str, f
         for name in ("items", "users"):
             size = re.search(rf"zhiyin_{name}{{[^}}]*}} ([\d.e+]+)", told)
             sample[name] = float(size[1]) if size else float("nan")
+        steps = re.findall(r'zhiyin_learning_steps_total{[^}]*step="(\w+)"[^}]*} ([\d.e+]+)', told)
+        sample |= {f"learning_{step}": float(times) for step, times in steps}
         sample |= {"n_events": traffic.n_events, "n_answers": float(sum(traffic.answers.values()))}
         samples.append(sample)
         if len(samples) % 6 == 0:
@@ -326,6 +336,10 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=12.0, help="requests a second, so few that a busy machine keeps up"
     )
+    parser.add_argument(
+        "--learn-every", type=float, default=0.0, metavar="MINUTES",
+        help="the service learns new bundles this often; 0: two bundles take turns each minute",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("soak"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -339,8 +353,9 @@ def main() -> None:
     items += [f"new-{number}" for number in range(N_NEW_ITEMS)]
     with (options.out / "service.log").open("w") as log:
         service = subprocess.Popen(
-            [sys.executable, "-c", SERVE, store_url], stdout=subprocess.PIPE, stderr=log, text=True
-        )
+            [sys.executable, "-c", SERVE, store_url, str(options.learn_every)],
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
         try:
             assert service.stdout is not None
             found = re.search(r"http://127\.0\.0\.1:\d+", service.stdout.readline())
@@ -350,7 +365,13 @@ def main() -> None:
             service.send_signal(signal.SIGTERM)
             service.wait(timeout=60)
             shutil.rmtree(work, ignore_errors=True)
-    told = {"minutes": options.minutes, "rate": options.rate, **verdict(samples), "answers": answers}
+    told = {
+        "minutes": options.minutes,
+        "rate": options.rate,
+        "learn_every_minutes": options.learn_every,
+        **verdict(samples),
+        "answers": answers,
+    }
     (options.out / "soak.json").write_text(json.dumps({**told, "samples": samples}, indent=1))
     names = [
         ("rss_mib", "Resident memory, MiB"), ("p99_ms", "Recommendation, 99th percentile, ms"),
@@ -364,7 +385,7 @@ def main() -> None:
 async def _soaked(
     url: str, pid: int, options: argparse.Namespace, users: list[str], items: list[str], versions: list[str]
 ) -> tuple[list[dict[str, float]], dict[str, int]]:
-    traffic = Traffic(url, options.rate, users, items, versions)
+    traffic = Traffic(url, options.rate, users, items, versions, swaps=not options.learn_every)
     until = time.monotonic() + options.minutes * 60
     sending = asyncio.create_task(traffic.run(until))
     samples = await measured(traffic, pid, until)
