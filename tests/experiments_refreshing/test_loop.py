@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from zhiyin.contracts import TrainingData
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.experiments.refreshing import loop as loop_module
 from zhiyin.experiments.refreshing.judging import Decision
 from zhiyin.experiments.refreshing.lease import KIND, Lease, LeaseHeld
@@ -21,6 +21,7 @@ from zhiyin.experiments.refreshing.versions import (
     REFUSED,
     active,
     clear_away,
+    pin,
     publish,
     release,
     rollback,
@@ -179,6 +180,55 @@ def test_who_goes_back_while_a_round_learns_is_not_overruled(store, live, new_wa
     learned = LearningLoop(store, QUICK, listen=go_back).round()
     assert (learned.version, active(store).version) == (None, live)
     assert "put in use meanwhile" in learned.steps[-1].message
+
+
+@pytest.mark.parametrize("moment", ["stored", "activated"])
+def test_who_goes_back_while_a_round_publishes_is_not_overruled(store, live, new_walks, monkeypatch, moment):
+    """Storing a large bundle takes a while, and even activating takes a moment."""
+    store.append_events(new_walks(120, step=1, seed=1)).result()
+    assert LearningLoop(store, QUICK).round().version
+    store.append_events(new_walks(120, step=1, seed=2)).result()
+    publish, activate = loop_module.publish, store.activate_bundle
+
+    def going_back_once(*_):
+        monkeypatch.setattr(store, "activate_bundle", activate)
+        rollback(store)
+
+    def publishing(*given, **options):
+        version = publish(*given, **options)
+        if moment == "stored":
+            going_back_once()
+        return version
+
+    def activating(version):
+        done = activate(version)
+        going_back_once()
+        # The one that goes back was first, but for what is written last.
+        return activate(version) if version not in (live,) else done
+
+    monkeypatch.setattr(loop_module, "publish", publishing)
+    if moment == "activated":
+        monkeypatch.setattr(store, "activate_bundle", activating)
+    told = LearningLoop(store, QUICK).round()
+    assert (told.version, active(store).version) == (None, live)
+    assert live in {bundle.version for bundle in store.bundles()}
+    assert "put in use meanwhile" in told.steps[-1].message
+
+
+def test_a_damaged_version_is_not_gone_back_to(store, live, new_walks, monkeypatch):
+    store.append_events(new_walks(120, step=1, seed=1)).result()
+    newer = LearningLoop(store, QUICK).round().version
+    fetch = store.fetch_bundle
+
+    def damaging(version, place):
+        fetch(version, place)
+        (place / "users.parquet").write_bytes(b"nothing")
+
+    monkeypatch.setattr(store, "fetch_bundle", damaging)
+    with pytest.raises(BundleError):
+        rollback(store, live)
+    assert active(store).version == newer
+    assert pin(store) is None
 
 
 def test_nothing_is_published_where_it_cannot_be_noted(store, live, new_walks):

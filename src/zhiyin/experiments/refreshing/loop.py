@@ -24,7 +24,7 @@ from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.people import attributes_put
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
-from zhiyin.experiments.refreshing.versions import REFUSED, active, clear_away, is_pinned, publish, version_of
+from zhiyin.experiments.refreshing.versions import REFUSED, Pin, active, clear_away, pin, publish
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -176,6 +176,7 @@ class _Once:
         self.store, self.config = loop._store, loop.config
         self.steps: list[Step] = []
         self.parent = ""
+        self.pin: Pin | None = None
         self.training: dict[str, Any] = {}
         self.has_removed = False
         self.predictions: dict[str, dict[str, float]] = {}
@@ -204,10 +205,11 @@ class _Once:
         if self.stop.is_set() or self.lease.is_lost:
             self._tell("wait", "stopped before anything was published", 0.0, {})
             return self._end(verdict.decision, None, verdict, drift)
-        if self._was_exchanged():
-            self._tell("wait", "another version was put in use meanwhile: nothing is published", 0.0, {})
+        version = None if self._was_overtaken() else self._publish(candidate, verdict)
+        if version is None:
+            told = "another version was put in use meanwhile, or another loop works: nothing is published"
+            self._tell("wait", told, 0.0, {})
             return self._end(None, None, verdict, drift)
-        version = self._publish(candidate, verdict)
         return self._end(verdict.decision, version, verdict, drift)
 
     def _read(self) -> Grown | None:
@@ -218,7 +220,8 @@ class _Once:
                 f"No bundle is in use for the tenant '{self.store.tenant}'.",
                 remedy="Put one into the store:  zhiyin publish BUNDLE --store URL --activate",
             )
-        if is_pinned(self.store, bundle.version):
+        self.pin = pin(self.store)
+        if self.pin is not None and self.pin.version == bundle.version:
             told = f"somebody went back to version {bundle.version}: `zhiyin loop --release` learns on"
             self._tell("wait", told, 0.0, {"version": bundle.version})
             return None
@@ -274,12 +277,19 @@ class _Once:
         self._tell("judge", verdict.reason, time.monotonic() - started, verdict.facts())
         return verdict
 
-    def _was_exchanged(self) -> bool:
-        """Whether somebody decided what is in use since this round began."""
+    def _was_overtaken(self) -> bool:
+        """Whether somebody decided what is in use since this round began, or another loop took over."""
         bundle = active(self.store)
-        return bundle is None or bundle.version != self.parent or is_pinned(self.store, self.parent)
+        is_other = bundle is None or bundle.version != self.parent
+        return is_other or self.lease.is_lost or self._new_pin() is not None
 
-    def _publish(self, candidate: Refreshed, verdict: Verdict) -> str:
+    def _new_pin(self) -> Pin | None:
+        """Return to what somebody goes back since this round began."""
+        found = pin(self.store)
+        return None if found == self.pin else found
+
+    def _publish(self, candidate: Refreshed, verdict: Verdict) -> str | None:
+        """Store the candidate and put it in use where it may; None where somebody was faster."""
         started = time.monotonic()
         place = self.folder / "candidate"
         judging = verdict.facts()
@@ -298,11 +308,9 @@ class _Once:
         }
         save_bundle(completed(candidate), place, facts=facts)
         goes_live = verdict.decision is Decision.LIVE
-        if goes_live:
-            with self.loop._activating(version_of(place)):
-                version = publish(self.store, place, activate=True)
-        else:
-            version = publish(self.store, place, facts={REFUSED: verdict.reason})
+        version = publish(self.store, place, facts={} if goes_live else {REFUSED: verdict.reason})
+        if goes_live and not self._puts_in_use(version):
+            return None
         needed = () if self.loop._needed is None else self.loop._needed(self.store)
         dropped = clear_away(self.store, self.config.keep_versions, needed=needed)
         told = f"version {version} " + ("is in use" if goes_live else "is kept for inspection, not in use")
@@ -315,6 +323,28 @@ class _Once:
             {"version": version, "is_active": goes_live, "dropped": dropped},
         )
         return version
+
+    def _puts_in_use(self, version: str) -> bool:
+        """Put a stored version in use, unless somebody went back meanwhile: storing it took a while.
+
+        Whoever goes back says so first and acts then, so that looking once more afterwards finds them
+        whenever they came.
+        """
+        if self._was_overtaken():
+            self.store.drop_bundle(version)
+            return False
+        try:
+            with self.loop._activating(version):
+                self.store.activate_bundle(version).result()
+        except Exception:
+            if (bundle := active(self.store)) is None or bundle.version != version:
+                self.store.drop_bundle(version)
+            raise
+        wanted = self._new_pin()
+        if wanted is not None:
+            self.store.activate_bundle(wanted.version).result()
+            self.store.drop_bundle(version)
+        return wanted is None
 
     def _watch_data(self, grown: Grown) -> DriftReport:
         started = time.monotonic()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+import uuid
 from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +83,14 @@ def rollback(store: EventStore, to: str | None = None) -> str:
 
     Raises:
         StoreError: when there is no such version, or none before.
+        BundleError: when it is damaged; everything stays as it was.
     """
     to = to or version_before(store)
     if to not in {bundle.version for bundle in store.bundles()}:
         raise StoreError(f"There is no version '{to}'.", possible=_listed(store.bundles()))
+    with tempfile.TemporaryDirectory(prefix="zhiyin-rollback-") as folder:
+        store.fetch_bundle(to, Path(folder) / to)
+        load_bundle(Path(folder) / to)  # no process could swap to what cannot be loaded
     _pin(store, to)
     store.activate_bundle(to).result()
     return to
@@ -122,12 +129,31 @@ def pin_if_earlier(store: EventStore, version: str) -> bool:
 
 def is_pinned(store: EventStore, version: str) -> bool:
     """Whether somebody went back to this version and has not released it since."""
-    pins = (pin.body for pin in store.documents(_PIN_KIND) if pin.name == _PIN_NAME)
-    return any(body is not None and body.get("version") == version for body in pins)
+    found = pin(store)
+    return found is not None and found.version == version
+
+
+@dataclass(frozen=True)
+class Pin:
+    """That somebody goes back to a version; it stays while that version is in use.
+
+    Attributes:
+        version: To which.
+        token: Distinct each time, so that going back to the same version again is seen.
+    """
+
+    version: str
+    token: str
+
+
+def pin(store: EventStore) -> Pin | None:
+    """Return the newest; None where nobody went back, or it was released."""
+    bodies = (found.body for found in store.documents(_PIN_KIND) if found.name == _PIN_NAME)
+    return next((Pin(body["version"], body.get("token", "")) for body in bodies if body is not None), None)
 
 
 def _pin(store: EventStore, version: str) -> None:
-    store.put_document(_PIN_KIND, _PIN_NAME, {"version": version}).result()
+    store.put_document(_PIN_KIND, _PIN_NAME, asdict(Pin(version, uuid.uuid4().hex))).result()
 
 
 def release(store: EventStore) -> None:
