@@ -1,5 +1,6 @@
 """Rounds of the loop, on a real store: what goes live, what is refused, what survives a kill."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -7,15 +8,17 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from zhiyin.contracts import TrainingData
-from zhiyin.domain.errors import BundleError, StoreError
+from zhiyin.domain.errors import BundleError, ConfigError, StoreError
+from zhiyin.domain.pseudonyms import are_pseudonyms
 from zhiyin.experiments.refreshing import loop as loop_module
 from zhiyin.experiments.refreshing.judging import Decision
 from zhiyin.experiments.refreshing.lease import KIND, Lease, LeaseHeld
-from zhiyin.experiments.refreshing.loop import LearningLoop
+from zhiyin.experiments.refreshing.loop import Customs, LearningLoop
 from zhiyin.experiments.refreshing.settings import LoopConfig
 from zhiyin.experiments.refreshing.versions import (
     REFUSED,
@@ -26,6 +29,7 @@ from zhiyin.experiments.refreshing.versions import (
     release,
     rollback,
 )
+from zhiyin.online.live import Live
 from zhiyin.online.trials.definition import parse_trial
 from zhiyin.online.trials.running import start, stop, versions_tried
 from zhiyin.pipeline.bundle import load_bundle, read_card
@@ -161,7 +165,7 @@ def test_what_an_arm_of_a_running_experiment_answers_with_is_not_cleared_away(st
     start(store, parse_trial({"name": "old", "kind": "ab", "metric": "ctr", "arms": arms, "control": "now"}))
     for step in (1, 2):
         store.append_events(new_walks(120, step=1, seed=step)).result()
-        last = LearningLoop(store, once_kept, needed=versions_tried).round()
+        last = LearningLoop(store, once_kept, customs=Customs(needed=versions_tried)).round()
         assert last.decision is Decision.LIVE
     assert {bundle.version for bundle in store.bundles()} == {live, last.version}
     stop(store, "old")
@@ -231,6 +235,70 @@ def test_a_damaged_version_is_not_gone_back_to(store, live, new_walks, monkeypat
     assert pin(store) is None
 
 
+def named(user_ids):
+    return [f"p_{hashlib.md5(user.encode()).hexdigest()}" for user in user_ids]
+
+
+@pytest.mark.usefixtures("live")
+def test_people_of_a_log_with_pseudonyms_are_those_of_the_bundle(store, new_walks, tmp_path):
+    events = [*new_walks(120, step=1, seed=1), *new_walks(1, step=1, seed=2)]
+    events = [replace(event, user_id="u7") if event.user_id == "n2-0" else event for event in events]
+    hidden = [replace(event, user_id=named([event.user_id])[0]) for event in events]
+    store.append_events(hidden).result()
+    store.delete_user(named(["u5"])[0]).result()
+    with pytest.raises(ConfigError, match="ZHIYIN_SECRET"):
+        LearningLoop(store, QUICK).round()
+    customs = Customs(named=lambda ids: ids if are_pseudonyms(ids) else named(ids))
+    done = LearningLoop(store, QUICK, customs=customs).round()
+    assert done.decision is Decision.LIVE
+    store.fetch_bundle(done.version, tmp_path / "next")
+    after = load_bundle(tmp_path / "next")
+    assert set(after.users.ids) == {*named([f"u{n}" for n in range(120) if n != 5])} | {
+        event.user_id for event in hidden
+    }
+    assert after.histories.lengths[after.users.index(named(["u7"])[0])] == 2 * 8
+    more = [replace(event, user_id=named([event.user_id])[0]) for event in new_walks(120, step=1, seed=3)]
+    store.append_events(more).result()
+    again = LearningLoop(store, QUICK, customs=customs).round()
+    store.fetch_bundle(again.version, tmp_path / "third")
+    assert set(load_bundle(tmp_path / "third").users.ids) == {*after.users.ids, *(e.user_id for e in more)}
+
+
+@pytest.mark.usefixtures("live")
+def test_events_on_items_that_come_later_wait_in_the_next_bundles(store, new_walks, tmp_path):
+    moments = iter(range(1_750_000_000, 1_760_000_000))
+
+    def taken(user_id):
+        return Event(f"early-{user_id}", user_id, "coming", "view", next(moments))
+
+    store.append_events([*new_walks(120, step=1, seed=1), taken("u1"), taken("gone"), taken("late")]).result()
+    first = LearningLoop(store, QUICK).round()
+    store.delete_user("gone").result()
+    store.append_events(new_walks(120, step=1, seed=2)).result()
+    second = LearningLoop(store, QUICK).round()
+    for done, waiting in ((first, ["u1", "gone", "late"]), (second, ["u1", "late"])):
+        store.fetch_bundle(done.version, tmp_path / done.version)
+        pipeline = load_bundle(tmp_path / done.version)
+        assert pipeline.early["user_id"].to_list() == waiting
+    served = Live(pipeline, version=second.version, position=store.position())
+    assert served.histories.of_user("u1").histories.lengths[0] == 8
+    store.put_item("coming", {"title": "it came"}).result()
+    served.catch_up(store, store.position())
+    assert served.histories.of_user("u1").histories.lengths[0] == 9
+    store.append_events(new_walks(120, step=1, seed=3)).result()
+    third = LearningLoop(store, QUICK).round()
+    store.fetch_bundle(third.version, tmp_path / "third")
+    after = load_bundle(tmp_path / "third")
+    assert after.early.height == 0
+    for user, length in (("u1", 9), ("late", 1)):
+        row = after.users.index(user)
+        assert after.histories.lengths[row] == length
+        assert (
+            after.catalogue.items.id(after.histories.item_index[after.histories.offsets[row + 1] - 1])
+            == "coming"
+        )
+
+
 def test_nothing_is_published_where_it_cannot_be_noted(store, live, new_walks):
     @contextmanager
     def refusing(_):
@@ -239,7 +307,7 @@ def test_nothing_is_published_where_it_cannot_be_noted(store, live, new_walks):
 
     store.append_events(new_walks(120, step=1, seed=1)).result()
     with pytest.raises(StoreError, match="audit log"):
-        LearningLoop(store, QUICK, activating=refusing).round()
+        LearningLoop(store, QUICK, customs=Customs(activating=refusing)).round()
     assert [bundle.version for bundle in store.bundles()] == [live]
 
 

@@ -74,7 +74,10 @@ def test_tenants_that_come_later_learn_too(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(background_module, "LearningLoop", Loop)
     monkeypatch.setattr(background_module, "_LOOK_AGAIN_SECONDS", 0.01)
     service: Any = SimpleNamespace(
-        settings=LEARNING, metrics=Metrics(), engines={"default": SimpleNamespace(store="default")}
+        settings=LEARNING,
+        metrics=Metrics(),
+        engines={"default": SimpleNamespace(store="default")},
+        border=SimpleNamespace(people_of_bundle=lambda _, user_ids: user_ids),
     )
     running = Background(service)
     running.start()

@@ -7,8 +7,11 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 
 from zhiyin.contracts import TrainingData
+from zhiyin.domain import Vocabulary
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.serving.access.pseudonyms import Pseudonyms
+from zhiyin.serving.access.secret import Secrets
 from zhiyin.serving.app import create_app
 from zhiyin.serving.settings import PrivacySettings, ServingSettings
 from zhiyin.testing.tea_shop import tea_shop
@@ -16,15 +19,17 @@ from zhiyin.testing.tea_shop import tea_shop
 PERSON, GONE, CITY = "ann.smith@example.com", "bob.jones@example.com", "Hangzhou-by-the-lake"
 
 
+ASKED = {
+    "secret": "v9Kq2mXw7Lr4Tz8Pb1Nc6Hd3Gf5Js0Ya-Ue",
+    "pseudonymise": True,
+    "personal_fields": ["city"],
+}
+
+
 def test_no_id_is_on_the_disk_and_histories_stay_whole(tmp_path: Path) -> None:
     pipeline = Pipeline(recipe("fast"))
     pipeline.fit(TrainingData(tea_shop(), pipeline.language))
-    asked = {
-        "secret": "v9Kq2mXw7Lr4Tz8Pb1Nc6Hd3Gf5Js0Ya-Ue",
-        "pseudonymise": True,
-        "personal_fields": ["city"],
-    }
-    privacy = PrivacySettings.parse(asked, where="privacy")
+    privacy = PrivacySettings.parse(ASKED, where="privacy")
     app = create_app(pipeline, f"sqlite:///{tmp_path}/store.db", ServingSettings(privacy=privacy))
     with TestClient(app, client=("127.0.0.1", 50000)) as client:
         for user_id in (PERSON, GONE):
@@ -46,3 +51,18 @@ def test_no_id_is_on_the_disk_and_histories_stay_whole(tmp_path: Path) -> None:
     assert b"phone" in written
     for hidden in (PERSON, GONE, "ann.smith", CITY):
         assert hidden.encode() not in written
+
+
+def test_people_of_a_bundle_that_learned_from_the_store_are_found_and_erased(tmp_path: Path) -> None:
+    pipeline = Pipeline(recipe("fast"))
+    pipeline.fit(TrainingData(tea_shop(), pipeline.language))
+    names = Pseudonyms(Secrets(ASKED["secret"].encode()), "default")
+    pipeline.users = Vocabulary(names.of_many(pipeline.users.ids.to_list()))
+    privacy = PrivacySettings.parse(ASKED, where="privacy")
+    app = create_app(pipeline, f"sqlite:///{tmp_path}/store.db", ServingSettings(privacy=privacy))
+    with TestClient(app, client=("127.0.0.1", 50000)) as client:
+        assert client.post("/v1/recommend", json={"user_id": "u3"}).json()["known_user"] is True
+        assert client.get("/v1/users/u3").json()["trained_on"]
+        client.delete("/v1/users/u3")
+        assert client.post("/v1/recommend", json={"user_id": "u3"}).json()["known_user"] is False
+        assert client.get("/v1/users/u3").status_code == 404

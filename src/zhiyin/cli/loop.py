@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,14 +20,17 @@ from zhiyin.cli.audited import noted
 from zhiyin.cli.progress import TerminalProgress
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
-from zhiyin.experiments.refreshing.loop import LearningLoop, Step, refuse_unknown_recipe
+from zhiyin.experiments.refreshing.loop import Customs, LearningLoop, Step, refuse_unknown_recipe
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.experiments.refreshing.versions import REFUSED, put_in_use, version_before
 from zhiyin.experiments.refreshing.versions import publish as put_bundle
 from zhiyin.experiments.refreshing.versions import release as release_pin
 from zhiyin.experiments.refreshing.versions import rollback as roll_back
 from zhiyin.online.trials.running import versions_tried
-from zhiyin.stores.events import DEFAULT_TENANT
+from zhiyin.serving.access.secret import open_secrets
+from zhiyin.serving.border import Border
+from zhiyin.serving.settings import PrivacySettings, load_settings
+from zhiyin.stores.events import DEFAULT_TENANT, Database
 from zhiyin.stores.opening import open_database
 
 Store = Annotated[
@@ -110,10 +115,18 @@ def loop(
     release: Annotated[
         bool, typer.Option("--release", help="Learn on after somebody went back to an earlier version.")
     ] = False,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            help="TOML file with settings of the service, which say whether its people have pseudonyms.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a step.")] = False,
 ) -> None:
     """Learn from the log of a service, again and again: refresh, judge, publish, watch for drift."""
     config = loop_config(seconds_of(every), recipe, settings or [])
+    privacy = load_settings(settings_file, os.environ).privacy
     database = open_database(store)
     stop = threading.Event()
     try:
@@ -122,8 +135,11 @@ def loop(
             config,
             listen=_as_json if as_json else _as_line,
             progress=None if as_json else TerminalProgress(ERR),
-            activating=partial(noted, database.access, tenant, "bundle.activate", by_loop=True),
-            needed=versions_tried,
+            customs=Customs(
+                activating=partial(noted, database.access, tenant, "bundle.activate", by_loop=True),
+                needed=versions_tried,
+                named=_naming(database, tenant, privacy),
+            ),
         )
         if release:
             release_pin(database.store(tenant))
@@ -134,6 +150,13 @@ def loop(
                 learning.run(stop)
     finally:
         database.close()
+
+
+def _naming(database: Database, tenant: str, privacy: PrivacySettings) -> Callable[[list[str]], list[str]]:
+    """Return how users of a bundle are named in the store; a secret is only asked for where it is needed."""
+    if not privacy.pseudonymise:
+        return list
+    return partial(Border(open_secrets(privacy, database.store()), privacy).people_of_bundle, tenant)
 
 
 def loop_config(seconds: float, recipe: str, pairs: list[str]) -> LoopConfig:

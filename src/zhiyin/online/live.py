@@ -70,6 +70,8 @@ class Live:
             reads=pipeline.reads_of_users,
         )
         self.catalogue = LiveCatalogue(pipeline, self.histories)
+        if pipeline.early.height:
+            self.catalogue.absorb(self.histories.record_batch(pipeline.early))
         masks = FilterMasks()  # of both: an answer in a hurry finds the masks of those before
         self.answering = Answering(self.catalogue, self.histories, masks, bundle=version, observe=observe)
         self.fallback = Fallback(self.catalogue, self.histories, masks)

@@ -26,6 +26,7 @@ from zhiyin.pipeline.ranker_files import read_ranker_stage, write_ranker_stage
 from zhiyin.pipeline.reranking_files import read_reranking, write_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.trends import Trends
+from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.stores.whole_folder import bring_back, whole_folder
 
 BUNDLE_FORMAT = 1
@@ -34,6 +35,7 @@ BUNDLE_FORMAT = 1
 _CARD = "bundle.toml"
 _TRENDS = "trends"
 _CHANCES = "chances"
+_EARLY = "early.parquet"
 """Bundles that were written before chances were fitted have none, and answer without them."""
 _RERANKING = "rerank"
 _RANKER = "ranker"
@@ -185,6 +187,8 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
     write_state(ComponentState(kept), draft / "catalogue")
     catalogue.table.write_parquet(draft / "items.parquet")
     pl.DataFrame({"user_id": pipeline.users.ids}).write_parquet(draft / "users.parquet")
+    if pipeline.early.height:
+        pipeline.early.write_parquet(draft / _EARLY)
 
 
 def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) -> None:
@@ -203,6 +207,8 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     content = Content.of(catalogue, None if vectors is None else np.asarray(vectors, dtype=np.float32))
     pipeline.take_over(catalogue, content, removed=np.asarray(kept["removed"], dtype=np.bool_))
     pipeline.users = Vocabulary(pl.read_parquet(folder / "users.parquet")["user_id"])
+    if (folder / _EARLY).is_file():
+        pipeline.early = pl.read_parquet(folder / _EARLY).match_to_schema(BATCH_SCHEMA)
     pipeline.histories = histories_of(read_state(folder / "histories"))
     _refuse_other_sizes(pipeline, catalogue)
     pipeline.event_kinds = event_kinds

@@ -50,6 +50,7 @@ from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
 from zhiyin.policy.masks import barred_items
 from zhiyin.policy.new_items import NewItems
+from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.training.selection import sample_examples
 
 _SCORES_AT_ONCE = 16_000_000
@@ -77,6 +78,7 @@ class Pipeline:
         users: Ids of the users whose histories the pipeline remembers.
         histories: Row ``u`` is what user index ``u`` did.
         event_kinds: Names of the event kinds in the histories.
+        early: Events of a log on items that the catalogue does not hold; they count when the items arrive.
         reranking: The language model that judges the best candidates, where there is one.
         ranker: Predicts clicks, purchases, ratings and the like, where tasks were given.
         stages: Run and time what a slate can be made without; serving tolerates that it fails or is slow.
@@ -104,6 +106,7 @@ class Pipeline:
         self.users = Vocabulary([])
         self.histories = Histories.empty(0)
         self.event_kinds: tuple[str, ...] = ()
+        self.early = pl.DataFrame(schema=BATCH_SCHEMA)
         self.stages = Stages()
         self._content: Content | None = None
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from zhiyin.domain.errors import ConfigError
-from zhiyin.experiments.refreshing.loop import LearningLoop, Step, refuse_unknown_recipe
+from zhiyin.experiments.refreshing.loop import Customs, LearningLoop, Step, refuse_unknown_recipe
 from zhiyin.online.asked import Accepted
 from zhiyin.online.streams.consumer import StreamConsumer
 from zhiyin.online.streams.opening import open_stream
@@ -103,8 +103,11 @@ class Background:
                         engine.store,
                         config,
                         listen=partial(self._heard, tenant),
-                        activating=partial(self._activating, tenant),
-                        needed=versions_tried,
+                        customs=Customs(
+                            activating=partial(self._activating, tenant),
+                            needed=versions_tried,
+                            named=partial(self._service.border.people_of_bundle, tenant),
+                        ),
                     )
                     self._learners[tenant] = threading.Thread(
                         target=loop.run, args=(self._stopping,), name=f"zhiyin-loop-{tenant}", daemon=True

@@ -184,7 +184,7 @@ class Service:
                 stage_seconds=self.settings.answers.stage_budget_ms / 1_000,
                 swapped=partial(self._swapped, tenant),
                 heard=partial(self._heard, tenant),
-                rename=self.border.people if self.border.renames else as_they_are,
+                rename=self.border.people_of_bundle if self.border.renames else as_they_are,
                 vectors=vectors.get_secret_value() if vectors is not None else None,
             ),
         )

@@ -22,6 +22,8 @@ from zhiyin.stores.records import StoredItem
 
 _TYPES: Any = dict(BATCH_SCHEMA)
 
+_MOST_EARLY = 100_000
+"""Events on items that have not come which a bundle keeps, the newest; a mistake may name no item ever."""
 _MOST_NEW_WORDS = 100
 """Words of a log, the commonest, that become kinds of events where there were none."""
 
@@ -52,7 +54,8 @@ class Grown:
         is_new: (T,) bool, aligned with the flat events: whether the bundle has not been trained on it.
         position: Of the log, up to which it reaches.
         pipeline: The bundle's, knowing every item there is now; nothing of it is trained anew.
-        n_unknown: New events on items that the catalogue does not hold; they are left out.
+        n_unknown: New events on items that the catalogue does not hold.
+        early: Those and older ones; the next bundle keeps them until their items come.
     """
 
     dataset: Dataset
@@ -60,6 +63,7 @@ class Grown:
     position: int
     pipeline: Pipeline
     n_unknown: int
+    early: pl.DataFrame
 
     @property
     def n_new(self) -> int:
@@ -107,8 +111,10 @@ def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News, put: Put |
     twin = with_items(pipeline, news.items)
     catalogue = twin.catalogue_or_raise()
     users, base = _remembered(pipeline, news.forgotten)
-    known = catalogue.items.indices(news.events["item_id"])
-    events = news.events.filter(pl.Series(known != PAD))
+    is_gone = pl.col("user_id").is_in(pl.Series(sorted(news.forgotten), dtype=pl.String).implode())
+    told = pl.concat([pipeline.early.filter(~is_gone), news.events])
+    known = catalogue.items.indices(told["item_id"])
+    events, early = told.filter(pl.Series(known != PAD)), told.filter(pl.Series(known == PAD))
     users, row = _rows_of_users(users, events["user_id"])
     kinds = _kinds_of(pipeline, events["event"])
     columns = (
@@ -139,7 +145,8 @@ def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News, put: Put |
         positive_value=training.get("positive_value"),
         user_table=people_now(pipeline, users, put or {}),
     )
-    return Grown(dataset, is_new[at], news.position, twin, int((known == PAD).sum()))
+    n_unknown = int((known[-news.events.height :] == PAD).sum()) if news.events.height else 0
+    return Grown(dataset, is_new[at], news.position, twin, n_unknown, early.tail(_MOST_EARLY))
 
 
 def with_items(pipeline: Pipeline, items: Sequence[StoredItem]) -> Pipeline:

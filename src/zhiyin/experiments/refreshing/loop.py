@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from zhiyin.contracts import Progress
-from zhiyin.domain.errors import StoreError, ZhiyinError
+from zhiyin.domain import Vocabulary
+from zhiyin.domain.errors import ConfigError, StoreError, ZhiyinError
+from zhiyin.domain.pseudonyms import are_pseudonyms
 from zhiyin.experiments.ranker_figures import main_figures, ranker_figures
 from zhiyin.experiments.refreshing.detectors import PageHinkley
 from zhiyin.experiments.refreshing.drift import DriftReport, measure_drift
-from zhiyin.experiments.refreshing.gathering import Grown, grow, read_news
+from zhiyin.experiments.refreshing.gathering import Grown, News, grow, read_news
 from zhiyin.experiments.refreshing.holding import Held, hold_back
 from zhiyin.experiments.refreshing.judging import METRIC, Decision, Verdict, judge_candidate
 from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
@@ -81,6 +83,21 @@ def refuse_unknown_recipe(config: LoopConfig) -> None:
         recipe(config.refresh.recipe)
 
 
+@dataclass(frozen=True)
+class Customs:
+    """What a loop keeps to because of the service that it learns for.
+
+    Attributes:
+        activating: Entered with the version that goes live while it does, such as to note it.
+        needed: Which versions are not cleared away, however old, such as those that experiments answer with.
+        named: Turns the user ids of a bundle into those of the store, where they differ.
+    """
+
+    activating: Callable[[str], AbstractContextManager[object]] = nullcontext
+    needed: Callable[[EventStore], Collection[str]] = lambda _: ()
+    named: Callable[[list[str]], list[str]] = list
+
+
 class LearningLoop:
     """Keeps the bundle of one tenant learning.
 
@@ -94,8 +111,7 @@ class LearningLoop:
         listen: Told of every step.
         progress: Told how long work gets on.
         folder: Where bundles are unpacked and training keeps its checkpoints; a temporary one when None.
-        activating: Entered with the version that goes live while it does, such as to note it.
-        needed: Which versions are not cleared away, however old, such as those that experiments answer with.
+        customs: What the service that it learns for keeps to.
 
     Raises:
         ConfigError: when there is no such recipe.
@@ -109,8 +125,7 @@ class LearningLoop:
         listen: Callable[[Step], None] | None = None,
         progress: Progress | None = None,
         folder: Path | None = None,
-        activating: Callable[[str], AbstractContextManager[object]] = nullcontext,
-        needed: Callable[[EventStore], Collection[str]] | None = None,
+        customs: Customs | None = None,
     ) -> None:
         self.config = config or LoopConfig()
         refuse_unknown_recipe(self.config)
@@ -118,8 +133,7 @@ class LearningLoop:
         self._listen = listen
         self._progress = progress
         self._folder = folder
-        self._activating = activating
-        self._needed = needed
+        self._customs = customs or Customs()
 
     def run(self, stop: threading.Event) -> None:
         """Do round after round until asked to stop; a round that fails is told, and the next waits longer."""
@@ -236,11 +250,13 @@ class _Once:
         self.store.fetch_bundle(bundle.version, place)
         self.parent, self.training = bundle.version, dict(read_card(place).get("training", {}))
         pipeline = load_bundle(place)
+        pipeline.users = Vocabulary(self.loop._customs.named(pipeline.users.ids.to_list()))
+        _refuse_two_names(pipeline.users, news)
         put = attributes_put(self.store, pipeline.reads_of_users)
         grown = grow(pipeline, self.training, news, put)
         told += f", since version {bundle.version}"
-        if grown.n_unknown:
-            told += f"; {grown.n_unknown:,} on unknown items are left out"
+        if grown.early.height:
+            told += f"; {grown.early.height:,} on unknown items wait for them"
         facts["n_unknown"] = grown.n_unknown
         self.has_removed = bool(news.forgotten)
         self._tell("read", told, time.monotonic() - started, facts)
@@ -311,7 +327,7 @@ class _Once:
         version = publish(self.store, place, facts={} if goes_live else {REFUSED: verdict.reason})
         if goes_live and not self._puts_in_use(version):
             return None
-        needed = () if self.loop._needed is None else self.loop._needed(self.store)
+        needed = self.loop._customs.needed(self.store)
         dropped = clear_away(self.store, self.config.keep_versions, needed=needed)
         told = f"version {version} " + ("is in use" if goes_live else "is kept for inspection, not in use")
         if dropped:
@@ -334,7 +350,7 @@ class _Once:
             self.store.drop_bundle(version)
             return False
         try:
-            with self.loop._activating(version):
+            with self.loop._customs.activating(version):
                 self.store.activate_bundle(version).result()
         except Exception:
             if (bundle := active(self.store)) is None or bundle.version != version:
@@ -379,6 +395,22 @@ class _Once:
 
     def _tell(self, name: str, message: str, seconds: float, facts: dict[str, Any]) -> None:
         self.loop._tell(self.steps, Step(name, message, seconds, facts))
+
+
+def _refuse_two_names(users: Vocabulary, news: News) -> None:
+    """Raise where people would stand twice in the next bundle, and nobody who is erased would leave it.
+
+    Raises:
+        ConfigError: when the log names people by pseudonyms and the bundle does not.
+    """
+    of_log = news.events["user_id"].unique().to_list() + sorted(news.forgotten)
+    if len(users) and are_pseudonyms(of_log) and not are_pseudonyms(users.ids.to_list()):
+        raise ConfigError(
+            "The log names people by pseudonyms, and the bundle in use by the ids of the shop.",
+            possible="The loop can translate them when it knows the secret of the service.",
+            remedy="Give it the settings of the service:  zhiyin loop --settings FILE, or ZHIYIN_SECRET and"
+            " ZHIYIN_PRIVACY_PSEUDONYMISE in its environment.",
+        )
 
 
 def _standard_error(verdict: Verdict) -> float:

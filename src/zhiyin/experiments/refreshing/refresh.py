@@ -118,6 +118,7 @@ def completed(candidate: Refreshed) -> Pipeline:
     pipeline = twin_of(candidate.pipeline)
     absorb(pipeline, candidate.held.kept_back)
     pipeline.remember(candidate.grown.dataset)
+    pipeline.early = candidate.grown.early
     if pipeline.ranker is not None:
         pipeline.ranker = pipeline.ranker.owing(*_kept_back(candidate))
     return pipeline
