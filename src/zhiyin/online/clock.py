@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores.events import EventStore
 
 _FURTHEST_AHEAD = 86_400
 """Seconds; stored times further ahead than this are mistakes and do not hold the clock up."""
+_TOLERATED, _MORE = 2, 60
+"""Seconds ahead that matter to nobody, and that are written more than was claimed."""
+_KIND, _NAME = "claimed-times", "newest"
 
 
 class ArrivalClock:
@@ -32,3 +39,34 @@ class ArrivalClock:
         with self._lock:
             self._newest = max(self._newest, int(self._now()))
             return self._newest
+
+
+class Claims:
+    """Remembers how far ahead of their arrival events claimed to have happened, over restarts too.
+
+    Senders may be up to a day ahead, because of wrong clocks and zones. Then the newest time in a log is no
+    arrival, and a clock that never goes back must not begin there.
+
+    Args:
+        store: Where it is kept, as a document.
+    """
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        bodies = [found.body for found in store.documents(_KIND) if found.body is not None]
+        self._ahead = max((int(body["ahead"]) for body in bodies), default=0)
+        self._arrived = max((int(body["arrived"]) for body in bodies), default=0)
+
+    def newest_arrival(self, newest: int) -> int:
+        """Return when something last arrived, as far as the newest time in a log tells; UTC seconds."""
+        return self._arrived if newest <= self._ahead else newest
+
+    def take(self, timestamps: Sequence[int], now: int) -> None:
+        """Look at events that arrived now; what is new is written soon."""
+        ahead = max(timestamps, default=0)
+        if ahead > max(now + _TOLERATED, self._ahead):
+            # A minute more, so that senders who are steadily ahead cost one write a minute.
+            self._ahead, self._arrived = ahead + _MORE, now
+            body = {"ahead": self._ahead, "arrived": self._arrived}
+            with suppress(StoreError):  # the events are stored; this is said again a minute later
+                self._store.put_document(_KIND, _NAME, body)

@@ -17,7 +17,7 @@ from zhiyin.online.answering import Ready
 from zhiyin.online.arms import Arms, Planned, labelled
 from zhiyin.online.asked import Answer, Asked, AskedSearch, AskedSimilar, AskedSlate
 from zhiyin.online.click_rate import ClickRate
-from zhiyin.online.clock import ArrivalClock
+from zhiyin.online.clock import ArrivalClock, Claims
 from zhiyin.online.fallback import Seen
 from zhiyin.online.following import AskTheLog, Following, Heads
 from zhiyin.online.impressions import ImpressionLog
@@ -130,12 +130,14 @@ class LiveEngine:
         self.clicks = ClickRate()
         self._arms = Arms(store.documents(KIND), self._swaps.load, self._swaps.drop)
         self.following.add(self.live)
+        self._claims = Claims(store)
+        newest = self.live.histories.newest_timestamp(of_bundle=self.live.trained_until > 0)
+        self.clock = ArrivalClock(self._claims.newest_arrival(newest))
         self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
         self.intake = Intake(store, self.following, self.impressions, lambda: self.live)
         self.intake.listen(self._events_came, self._user_left)
         self._swaps.in_turn(self._arms.load_missing)
         self._swaps.take_over_what_became_active()
-        self.clock = ArrivalClock(self.live.histories.newest_timestamp())
         self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read_forever, name="zhiyin-following", daemon=True)
         self._reader.start()
@@ -329,6 +331,7 @@ class LiveEngine:
         self.take_documents(changes.documents)
 
     def _events_came(self, events: EventColumns) -> None:
+        self._claims.take(events.timestamps, self.clock.now())
         self.clicks.all_happened(events.user_ids, events.item_ids, events.kinds, events.timestamps)
 
     def _user_left(self, user_id: str) -> None:

@@ -154,10 +154,15 @@ class LiveHistories:
         with self._lock:
             return len(self._users) - int(self._is_masked.sum()) + self._n_new
 
-    def newest_timestamp(self) -> int:
-        """Return the latest moment of any event, the bundle's included, UTC seconds; 0 where none is."""
+    def newest_timestamp(self, *, of_bundle: bool = True) -> int:
+        """Return the latest moment of any event, UTC seconds; 0 where none is.
+
+        Args:
+            of_bundle: Whether what the bundle was trained on counts too.
+        """
         with self._lock:
-            return max(self._live.newest_timestamp(), int(self._base.timestamp.max(initial=0)))
+            base = int(self._base.timestamp.max(initial=0)) if of_bundle else 0
+            return max(self._live.newest_timestamp(), base)
 
     def n_events_of(self, user_id: str) -> int:
         """Return how many events are known of a user since training; it changes with every event."""
