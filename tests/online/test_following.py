@@ -1,6 +1,7 @@
 """Whoever follows the log, in whatever order things come, knows what reading everything once tells."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,26 @@ def shared(postgres_url: str) -> Iterator[tuple[One, One]]:
     yield both
     for one in both:
         one.database.close()
+
+
+class WrongHeads(AskTheLog):
+    """Says what another log has reached."""
+
+    def current(self, tenant: str, ask_database: Callable[[], int]) -> int:
+        return 1_000
+
+
+def test_a_position_that_the_log_never_reached_holds_nobody_up(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/store.db")
+    following = Following(database.store(), WrongHeads(), is_shared=True, on_changes=lambda _: None)
+    following.add(Seen())  # type: ignore[arg-type]
+    database.store().append_events([Event("e", "ann", "tea", "view", 1)]).result()
+    done = threading.Thread(target=following.catch_up, daemon=True)
+    done.start()
+    done.join(10)
+    assert not done.is_alive()
+    assert following.applied == database.store().position()
+    database.close()
 
 
 STEPS = st.lists(

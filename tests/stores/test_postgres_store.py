@@ -133,6 +133,27 @@ def test_a_user_who_may_not_make_tables(postgres_url: str) -> None:
     assert "right to create" in caught.value.remedy
 
 
+def test_databases_of_one_server_are_told_apart_and_a_plain_user_can_ask(postgres_url: str) -> None:
+    name = "told_apart"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS plain")
+        connection.execute("CREATE ROLE plain LOGIN")
+        connection.execute(f"CREATE DATABASE {name} OWNER plain TEMPLATE template0")
+    try:
+        of_plain = other_url(postgres_url, database=name, username="plain")
+        urls = (postgres_url, of_plain, other_url(postgres_url, database=name))
+        databases = [open_database(url) for url in urls]
+        told = [database.identity() for database in databases]
+        for database in databases:
+            database.close()
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute("DROP ROLE plain")
+    assert told[0] != told[1]
+    assert told[1] == told[2]
+
+
 def test_a_database_that_became_read_only(postgres_url: str) -> None:
     open_database(postgres_url).close()
     with psycopg.connect(postgres_url, autocommit=True) as connection:

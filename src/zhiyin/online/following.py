@@ -183,5 +183,12 @@ class Following:
                     live.take(changes)
                 else:
                     live.catch_up(self._store, changes.position)
+            if changes.position == self.applied and self._store.position() < position:
+                _LOG.warning(
+                    "position %d of the log of %s was announced, and the log ends before it",
+                    position,
+                    self._store.tenant,
+                )
+                return
             self.applied = changes.position
             self._on_changes(changes)

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from zhiyin import __version__
-from zhiyin.domain.errors import ConfigError, ZhiyinError, did_you_mean
+from zhiyin.domain.errors import ZhiyinError, did_you_mean
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.serving import probes
 from zhiyin.serving.access.browsers import allow_browsers
@@ -71,11 +71,11 @@ def create_app(
         ConfigError: when the settings are not safe.
     """
     metrics = Metrics()
-    shared = shared_by(settings)
     database = open_database(store_url)
     try:
         refuse_unsafe(settings, len(database.access.keys()), store_url)
-    except ConfigError:
+        shared = shared_by(settings, database)
+    except ZhiyinError:
         database.close()
         raise
     service = Service(bundle, database, settings, metrics, heads=shared.heads)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zhiyin.online.following import AskTheLog, Heads
 from zhiyin.serving.settings import ServingSettings
+from zhiyin.stores.events import Database
 from zhiyin.stores.redis.connection import RedisConnection
 from zhiyin.stores.redis.heads import SharedHeads
 from zhiyin.stores.redis.limits import LocalRateLimiter, RateLimiter, SharedRateLimiter
@@ -29,17 +30,22 @@ class Shared:
     close: Callable[[], None]
 
 
-def shared_by(settings: ServingSettings) -> Shared:
+def shared_by(settings: ServingSettings, database: Database) -> Shared:
     """Return what the settings name: Redis, or what one process has for itself.
+
+    Services with different databases may share a Redis: each has names of its own there.
 
     Raises:
         ConfigError: when the URL is none of Redis.
         MissingExtra: when the package redis is not installed.
+        StoreError: when the database cannot be asked who it is.
     """
     if settings.sharing.redis is None:
         return Shared(AskTheLog(), LocalRateLimiter(), False, _nothing_to_close)
     connection = RedisConnection(settings.sharing.redis.get_secret_value())
-    return Shared(SharedHeads(connection), SharedRateLimiter(connection), True, connection.close)
+    name = f"zhiyin:{database.identity()}"
+    heads, limiter = SharedHeads(connection, name=name), SharedRateLimiter(connection, name=name)
+    return Shared(heads, limiter, True, connection.close)
 
 
 def _nothing_to_close() -> None:

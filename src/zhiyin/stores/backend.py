@@ -29,6 +29,10 @@ class Backend(ABC):
     writing: Engine
 
     @abstractmethod
+    def identity(self) -> str:
+        """Return what names this database alone, alike in every process, however it is reached."""
+
+    @abstractmethod
     def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
         """Lock the heads of the tenants in the given order until the transaction ends, and read them."""
 

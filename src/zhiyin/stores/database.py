@@ -63,6 +63,13 @@ class SqlDatabase:
         )
         return [row.tenant for row in self.read(statement)]
 
+    def identity(self) -> str:
+        """Return what names this database alone; see `Database`."""
+        try:
+            return self.backend.identity()
+        except Exception as error:
+            raise self._told(error) from None
+
     def queue_depth(self) -> int:
         """Return how many writes wait to become durable; see `Database`."""
         return self._writer.depth()

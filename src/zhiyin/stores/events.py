@@ -248,6 +248,14 @@ class Database(Protocol):
         """Return the tenants that have anything stored, by name."""
         ...
 
+    def identity(self) -> str:
+        """Return what names this database alone, alike in every process, however it is reached.
+
+        Raises:
+            StoreError: when it cannot be asked.
+        """
+        ...
+
     def queue_depth(self) -> int:
         """Return how many writes wait to become durable."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -46,6 +47,12 @@ _NETWORK: dict[str, Any] = {
 }
 
 
+_IDENTITY = """
+SELECT system_identifier, oid, current_schema() FROM pg_control_system(), pg_database
+WHERE datname = current_database()
+"""
+
+
 class PostgresBackend(Backend):
     """A database of a PostgreSQL server, with ``synchronous_commit`` on.
 
@@ -82,6 +89,12 @@ class PostgresBackend(Backend):
         except Exception as error:
             self.engine.dispose()
             raise self.store_error(error) from None
+
+    def identity(self) -> str:
+        """Return a digest of cluster, database and schema; see `Backend`."""
+        with self.engine.connect() as connection:
+            row = connection.exec_driver_sql(_IDENTITY).one()
+        return hashlib.sha256(repr(tuple(row)).encode()).hexdigest()[:16]
 
     def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
         """Lock the heads of the tenants until the transaction ends, and read them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 import shutil
@@ -74,6 +75,10 @@ class SqliteBackend(Backend):
             if isinstance(error, Exception):
                 raise self.store_error(error) from None
             raise
+
+    def identity(self) -> str:
+        """Return a digest of the path; see `Backend`."""
+        return hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
 
     def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
         """Read the heads; `BEGIN IMMEDIATE` keeps every other writer out already."""

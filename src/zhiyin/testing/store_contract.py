@@ -79,6 +79,14 @@ class DatabaseContract:
     def store(self, database: Database) -> EventStore:
         return database.store()
 
+    def test_a_database_is_itself_in_every_process(self, url: str) -> None:
+        told = set()
+        for _ in range(2):
+            database = self.open(url)
+            told.add(database.identity())
+            database.close()
+        assert len(told) == 1
+
     # Events
 
     def test_events_come_back_in_the_order_of_acceptance(self, url: str) -> None:
