@@ -120,6 +120,11 @@ def test_a_worse_candidate_is_kept_for_inspection_and_not_served(store, live, ne
     kept = {bundle.version: bundle for bundle in store.bundles()}[done.version]
     assert kept.facts[REFUSED] == done.verdict.reason
     assert "worse" in done.verdict.reason
+    again = LearningLoop(store, QUICK).round()
+    assert [step.name for step in again.steps] == ["read"]
+    assert f"nothing came since version {done.version} was refused" in again.steps[0].message
+    store.append_events(new_walks(1, step=1, seed=2)).result()
+    assert LearningLoop(store, QUICK).round().decision is Decision.REFUSED
 
 
 def test_only_the_last_three_stay_and_one_can_go_back(store, live, new_walks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import threading
@@ -26,7 +27,15 @@ from zhiyin.experiments.refreshing.lease import Lease, LeaseHeld
 from zhiyin.experiments.refreshing.people import attributes_put
 from zhiyin.experiments.refreshing.refresh import Refreshed, completed, in_use, refresh
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
-from zhiyin.experiments.refreshing.versions import REFUSED, Pin, active, clear_away, pin, publish
+from zhiyin.experiments.refreshing.versions import (
+    REFUSED,
+    Pin,
+    active,
+    clear_away,
+    pin,
+    publish,
+    refused_since,
+)
 from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -190,6 +199,7 @@ class _Once:
         self.store, self.config = loop._store, loop.config
         self.steps: list[Step] = []
         self.parent = ""
+        self.read: dict[str, Any] = {}
         self.pin: Pin | None = None
         self.training: dict[str, Any] = {}
         self.has_removed = False
@@ -244,6 +254,12 @@ class _Once:
         told = f"{news.events.height:,} new events up to position {news.position:,}"
         if news.events.height < self.config.refresh.fewest_new_events and not news.forgotten:
             told += f": waiting for more, {self.config.refresh.fewest_new_events:,} at least"
+            self._tell("read", told, time.monotonic() - started, facts)
+            return None
+        self.read = _reading(news, self.config)
+        refused = refused_since(self.store, bundle.version, self.read)
+        if refused is not None:
+            told += f": nothing came since version {refused} was refused"
             self._tell("read", told, time.monotonic() - started, facts)
             return None
         place = self.folder / "in-use"
@@ -318,6 +334,7 @@ class _Once:
             "fit_seconds": round(candidate.seconds, 2),
             "position": candidate.grown.position,
             "parent": self.parent,
+            "read": self.read,
             "recipe": self.config.refresh.recipe,
             "judging": judging,
             "predictions": self.predictions,
@@ -395,6 +412,13 @@ class _Once:
 
     def _tell(self, name: str, message: str, seconds: float, facts: dict[str, Any]) -> None:
         self.loop._tell(self.steps, Step(name, message, seconds, facts))
+
+
+def _reading(news: News, config: LoopConfig) -> dict[str, Any]:
+    """Tell one reading of a log from the next; its position moves without any news, too."""
+    settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
+    sizes = {"events": news.events.height, "items": len(news.items), "forgotten": len(news.forgotten)}
+    return {**sizes, "settings": settings}
 
 
 def _refuse_two_names(users: Vocabulary, news: News) -> None:

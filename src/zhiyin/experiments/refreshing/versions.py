@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,15 @@ def _pin(store: EventStore, version: str) -> None:
 def release(store: EventStore) -> None:
     """Let the loop replace a version that somebody went back to."""
     store.put_document(_PIN_KIND, _PIN_NAME, None).result()
+
+
+def refused_since(store: EventStore, parent: str, read: Mapping[str, Any]) -> str | None:
+    """Return the newest version when it was refused in favour of a parent, after the same was read."""
+    newest = max(store.bundles(), key=lambda bundle: bundle.position, default=None)
+    if newest is None or REFUSED not in newest.facts:
+        return None
+    is_same = newest.facts.get("parent") == parent and newest.facts.get("read") == read
+    return newest.version if is_same else None
 
 
 def clear_away(store: EventStore, keep: int, *, needed: Collection[str] = ()) -> list[str]:
