@@ -16,6 +16,7 @@ from zhiyin.experiments.refreshing.gathering import Grown
 from zhiyin.experiments.refreshing.settings import DriftConfig
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.testing.toy_language import ToyLanguage
 
 N_ITEMS, LENGTH = 60, 20
@@ -51,7 +52,8 @@ def world(seed: int, n_users: int = 300, **changes) -> Grown:
         "w", Catalogue.from_table(table), users, histories, ("view", "buy"), np.ones(2, np.float32)
     )
     pipeline = Pipeline(recipe("popular"), ToyLanguage())
-    return Grown(dataset, is_new.ravel(), 0, pipeline, changes.get("n_unknown", 0))
+    n_unknown = changes.get("n_unknown", 0)
+    return Grown(dataset, is_new.ravel(), 0, pipeline, n_unknown, pl.DataFrame(schema=BATCH_SCHEMA))
 
 
 def levels(grown: Grown) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from zhiyin.contracts import TrainingData
 from zhiyin.domain.errors import BundleError, ConfigError, StoreError
 from zhiyin.domain.pseudonyms import are_pseudonyms
-from zhiyin.experiments.refreshing import loop as loop_module
+from zhiyin.experiments.refreshing import rounds
 from zhiyin.experiments.refreshing.judging import Decision
 from zhiyin.experiments.refreshing.lease import KIND, Lease, LeaseHeld
 from zhiyin.experiments.refreshing.loop import Customs, LearningLoop
@@ -111,9 +111,9 @@ def test_a_worse_candidate_is_kept_for_inspection_and_not_served(store, live, ne
     def spoiled(grown, held, _config, **_):
         worse = Pipeline(recipe("popular"))
         worse.fit(TrainingData(held.split.train, worse.language))
-        return loop_module.Refreshed(worse, grown, held, 0.0)
+        return rounds.Refreshed(worse, grown, held, 0.0)
 
-    monkeypatch.setattr(loop_module, "refresh", spoiled)
+    monkeypatch.setattr(rounds, "refresh", spoiled)
     done = LearningLoop(store, QUICK).round()
     assert done.decision is Decision.REFUSED
     assert active(store).version == live
@@ -197,7 +197,7 @@ def test_who_goes_back_while_a_round_publishes_is_not_overruled(store, live, new
     store.append_events(new_walks(120, step=1, seed=1)).result()
     assert LearningLoop(store, QUICK).round().version
     store.append_events(new_walks(120, step=1, seed=2)).result()
-    publish, activate = loop_module.publish, store.activate_bundle
+    publish, activate = rounds.publish, store.activate_bundle
 
     def going_back_once(*_):
         monkeypatch.setattr(store, "activate_bundle", activate)
@@ -215,7 +215,7 @@ def test_who_goes_back_while_a_round_publishes_is_not_overruled(store, live, new
         # The one that goes back was first, but for what is written last.
         return activate(version) if version not in (live,) else done
 
-    monkeypatch.setattr(loop_module, "publish", publishing)
+    monkeypatch.setattr(rounds, "publish", publishing)
     if moment == "activated":
         monkeypatch.setattr(store, "activate_bundle", activating)
     told = LearningLoop(store, QUICK).round()
@@ -389,11 +389,11 @@ def test_killed_in_the_middle_leaves_what_is_served(tmp_path, bundle, new_walks)
     database.close()
     script = (
         "import sys, time\n"
-        "from zhiyin.experiments.refreshing import loop\n"
+        "from zhiyin.experiments.refreshing import loop, rounds\n"
         "from zhiyin.experiments.refreshing.settings import LoopConfig\n"
         "from zhiyin.stores.opening import open_database\n"
         "def slow(*a, **k):\n    print('training', flush=True)\n    time.sleep(60)\n"
-        "loop.refresh = slow\n"
+        "rounds.refresh = slow\n"
         "config = LoopConfig.parse({'lease_seconds': 0.5, 'judging': {'fewest_events': 20}}, where='loop')\n"
         f"loop.LearningLoop(open_database({url!r}).store(), config).round()\n"
     )
