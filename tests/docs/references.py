@@ -27,7 +27,7 @@ from zhiyin.language.pretraining.settings import PretrainingConfig
 from zhiyin.language.texts import TextTemplate
 from zhiyin.online.click_rate import ClickRateSettings
 from zhiyin.online.streams.settings import StreamSettings
-from zhiyin.online.trials.definition import Arm, Trial
+from zhiyin.online.trials.definition import Arm, ArmBoost, Trial
 from zhiyin.pipeline.registry import SOURCES, source_class
 from zhiyin.pipeline.settings import MergeConfig, PipelineConfig, RankerTask
 from zhiyin.policy.new_items import NewItemsConfig
@@ -56,6 +56,7 @@ def configs() -> dict[str, type[Config]]:
         "loop": LoopConfig,
         "experiment": Trial,
         "experiment.arms.NAME": Arm,
+        "experiment.arms.NAME.boost": ArmBoost,
         "experiment.guard_rails": GuardRail,
         "service": ServingSettings,
         "alerts": AlertSettings,

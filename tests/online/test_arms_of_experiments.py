@@ -1,7 +1,11 @@
 """Which bundle answers whom while experiments run, and how two slates become one."""
 
+import logging
 from types import SimpleNamespace
 from typing import Any
+
+import polars as pl
+import pytest
 
 from zhiyin.domain import Recommendation
 from zhiyin.online.arms import INTERLEAVED, Arms, labelled
@@ -15,6 +19,12 @@ USERS = [f"u{n}" for n in range(400)]
 BOOST = {"filter": {"brand": "Tea"}, "by": 2.0}
 
 
+def live_with(version: str, *attributes: str) -> Any:
+    """A bundle whose items have these attributes, and a brand."""
+    table = pl.DataFrame(schema=dict.fromkeys(("brand", *attributes), pl.String))
+    return SimpleNamespace(version=version, catalogue=SimpleNamespace(current=SimpleNamespace(table=table)))
+
+
 class Shelf:
     """Loads versions, and notes which are loaded now."""
 
@@ -25,7 +35,7 @@ class Shelf:
     def load(self, version: str) -> Any:
         if version in self.missing:
             raise LookupError(version)
-        live = SimpleNamespace(version=version)
+        live = live_with(version)
         self.loaded.append(live)
         return live
 
@@ -33,7 +43,7 @@ class Shelf:
         self.loaded.remove(live)
 
 
-MAIN: Any = SimpleNamespace(version="main")
+MAIN = live_with("main")
 
 
 def experiment(name: str = "order", *, kind: str = "ab", bundle: str = "b2", **new: Any) -> StoredDocument:
@@ -80,6 +90,39 @@ def test_while_the_bundle_is_not_there_its_users_are_answered_as_usual_and_not_c
     shelf.missing = set()
     arms.load_missing()
     assert all(arms.plan(MAIN, asked(user))[0].assigned is not None for user in USERS)
+
+
+def test_an_arm_that_no_longer_fits_answers_as_usual_is_not_counted_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    colour = {"filter": {"colour": "red"}, "by": 1.0}
+    arms = arms_with(Shelf(), experiment(bundle="main", boost=[BOOST, colour]))
+    coloured, plain = live_with("main", "colour"), live_with("main")
+    with caplog.at_level(logging.WARNING):
+        before = [arms.plan(coloured, asked(user))[0] for user in USERS]
+        assert caplog.text == ""
+        after = [arms.plan(plain, asked(user))[0] for user in USERS]
+    assert caplog.text.count("arm 'new' of experiment 'order' cannot be applied") == 1
+    assert "'colour'" in caplog.text
+    assert {plan.assigned.arm for plan in before if plan.assigned} == {"now", "new"}
+    for one, other in zip(before, after, strict=True):
+        assert one.assigned is not None
+        if one.assigned.arm == "new":
+            assert other.assigned is None
+            assert other.asked.wanted.boost == ()
+        else:
+            assert other.assigned == one.assigned
+    assert arms.plan(coloured, asked(USERS[0]))[0].assigned == before[0].assigned, "the attribute came back"
+
+
+def test_a_boost_that_was_stored_before_boosts_were_checked_hides_no_experiment() -> None:
+    body: Any = experiment("old", bundle="main").body
+    body["trial"]["arms"]["new"]["boost"] = [{}, BOOST, {"filter": {"brand": "Tea"}, "by": "x"}]
+    arms = arms_with(Shelf(), StoredDocument(KIND, "old", body))
+    plans = [arms.plan(MAIN, asked(user))[0] for user in USERS]
+    wanted = [plan.asked.wanted.boost for plan in plans if plan.assigned and plan.assigned.arm == "new"]
+    assert wanted == [((BOOST["filter"], 2.0),)] * len(wanted)
+    assert wanted
 
 
 def test_what_is_no_slate_and_who_has_no_session_take_no_part() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiyin.domain import Catalogue
-from zhiyin.policy.filters import FilterError, FilterMasks, compile_filter
+from zhiyin.policy.filters import FilterError, FilterMasks, check_form, compile_filter
 
 TABLE = pl.DataFrame(
     {
@@ -79,6 +79,7 @@ def test_known_answers(spec: dict, expected: str) -> None:
     mask = FilterMasks().mask(spec, CATALOGUE)
     assert mask.dtype == np.bool_
     assert "".join(TABLE["item_id"].filter(pl.Series(mask))) == expected
+    check_form(spec)  # what one catalogue understands has a form that any might
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,27 @@ def test_known_answers(spec: dict, expected: str) -> None:
 def test_mistakes_say_where_and_what_is_possible(spec: object, path: str, says: str) -> None:
     with pytest.raises(FilterError) as caught:
         FilterMasks().mask(spec, CATALOGUE)
+    assert caught.value.path == path
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "says"),
+    [
+        ({"prize": {"belw": 3}}, "filter.prize.belw", "Did you mean 'below'?"),
+        ({"prize": {}}, "filter.prize", "no condition"),
+        ({"prize": {"above": "much"}}, "filter.prize.above", "is not a date"),
+        ({"prize": {"contains": 3}}, "filter.prize.contains", "3 is not text"),
+        ({"prize": {"in": 3}}, "filter.prize.in", "takes a list"),
+        ({"prize": {"in": [3, "a"]}}, "filter.prize.in[1]", "'a' is not a number"),
+        ({"prize": None}, "filter.prize", "None is not text"),
+        ({"any": [{"prize": 1}, 7]}, "filter.any[1]", "A filter is an object, not 7"),
+        ("prize", "filter", "A filter is an object"),
+    ],
+)
+def test_a_form_that_no_catalogue_understands_is_told(spec: object, path: str, says: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        check_form(spec)  # type: ignore[arg-type]
     assert caught.value.path == path
     assert says in str(caught.value)
 

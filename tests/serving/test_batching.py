@@ -16,7 +16,7 @@ from zhiyin.serving.settings import AnswerSettings
 
 
 class Engine:
-    """Answers with who asked; can be held up, and fails for the user ``bad``."""
+    """Answers with who asked; can be held up, fails for ``bad``, and for whoever comes with ``broken``."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -31,6 +31,8 @@ class Engine:
         self.go_on.wait(timeout=10)
         names = [str(one.who) for one in asked if isinstance(one, AskedSlate)]
         self.batches.append(names)
+        if "broken" in names:
+            raise KeyError("broken")
         return names
 
     def settle(self, name: str) -> Answer | Exception:
@@ -92,6 +94,27 @@ def test_who_waits_is_answered_together_and_an_error_of_one_is_its_own() -> None
         ]
         assert isinstance(answered[2], ValueError)
         assert engine.batches == [["first"], names]
+
+    run(what, engine, n_threads=1)
+
+
+def test_a_request_that_breaks_its_batch_is_refused_alone() -> None:
+    engine = Engine()
+
+    async def what(batcher: Batcher, engine: Engine) -> None:
+        engine.go_on.clear()
+        first = asyncio.create_task(batcher.answer(engine, asked_by("first")))
+        await asyncio.sleep(0)
+        await under_way(engine)
+        names = ["anna", "broken", "carl"]
+        others = [asyncio.create_task(batcher.answer(engine, asked_by(name))) for name in names]
+        await asyncio.sleep(0.05)
+        engine.go_on.set()
+        answered = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [isinstance(one, KeyError) for one in answered] == [False, False, True, False]
+        items = [one.items[0].item_id for one in answered if isinstance(one, Answer)]
+        assert items == ["for-first", "for-anna", "for-carl"]
+        assert batcher.depth == 0
 
     run(what, engine, n_threads=1)
 

@@ -102,6 +102,9 @@ class Component(Generic[ConfigT]):
         return self.config
 
 
+_REMEDY = "docs/guide/recipes-and-settings.md lists every setting with its default and meaning."
+
+
 def _as_config_error(error: ValidationError, config_class: type[Config], where: str) -> ConfigError:
     first = error.errors()[0]
     path = ".".join([where, *(str(part) for part in first["loc"])])
@@ -112,13 +115,15 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
             f"Setting '{path}' is not known.{did_you_mean(name, known)}",
             possible=f"'{table}' has the settings: {', '.join(known) or 'none'}.",
         )
+    if first["type"] == "missing":
+        return ConfigError(f"Setting '{path}' is missing.", remedy=_REMEDY)
     value, reason = first.get("input"), first["msg"].removeprefix("Value error, ").rstrip(".")
     # What does not fit together is a whole table, which nobody wants to read once more.
     is_together = first["type"] == "value_error" and isinstance(value, dict)
     wrong = "is wrong" if is_together else f"cannot be {value!r}"
     return ConfigError(
         f"Setting '{path}' {wrong}: {reason}.",
-        remedy="docs/guide/recipes-and-settings.md lists every setting with its default and meaning.",
+        remedy=_REMEDY,
     )
 
 

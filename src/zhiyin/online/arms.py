@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.interleaving import team_draft
 from zhiyin.online.asked import Asked, AskedSlate, Wanted
 from zhiyin.online.live import Live
 from zhiyin.online.slates import Shown
+from zhiyin.online.trials.boosts import misfit
 from zhiyin.online.trials.trials import Assigned, Trials
 from zhiyin.stores.records import StoredDocument
 
@@ -58,6 +60,7 @@ class Arms:
         self._load = load
         self._drop = drop
         self._lives: dict[str, Live] = {}
+        self._fitting: dict[tuple[str, str], tuple[tuple[Any, pl.Schema], bool]] = {}
         self._rng = np.random.default_rng()
         self.take(documents)
 
@@ -97,7 +100,8 @@ class Arms:
     def plan(self, main: Live, asked: Asked) -> list[Planned]:
         """Return how a request is answered: once, or twice where two slates are to be mixed.
 
-        A user whose arm needs a bundle that is not there yet is answered as usual and is not counted.
+        A user whose arm needs a bundle that is not there yet, or boosts by an attribute that no item has any
+        more, is answered as usual and is not counted.
         """
         if not isinstance(asked, AskedSlate):
             return [Planned(main, asked)]
@@ -139,8 +143,23 @@ class Arms:
             if found is None:
                 return None
             live = found
+        if assigned.settings.get("boost") and not self._fits(live, assigned):
+            return None
         wanted = _with_settings(asked.wanted, assigned.settings)
         return Planned(live, replace(asked, wanted=wanted), assigned)
+
+    def _fits(self, live: Live, assigned: Assigned) -> bool:
+        """Whether the items of a bundle have what an arm boosts by; the log says once where they have not."""
+        asked_for = (assigned.settings["boost"], live.catalogue.current.table.schema)
+        arm = (assigned.experiment, assigned.arm)
+        looked_at = self._fitting.get(arm)
+        if looked_at is None or looked_at[0] != asked_for:
+            error = misfit(*asked_for)
+            looked_at = self._fitting[arm] = (asked_for, error is None)
+            if error is not None:
+                problem = "arm %r of experiment %r cannot be applied, its users are answered as usual: %s"
+                _LOG.warning(problem, assigned.arm, assigned.experiment, error.problem)
+        return looked_at[1]
 
 
 def labelled(shown: Shown, assigned: Assigned) -> Shown:

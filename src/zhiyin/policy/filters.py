@@ -50,6 +50,15 @@ class FilterError(RequestError):
         self.path = path
 
 
+def check_form(spec: Mapping[str, Any], *, where: str = "filter") -> None:
+    """Refuse a filter that no catalogue could understand, where the attributes of the items are not known.
+
+    Raises:
+        FilterError: when a condition is unknown, or its value is of no type that it takes.
+    """
+    _Former().every(spec, where, depth=1)
+
+
 def compile_filter(spec: Mapping[str, Any], schema: pl.Schema, *, where: str = "filter") -> pl.Expr:
     """Turn a filter into one expression over a table of items.
 
@@ -162,6 +171,10 @@ class _Compiler:
         conditions = value if isinstance(value, Mapping) else {"equals": value}
         if not conditions:
             raise FilterError("There is no condition.", path=path, possible=_possible(self.schema[name]))
+        return self.conditions(name, conditions, path)
+
+    def conditions(self, name: str, conditions: Mapping[str, Any], path: str) -> pl.Expr:
+        """All conditions on one attribute, of which there is one at least."""
         parts = [
             self.condition(name, str(word), operand, path if word == "equals" else f"{path}.{word}")
             for word, operand in conditions.items()
@@ -189,6 +202,40 @@ class _Compiler:
             ).fill_null(False)
         value = _value(operand, dtype, path)
         return _on_elements(column, dtype, lambda element: _TESTS[word](element, value)).fill_null(False)
+
+
+class _Former(_Compiler):
+    """The same pass where no catalogue is known: each condition is taken to fit the type of its attribute."""
+
+    def __init__(self) -> None:
+        super().__init__(pl.Schema())
+
+    def attribute(self, name: str, value: object, path: str) -> pl.Expr:
+        """Every condition on one attribute."""
+        conditions = value if isinstance(value, Mapping) else {"equals": value}
+        if not conditions:
+            possible = f"Conditions are {', '.join(_WORDS)}."
+            raise FilterError("There is no condition.", path=path, possible=possible)
+        parts = []
+        for word, operand in conditions.items():
+            self.schema[name] = _type_for(str(word), operand, path)
+            parts.append(self.conditions(name, {word: operand}, path))
+        return pl.all_horizontal(parts)
+
+
+def _type_for(word: str, operand: object, path: str) -> pl.DataType:
+    """Return the type of an attribute that one condition could be about."""
+    if word not in _WORDS:
+        problem = f"'{word}' is not a condition.{did_you_mean(word, _WORDS)}"
+        raise FilterError(problem, path=f"{path}.{word}", possible=f"Conditions are {', '.join(_WORDS)}.")
+    value = operand
+    if word == "in" and isinstance(operand, Sequence) and not isinstance(operand, str) and operand:
+        value = operand[0]
+    if word not in _TEXT:
+        return pl.Date() if isinstance(value, str) else pl.Float64()
+    if isinstance(value, bool):
+        return pl.Boolean()
+    return pl.Float64() if isinstance(value, (int, float)) and word in _ORDERED else pl.String()
 
 
 def _on_elements(column: pl.Expr, dtype: pl.DataType, test: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
@@ -233,6 +280,7 @@ _LARGEST = 2**63
 _PLAIN: dict[str, type] = {"true or false": bool, "text": str}
 _ORDERED = ("equals", "in", "at_least", "at_most", "above", "below", "known")
 _TEXT = ("equals", "in", "contains", "starts_with", "known")
+_WORDS = tuple(dict.fromkeys(_ORDERED + _TEXT))
 
 
 def _element_type(dtype: pl.DataType) -> pl.DataType:

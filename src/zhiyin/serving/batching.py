@@ -162,15 +162,24 @@ class Batcher:
                 by_engine.setdefault(id(waiting.engine), []).append(waiting)
         done: dict[int, Computed | Exception] = {}
         for group in by_engine.values():
-            spans = _NO_SPANS if self.spans is None else self.spans.of([waiting.here for waiting in group])
-            computed: Sequence[Computed | Exception]
-            try:
-                with spans:
-                    computed = group[0].engine.compute([waiting.asked for waiting in group])
-            except Exception as error:
-                computed = [error] * len(group)
-            done.update(zip(map(id, group), computed, strict=True))
+            done.update(self._computed(group))
         batch[0].future.get_loop().call_soon_threadsafe(self._finish, batch, since, done)
+
+    def _computed(self, group: Sequence[_Waiting]) -> dict[int, Computed | Exception]:
+        """Compute requests of one engine together; one by one where that fails: a fault is its own."""
+        spans = _NO_SPANS if self.spans is None else self.spans.of([waiting.here for waiting in group])
+        try:
+            with spans:
+                computed = group[0].engine.compute([waiting.asked for waiting in group])
+        except Exception as error:
+            if len(group) == 1:
+                return {id(group[0]): error}
+            done: dict[int, Computed | Exception] = {}
+            for waiting in group:
+                if not waiting.is_late:  # or it was answered meanwhile
+                    done.update(self._computed([waiting]))
+            return done
+        return dict(zip(map(id, group), computed, strict=True))
 
     def _finish(
         self, batch: Sequence[_Waiting], since: float, done: Mapping[int, Computed | Exception]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from zhiyin.contracts import Config, Probability
 from zhiyin.domain.errors import ConfigError, UnknownExperiment
@@ -18,6 +18,7 @@ KIND = "experiment"
 """Kind of the documents that hold experiments."""
 
 _MOST_ARMS = 5
+_A_BOOST = 'A boost is {"filter": {"price": {"below": 20}}, "by": 0.5}; by is a number from -1000 to 1000.'
 
 
 def _is_plain(name: str) -> str:
@@ -29,6 +30,15 @@ def _is_plain(name: str) -> str:
 Name = Annotated[str, Field(max_length=80), AfterValidator(_is_plain)]
 
 
+class ArmBoost(Config):
+    """Items that the slates of an arm show earlier, or later; the same that a request may ask for."""
+
+    filter: dict[str, Any]
+    """Which items: an attribute and its value, or conditions on it; any, all and not join filters."""
+    by: float = Field(ge=-1_000.0, le=1_000.0, allow_inf_nan=False)
+    """Added to their score; negative moves them down."""
+
+
 class Arm(Config):
     """One way to answer; an arm with neither bundle nor settings answers as the service does anyway."""
 
@@ -38,7 +48,7 @@ class Arm(Config):
     """Version of the bundle that answers; without it the active one."""
     diversity: Probability | None = None
     """Diversity of its slates where a request does not ask for one."""
-    boost: tuple[dict[str, Any], ...] = ()
+    boost: tuple[ArmBoost, ...] = Field(default=(), max_length=20)
     """Boosts that are added to those of a request: {"filter": …, "by": …}."""
 
     @property
@@ -162,8 +172,12 @@ def parse_trial(settings: Mapping[str, Any]) -> Trial:
     try:
         trial: Trial = Trial.parse(dict(settings), where=KIND)
     except ConfigError as error:
-        is_of_arm = error.problem.startswith(f"Setting '{KIND}.arms.") and error.possible
-        possible = f"An arm has the settings: {', '.join(Arm.model_fields)}." if is_of_arm else error.possible
+        possible = error.possible
+        place = error.problem.partition("' ")[0]
+        if place.startswith(f"Setting '{KIND}.arms.") and ".boost" in place:
+            possible = _A_BOOST
+        elif place.startswith(f"Setting '{KIND}.arms.") and possible:
+            possible = f"An arm has the settings: {', '.join(Arm.model_fields)}."
         remedy = "docs/guide/experiments.md lists every setting with its default and meaning."
         raise ConfigError(error.problem, possible=possible, remedy=remedy) from None
     return trial
@@ -181,12 +195,30 @@ def read_started(document: StoredDocument) -> StartedTrial | None:
     try:
         buckets = tuple((int(begin), int(end)) for begin, end in body["buckets"])
         stopped = body.get("stopped")
-        return StartedTrial(parse_trial(body["trial"]), buckets, None if stopped is None else int(stopped))
-    except (KeyError, TypeError, ValueError):
+        trial = parse_trial(_with_readable_boosts(body["trial"]))
+        return StartedTrial(trial, buckets, None if stopped is None else int(stopped))
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(
             f"The stored experiment '{document.name}' cannot be read.",
             remedy="Another version of Zhiyin wrote it: use that version, or stop the experiment with it.",
         ) from None
+
+
+def _with_readable_boosts(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out boosts that nobody could apply, so that an old experiment with one hides no other."""
+    arms = {
+        name: {**arm, "boost": [boost for boost in arm.get("boost", ()) if _is_boost(boost)]}
+        for name, arm in trial["arms"].items()
+    }
+    return {**trial, "arms": arms}
+
+
+def _is_boost(boost: Any) -> bool:
+    try:
+        ArmBoost.model_validate(boost)
+    except ValidationError:
+        return False
+    return True
 
 
 def bundles_of(started: Iterable[StartedTrial]) -> frozenset[str]:

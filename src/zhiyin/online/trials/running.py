@@ -6,11 +6,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+import polars as pl
+
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.judging import AnswerCounts, judge
 from zhiyin.evaluation.live.ledger import read_ledger
 from zhiyin.evaluation.live.verdict import TrialReport
 from zhiyin.online.trials.assignment import N_BUCKETS, free_buckets, n_free
+from zhiyin.online.trials.boosts import refuse_unfit_boosts
 from zhiyin.online.trials.definition import (
     KIND,
     StartedTrial,
@@ -47,7 +50,9 @@ def started_trial(store: EventStore, name: str) -> StartedTrial:
     return found
 
 
-def start(store: EventStore, trial: Trial, *, now: int | None = None) -> StartedTrial:
+def start(
+    store: EventStore, trial: Trial, *, attributes: pl.Schema | None = None, now: int | None = None
+) -> StartedTrial:
     """Store an experiment; every process follows from the change log.
 
     It takes users that no other experiment holds: the first free ones of 10,000 buckets. An experiment of the
@@ -57,13 +62,16 @@ def start(store: EventStore, trial: Trial, *, now: int | None = None) -> Started
     Args:
         store: Of one tenant.
         trial: What is asked for.
+        attributes: Of the items that are served, where they are known: boosts may name no others.
         now: UTC seconds; the clock by default.
 
     Raises:
+        FilterError: when a boost of an arm cannot be understood.
         ConfigError: when too few users are free, an arm's bundle is not stored, an ended experiment has this
             name, or a change of a running one would make its figures worthless.
     """
     now = int(time.time()) if now is None else now
+    refuse_unfit_boosts(trial, attributes)
     known = started_trials(store)
     before = next((one for one in known if one.name == trial.name), None)
     if before is not None:

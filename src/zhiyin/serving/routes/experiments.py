@@ -44,8 +44,9 @@ async def put_experiment(
     """
     engine = await engine_of(request)
     trial = parse_trial({**body, "name": name})
+    attributes = engine.live.catalogue.current.table.schema
     async with service_of(request).audit.noting(_deed(request, name)):
-        started = await asyncio.to_thread(running.start, engine.store, trial)
+        started = await asyncio.to_thread(running.start, engine.store, trial, attributes=attributes)
         await asyncio.to_thread(engine.following.read_log)
     return json_response(_told(started))
 

@@ -1,0 +1,57 @@
+"""Experiments through the service: what is refused at once, and what no arm may do to its users."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+
+def arms(**new: Any) -> dict[str, Any]:
+    return {"now": {"share": 0.5}, "new": {"share": 0.5, **new}}
+
+
+def put(client: TestClient, name: str, **settings: Any) -> Any:
+    return client.put(f"/v1/experiments/{name}", json={"arms": arms(), "control": "now", **settings})
+
+
+def arms_of(client: TestClient, users: range) -> list[str | None]:
+    told = [client.post("/v1/recommend", json={"user_id": f"v{n}"}) for n in users]
+    assert {one.status_code for one in told} == {200}
+    return [one.json().get("arm") for one in told]
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ({"boost": [{}]}, "arms.new.boost.0.filter"),
+        ({"boost": [{"filter": {"price": 3}, "by": "x"}]}, "arms.new.boost.0.by"),
+        ({"boost": [{"filter": {"price": 3}, "by": 5_000}]}, "less than or equal to 1000"),
+        ({"boost": [{"filter": {"price": 3}, "by": 1}] * 21}, "at most 20"),
+        ({"boost": [{"filter": {"prize": 3}, "by": 2}]}, "Did you mean 'price'"),
+        ({"boost": [{"filter": {"price": "x"}, "by": 2}]}, "'x' is not a number"),
+        ({"diversity": 3}, "arms.new.diversity"),
+    ],
+)
+def test_an_arm_that_no_user_could_be_answered_with_is_refused(
+    client: TestClient, new: dict[str, Any], said: str
+) -> None:
+    refused = put(client, "broken", arms=arms(**new))
+    problem = refused.json()
+    assert (refused.status_code, problem["type"]) == (422, "urn:zhiyin:problem:invalid-request")
+    assert said in problem["detail"]
+    assert problem.get("possible") or problem.get("remedy")
+    assert client.get("/v1/experiments").json()["experiments"] == []
+
+
+def test_an_attribute_that_a_boost_cannot_name_is_said_where_it_stands(client: TestClient) -> None:
+    problem = put(client, "e", arms=arms(boost=[{"filter": {"prize": 3}, "by": 2}])).json()
+    [error] = problem["errors"]
+    assert error["path"] == "arms.new.boost[0].filter.prize"
+    assert "price" in problem["possible"]
+
+
+def test_a_boost_that_fits_answers_its_users(client: TestClient) -> None:
+    assert (
+        put(client, "e", arms=arms(boost=[{"filter": {"price": {"below": 9}}, "by": 2}])).status_code == 200
+    )
+    assert set(arms_of(client, range(30))) == {"now", "new"}
