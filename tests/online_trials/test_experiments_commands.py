@@ -1,6 +1,7 @@
 """The commands start, list, report and stop what the service will follow."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,27 @@ def test_from_start_to_stop(url: str, tmp_path: Path) -> None:
     assert deeds == 2 * changed, "started and stopped"
     with pytest.raises(RequestError, match="there is no folder"):
         run("report", "order", "--store", url, "--html", str(tmp_path / "nowhere" / "page.html"))
+
+
+def test_what_has_not_begun_is_listed_with_its_start_and_removed_by_a_stop(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps({**DEFINITION, "start": int(time.time()) + 86_400}))
+    run("start", str(file), "--store", url)
+    assert "from 20" in run("list", "--store", url).stdout
+    assert "Removed order, which had not begun." in run("stop", "order", "--store", url).stdout
+    assert "There are no experiments." in run("list", "--store", url).stdout
+
+
+def test_a_boost_that_cannot_be_understood_is_refused(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "order.json"
+    arms = {
+        "now": {"share": 0.5},
+        "new": {"share": 0.5, "boost": [{"filter": {"price": {"belw": 3}}, "by": 1}]},
+    }
+    file.write_text(json.dumps({**DEFINITION, "arms": arms}))
+    with pytest.raises(RequestError, match=r"arms\.new\.boost\[0\].*Did you mean 'below'"):
+        run("start", str(file), "--store", url)
+    assert "There are no experiments." in run("list", "--store", url).stdout
 
 
 def test_two_bundles_need_no_file(url: str) -> None:

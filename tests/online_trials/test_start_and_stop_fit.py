@@ -1,13 +1,19 @@
-"""An experiment that cannot be read back is refused, so it cannot hide the others."""
+"""What starts later can be moved and taken back; what could not be read back is refused."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zhiyin.domain.errors import ConfigError
-from zhiyin.online.trials.definition import parse_trial
-from zhiyin.online.trials.running import start, started_trials
+from zhiyin.evaluation.live.figures import day
+from zhiyin.online.trials.definition import KIND, Trial, parse_trial
+from zhiyin.online.trials.running import start, started_trials, stop
+from zhiyin.online.trials.trials import Trials
+from zhiyin.stores.events import EventStore
 from zhiyin.stores.opening import open_database
+from zhiyin.stores.records import StoredDocument
 
 ARMS = {"a": {"share": 0.5}, "b": {"share": 0.5, "diversity": 0.3}}
 
@@ -21,3 +27,68 @@ def test_a_stop_before_the_start_that_is_filled_in_is_refused(tmp_path: Path) ->
         start(store, over, now=100)
     assert [one.name for one in started_trials(store)] == ["good"]
     database.close()
+
+
+DAY = 86_400
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EventStore]:
+    database = open_database(f"sqlite:///{tmp_path}/store.db")
+    yield database.store()
+    database.close()
+
+
+def trial(name: str = "later", **settings: object) -> Trial:
+    return parse_trial({"name": name, "arms": ARMS, "control": "a", **settings})
+
+
+def test_what_has_not_begun_may_be_changed_in_everything(store: EventStore) -> None:
+    start(store, trial(start=1_000 + DAY), now=1_000)
+    other = {"a": {"share": 0.9}, "b": {"share": 0.1, "diversity": 0.5}}
+    changed = trial(start=1_005, arms=other, metric="conversion", share_of_users=0.2)
+    moved = start(store, changed, now=1_001)
+    assert started_trials(store) == [moved]
+    assert moved.trial == changed
+    assert moved.buckets == ((0, 2_000),)
+    assert start(store, trial(share_of_users=0.3), now=1_002).start == 1_005, "it stays as planned"
+    with pytest.raises(ConfigError, match="runs; changing start, arms"):
+        start(store, trial(start=2_000, arms=other), now=1_006)
+
+
+def test_what_is_taken_back_before_it_begins_frees_its_users_and_its_name(store: EventStore) -> None:
+    start(store, trial(start=1_000 + DAY), now=1_000)
+    with pytest.raises(ConfigError, match="other experiments hold them"):
+        start(store, trial("another"), now=1_001)
+    assert stop(store, "later", now=1_002).is_over(1_002)
+    assert started_trials(store) == []
+    start(store, trial("another", stop=1_500), now=1_003)
+    assert start(store, trial(), now=1_600).start == 1_600
+
+
+def test_a_start_too_far_ahead_is_refused(store: EventStore) -> None:
+    for begin in (1_000 + 366 * DAY, 10**12, 10**18):
+        with pytest.raises(ConfigError, match=r"(?s)more than a year from now.*at most; without one"):
+            start(store, trial(start=begin), now=1_000)
+    start(store, trial(start=1_000 + 365 * DAY), now=1_000)
+
+
+def test_what_was_stopped_before_its_start_is_over_and_is_not_brought_back(store: EventStore) -> None:
+    """Stopping kept such an experiment until its start once, and stores hold some."""
+    planned = start(store, trial(start=1_000 + DAY), now=1_000)
+    store.put_document(KIND, "later", replace(planned, stopped=1_000 + DAY).body()).result()
+    assert Trials(store.documents(KIND), clock=lambda: 1_001).bundle_versions() == frozenset()
+    start(store, trial("another"), now=1_001)
+    with pytest.raises(ConfigError, match=r"(?s)has ended.*another name"):
+        start(store, trial(), now=1_001)
+    assert stop(store, "later", now=1_002).stopped == 1_000 + DAY
+
+
+def test_a_stored_start_beyond_the_calendar_hides_nothing_and_can_be_taken_back(store: EventStore) -> None:
+    far = trial("far", start=10**18)
+    body = {"trial": far.model_dump(mode="json"), "buckets": [[0, 10_000]], "stopped": None}
+    store.put_document(KIND, "far", body).result()
+    assert Trials([StoredDocument(KIND, "far", body)], clock=lambda: 1_000).arm_for("ann") is None
+    assert day(10**18) == "1000000000000000000 s"
+    stop(store, "far", now=1_000)
+    start(store, trial(), now=1_001)

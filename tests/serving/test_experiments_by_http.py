@@ -1,5 +1,6 @@
 """Experiments through the service: what is refused at once, and what no arm may do to its users."""
 
+import time
 from typing import Any
 
 import pytest
@@ -55,3 +56,27 @@ def test_a_boost_that_fits_answers_its_users(client: TestClient) -> None:
         put(client, "e", arms=arms(boost=[{"filter": {"price": {"below": 9}}, "by": 2}])).status_code == 200
     )
     assert set(arms_of(client, range(30))) == {"now", "new"}
+
+
+def test_what_has_not_begun_is_moved_and_taken_back(client: TestClient) -> None:
+    now = int(time.time())
+    assert put(client, "later", start=now + 86_400).status_code == 200
+    assert set(arms_of(client, range(5))) == {None}
+    assert put(client, "later", start=now + 3_600).json()["trial"]["start"] == now + 3_600
+    assert put(client, "another").status_code == 422, "all users are held"
+    assert client.delete("/v1/experiments/later").json()["is_over"]
+    assert client.get("/v1/experiments/later").status_code == 404
+    assert put(client, "another").status_code == 200
+    assert set(arms_of(client, range(30))) == {"now", "new"}
+    assert client.delete("/v1/experiments/another").status_code == 200
+    again = put(client, "another")
+    assert (again.status_code, "another name" in again.json()["remedy"]) == (422, True)
+    assert set(arms_of(client, range(5))) == {None}
+
+
+@pytest.mark.parametrize("begin", [1e18, 10**18, 4_102_444_800])
+def test_a_start_too_far_ahead_holds_nobody(client: TestClient, begin: float) -> None:
+    refused = put(client, "far", start=begin)
+    assert refused.status_code == 422
+    assert "more than a year from now" in refused.json()["detail"]
+    assert put(client, "near").status_code == 200

@@ -90,7 +90,11 @@ def stop(name: Name, store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
     """End an experiment: everybody gets the ordinary answer again, its report stays."""
     with _database(store) as database, noted(database.access, tenant, "experiment.change", name):
         stopped = stop_trial(database.store(tenant), name)
-    OUT.print(f"Stopped [bold]{escape(name)}[/bold] at {day(stopped.stop or 0)}.", highlight=False)
+    told = f"[bold]{escape(name)}[/bold]"
+    if stopped.has_begun(stopped.stop):
+        OUT.print(f"Stopped {told} at {day(stopped.stop or 0)}.", highlight=False)
+    else:
+        OUT.print(f"Removed {told}, which had not begun.", highlight=False)
 
 
 @experiments.command("report")
@@ -167,4 +171,4 @@ def _arms(started: StartedTrial) -> str:
 def _state(started: StartedTrial) -> str:
     if started.is_over():
         return f"ended {day(started.stop or 0)}"
-    return f"since {day(started.start)}"
+    return f"{'since' if started.has_begun() else 'from'} {day(started.start)}"

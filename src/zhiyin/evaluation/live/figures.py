@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 
 
 def day(timestamp: int) -> str:
-    """Write a moment as a date and time in UTC."""
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M}"
+    """Write a moment as a date and time in UTC; one beyond the calendar in seconds."""
+    try:
+        return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M}"
+    except (OSError, OverflowError, ValueError):
+        return f"{timestamp} s"
 
 
 def percent(share: float) -> str:

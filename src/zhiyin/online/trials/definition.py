@@ -134,10 +134,14 @@ class StartedTrial:
         ends = [end for end in (self.stopped, self.trial.stop) if end is not None]
         return min(ends) if ends else None
 
+    def has_begun(self, now: float | None = None) -> bool:
+        """Whether users may have been assigned."""
+        return self.start <= (time.time() if now is None else now)
+
     def is_over(self, now: float | None = None) -> bool:
-        """Whether nobody is assigned any more."""
+        """Whether nobody is assigned any more, or ever: it may have been stopped before its start."""
         stop = self.stop
-        return stop is not None and stop <= (time.time() if now is None else now)
+        return stop is not None and stop <= max(self.start, time.time() if now is None else now)
 
     def body(self) -> dict[str, Any]:
         """Return what the document holds, as JSON can."""

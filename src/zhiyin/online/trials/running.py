@@ -25,6 +25,9 @@ from zhiyin.online.trials.definition import (
 )
 from zhiyin.stores.events import EventStore
 
+_MOST_AHEAD = 365 * 86_400
+"""Seconds that the start of an experiment may lie ahead; it holds its users from the moment it is stored."""
+
 
 def started_trials(store: EventStore) -> list[StartedTrial]:
     """Return every experiment of a store, oldest first, ended ones included."""
@@ -57,7 +60,8 @@ def start(
 
     It takes users that no other experiment holds: the first free ones of 10,000 buckets. An experiment of the
     same name that still runs is changed in place and keeps its users; more may be taken in, but its arms and
-    their shares stay, for users who move from arm to arm would spoil its figures.
+    their shares stay, for users who move from arm to arm would spoil its figures. One that has not begun may
+    be changed in everything; without a start it keeps the one it has.
 
     Args:
         store: Of one tenant.
@@ -68,7 +72,8 @@ def start(
     Raises:
         FilterError: when a boost of an arm cannot be understood.
         ConfigError: when too few users are free, an arm's bundle is not stored, an ended experiment has this
-            name, or a change of a running one would make its figures worthless.
+            name, it would start more than a year from now, or a change of a running one would make its
+            figures worthless.
     """
     now = int(time.time()) if now is None else now
     refuse_unfit_boosts(trial, attributes)
@@ -80,11 +85,12 @@ def start(
     held = [
         buckets for one in known if one.name != trial.name and not one.is_over(now) for buckets in one.buckets
     ]
-    begin = before.start if before is not None else trial.start if trial.start is not None else now
+    running = before if before is not None and before.has_begun(now) else None
+    begin = running.start if running is not None else _planned_start(trial, before, now)
     started = StartedTrial(
         # Checked again: with its start filled in, the stop may lie before it.
         trial=parse_trial({**trial.model_dump(), "start": begin}),
-        buckets=_buckets(trial, held, () if before is None else before.buckets),
+        buckets=_buckets(trial, held, () if running is None else running.buckets),
     )
     store.put_document(KIND, trial.name, started.body()).result()
     return started
@@ -93,15 +99,18 @@ def start(
 def stop(store: EventStore, name: str, *, now: int | None = None) -> StartedTrial:
     """End an experiment: its users get the ordinary answer again, its report stays.
 
+    One that has not begun has shown nothing: it is removed, and its name may be used again.
+
     Raises:
         ConfigError: when there is none of this name.
     """
     now = int(time.time()) if now is None else now
     found = started_trial(store, name)
-    if not found.is_over(now):
-        found = replace(found, stopped=max(now, found.start))
-        store.put_document(KIND, name, found.body()).result()
-    return found
+    if found.is_over(now):
+        return found
+    stopped = replace(found, stopped=now)
+    store.put_document(KIND, name, stopped.body() if found.has_begun(now) else None).result()
+    return stopped
 
 
 def report(
@@ -145,13 +154,29 @@ def _buckets(
     return (*own, *more)
 
 
+def _planned_start(trial: Trial, before: StartedTrial | None, now: int) -> int:
+    """Say when an experiment begins that has not begun so far."""
+    begin = trial.start
+    if begin is None:
+        begin = now if before is None else before.start
+    if begin > now + _MOST_AHEAD:
+        raise ConfigError(
+            f"The experiment '{trial.name}' would start at {begin}, more than a year from now, and hold its "
+            "users until then.",
+            possible=f"A start is UTC seconds, {now + _MOST_AHEAD} at most; without one it starts at once.",
+            remedy="Name a nearer start; divide by 1000 what are milliseconds.",
+        )
+    return begin
+
+
 def _refuse_change(before: StartedTrial, trial: Trial, now: int) -> None:
     if before.is_over(now):
         raise ConfigError(
             f"An experiment '{trial.name}' has ended; its slates and its report carry that name.",
             remedy="Give the new one another name.",
         )
-    has_begun = before.start <= now
+    if not before.has_begun(now):
+        return
     fixed = ("kind", "control", "metric", "salt", "start", "arms")
     changed = [
         name
@@ -161,7 +186,7 @@ def _refuse_change(before: StartedTrial, trial: Trial, now: int) -> None:
     ]
     if trial.share_of_users < before.trial.share_of_users:
         changed.append("share_of_users")
-    if has_begun and changed:
+    if changed:
         raise ConfigError(
             f"The experiment '{trial.name}' runs; changing {', '.join(changed)} would make its figures "
             "worthless.",

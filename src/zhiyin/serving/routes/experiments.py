@@ -40,6 +40,7 @@ async def put_experiment(
 ) -> Response:
     """Start an experiment, or change what may be changed of a running one.
 
+    One that has not begun may be changed in everything; the name of one that has ended is taken.
     Which user is in which arm depends on the id of the user alone, and stays.
     """
     engine = await engine_of(request)
@@ -67,10 +68,10 @@ async def report_experiment(request: Request, name: Name) -> Response:
 @router.delete(
     "/experiments/{name}",
     response_model=told.ExperimentOut,
-    response_description="Nobody is in the experiment any more; its report stays.",
+    response_description="Nobody is in the experiment any more; its report stays, where it had begun.",
 )
 async def stop_experiment(request: Request, name: Name) -> Response:
-    """Stop an experiment: its users get the ordinary answer again."""
+    """Stop an experiment: its users get the ordinary answer again; one that has not begun is removed."""
     engine = await engine_of(request)
     async with service_of(request).audit.noting(_deed(request, name)):
         stopped = await asyncio.to_thread(running.stop, engine.store, name)
