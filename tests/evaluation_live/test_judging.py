@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from zhiyin.domain.errors import ConfigError, RequestError
-from zhiyin.evaluation.live.judging import AnswerCounts, judge
-from zhiyin.evaluation.live.ledger import read_ledger
+from zhiyin.evaluation.live.judging import judge
+from zhiyin.evaluation.live.ledger import LATE, read_ledger
 from zhiyin.evaluation.live.measures import measure
 from zhiyin.evaluation.live.planning import share_mismatch, users_needed
 from zhiyin.evaluation.live.question import GuardRail, MeasuringSettings, Question
@@ -25,6 +25,7 @@ def fill(
     *,
     n_users: int = 3_000,
     empty: dict[str, float] | None = None,
+    late: dict[str, float] | None = None,
     seed: int = 0,
 ):
     """Users of equally large arms who see two slates each and click at the arm's rate."""
@@ -35,6 +36,9 @@ def fill(
         habit = rng.gamma(4, 0.25)
         for visit in range(2):
             at = 1_000 + 10 * user + 5 * visit
+            if late and rng.random() < late.get(arm, 0.0):
+                memory.show(f"u{user}", at, ("x",), arm + LATE)
+                continue
             is_empty = rng.random() < (empty or {}).get(arm, 0.0)
             memory.show(f"u{user}", at, () if is_empty else ("x", "y"), arm)
             if not is_empty and rng.random() < min(habit * rates[arm], 1):
@@ -42,12 +46,11 @@ def fill(
     return memory
 
 
-def judged(
-    memory, rates: dict[str, float], *, rails=(), answers=None, shares=None, rules=RULES
-) -> TrialReport:
+def judged(memory, rates: dict[str, float], *, rails=(), shares=None, rules=RULES, **others) -> TrialReport:
     shares = shares or dict.fromkeys(rates, 1 / len(rates))
-    question = Question("e", shares, next(iter(rates)), "ctr", 500, guard_rails=tuple(rails), measuring=rules)
-    return judge(read_ledger(memory, question, 40_000), question, answers)
+    control = next(iter(rates))
+    question = Question("e", shares, control, "ctr", 500, None, tuple(rails), measuring=rules, **others)
+    return judge(read_ledger(memory, question, 40_000), question)
 
 
 def test_a_better_arm_is_shipped(memory) -> None:
@@ -103,15 +106,49 @@ def test_an_open_guard_rail_holds_the_winner_back(memory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_slow", "state"), [(100, RailState.HELD), (400, RailState.BROKEN), (120, RailState.OPEN)]
+    ("slow", "worst_change", "state"),
+    [(0.1, 0.9, RailState.HELD), (0.4, 0.2, RailState.BROKEN), (0.11, 0.02, RailState.OPEN)],
 )
-def test_slow_answers_are_counted_by_the_service(memory, n_slow: int, state: RailState) -> None:
+def test_slow_answers_are_those_in_whose_place_another_slate_stood(
+    memory, slow: float, worst_change: float, state: RailState
+) -> None:
+    rates = {"now": 0.2, "new": 0.2}
+    fill(memory, rates, late={"now": 0.1, "new": slow})
+    report = judged(memory, rates, rails=[GuardRail(metric="slow_answers", worst_change=worst_change)])
+    [rail] = report.guard_rails
+    assert rail.state is state
+    assert (rail.control_value, rail.arm_value) == pytest.approx((0.1, slow), abs=0.02)
+    assert sum(arm.n_slates for arm in report.arms) < 2 * 3_000, "what stood in is no slate of an arm"
+    assert sum(arm.n_users for arm in report.arms) == 3_000
+
+
+def test_an_arm_of_which_nothing_is_in_time_is_stopped_and_loses_no_users(memory) -> None:
     rates = {"now": 0.2, "new": 0.3}
-    rail = GuardRail(metric="slow_answers", worst_change=0.5 if n_slow == 100 else 0.2)
-    answers = {"now": AnswerCounts(10_000, 110), "new": AnswerCounts(10_000, n_slow)}
-    report = judged(fill(memory, rates, n_users=300), rates, rails=[rail], answers=answers)
-    assert report.guard_rails[0].state is state
-    assert judged(memory, rates, rails=[rail]).guard_rails[0].state is RailState.OPEN
+    fill(memory, rates, late={"new": 1.0})
+    report = judged(memory, rates, rails=[GuardRail(metric="slow_answers", worst_change=0.1)])
+    assert report.decision is Decision.STOP
+    assert "slow_answers is 1.00 against 0.0000 of the control" in report.sentence
+    assert report.share_p_value > 0.001
+
+
+def test_slow_answers_that_nobody_noted_hold_no_decision_back(memory) -> None:
+    rates = {"now": 0.2, "new": 0.3}
+    slow = GuardRail(metric="slow_answers", worst_change=0.1)
+    fill(memory, rates)
+    alone = judged(memory, rates, rails=[slow], knows_slow_answers=False)
+    assert alone.decision is Decision.SHIP
+    assert alone.sentence.endswith("; slow_answers was not counted.")
+    assert alone.guard_rails[0].state is RailState.UNKNOWN
+    assert alone.to_json()["guard_rails"][0]["arm_value"] is None
+    for text in (render_text(alone), render_page(alone)):
+        assert "Slow answers are not known" in text
+        assert "unknown" in text
+    empty = GuardRail(metric="empty_slates", worst_change=0.1)
+    both = judged(memory, rates, rails=[slow, empty], knows_slow_answers=False)
+    assert both.sentence.endswith("and every guard-rail held; slow_answers was not counted.")
+    known = judged(memory, rates, rails=[slow])
+    assert known.sentence.endswith("and every guard-rail held.")
+    assert "not known" not in render_text(known)
 
 
 def test_guard_rails_rarely_break_where_nothing_is_wrong(memory) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiyin.evaluation.live.joining import join_events
-from zhiyin.evaluation.live.ledger import read_ledger
-from zhiyin.evaluation.live.measures import MEASURES
+from zhiyin.evaluation.live.ledger import LATE, read_ledger
+from zhiyin.evaluation.live.measures import MEASURES, SLOW_ANSWERS
 from zhiyin.evaluation.live.question import Question
 
 HOUR = 3_600
@@ -83,6 +83,19 @@ def traffic(memory):
 )
 def test_every_metric_by_hand(traffic, metric: str, now: float, new: float) -> None:
     assert values(traffic, metric) == pytest.approx([now, new])
+
+
+def test_a_slate_that_stood_in_is_a_slow_answer_of_its_arm_and_no_slate(traffic) -> None:
+    traffic.show("cid", 9_100, ("z",), "new" + LATE)
+    traffic.act("cid", "z", 9_110)
+    traffic.show("gil", 9_200, (), "new" + LATE)
+    ledger = read_ledger(traffic, QUESTION, 200_000)
+    slow = ledger.moments(SLOW_ANSWERS)
+    assert slow.ratio()[:, -1].tolist() == pytest.approx([0.0, 2 / 4])
+    assert slow.n_users[:, -1].tolist() == [2.0, 3.0]
+    assert values(traffic, "ctr") == pytest.approx([1 / 3, 1 / 2])
+    assert values(traffic, "empty_slates") == pytest.approx([1 / 3, 0.0])
+    assert ledger.n_items_shown == (2, 2)
 
 
 def test_users_and_items_are_counted(traffic) -> None:

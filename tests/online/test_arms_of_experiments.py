@@ -188,6 +188,20 @@ def test_a_labelled_answer_names_its_arm_in_the_answer_and_in_what_is_stored() -
     assert (told.impression.experiment, told.impression.arm) == ("order", "new")
 
 
+def test_a_slate_that_stands_in_is_noted_with_the_arm_that_was_too_slow() -> None:
+    arms = arms_with(Shelf(), experiment(bundle="main"))
+    for user in USERS[:50]:
+        [plan] = arms.plan(MAIN, asked(user))
+        assert plan.assigned is not None
+        noted = arms.late(MAIN, asked(user), shown("a"))
+        assert (noted.impression.experiment, noted.impression.arm) == ("order", f"{plan.assigned.arm}/late")
+        assert noted.answer.experiment is None, "no arm has answered"
+    unmarked = shown("a")
+    assert arms.late(MAIN, AskedSlate((), Wanted(), "r"), unmarked) is unmarked
+    both = arms_with(Shelf(), experiment(kind="interleaving"))
+    assert both.late(MAIN, asked("u1"), unmarked) is unmarked
+
+
 def test_an_experiment_of_a_newer_version_leaves_the_running_ones() -> None:
     arms = arms_with(Shelf(), experiment())
     strange = StoredDocument(KIND, "later", {"trial": {"what": 1}, "buckets": [], "stopped": None})

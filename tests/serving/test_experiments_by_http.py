@@ -1,10 +1,14 @@
 """Experiments through the service: what is refused at once, and what no arm may do to its users."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+
+from zhiyin.online.engine import LiveEngine
+from zhiyin.serving.settings import AnswerSettings, ServingSettings
 
 
 def arms(**new: Any) -> dict[str, Any]:
@@ -80,3 +84,40 @@ def test_a_start_too_far_ahead_holds_nobody(client: TestClient, begin: float) ->
     assert refused.status_code == 422
     assert "more than a year from now" in refused.json()["detail"]
     assert put(client, "near").status_code == 200
+
+
+def test_slow_answers_are_counted_and_a_restart_loses_none(
+    start: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    rails = [{"metric": "slow_answers", "worst_change": 0.1}]
+    measuring = {"least_users": 8, "planned_users": 30}
+    assert put(client, "speed", guard_rails=rails, measuring=measuring).status_code == 200
+    arm_of = {f"v{n}": arm for n, arm in enumerate(arms_of(client, range(30)))}
+    new = [user for user, arm in arm_of.items() if arm == "new"]
+    [rail] = client.get("/v1/experiments/speed").json()["guard_rails"]
+    assert (rail["control_value"], rail["arm_value"], rail["state"]) == (0.0, 0.0, "held")
+
+    compute, slow = LiveEngine.compute, set(new[1:])
+
+    def slowly(engine: LiveEngine, asked: list[Any]) -> Any:
+        if any(one.user_id in slow for one in asked):
+            time.sleep(0.6)
+        return compute(engine, asked)
+
+    monkeypatch.setattr(LiveEngine, "compute", slowly)
+    client = start(ServingSettings(log_requests=False, answers=AnswerSettings(budget_ms=300.0)))
+    for _ in range(3):
+        client.post("/v1/recommend", json={"history": []})
+    told = [client.post("/v1/recommend", json={"user_id": user}).json() for user in slow]
+    assert {(one["degraded"], one.get("arm")) for one in told} == {("popular", None)}
+    seen = client.get("/v1/experiments/speed").json()
+    [rail] = seen["guard_rails"]
+    assert rail["arm_value"] == pytest.approx(len(slow) / (len(slow) + len(new)))
+    assert (rail["control_value"], rail["state"]) == (0.0, "broken")
+    assert seen["decision"] == "stop"
+    assert "slow_answers is 0." in seen["sentence"]
+    [_, noted] = client.get(f"/v1/users/{new[1]}").json()["shown"]
+    assert (noted["experiment"], noted["arm"]) == ("speed", "new/late")
+    monkeypatch.undo()
+    assert start().get("/v1/experiments/speed").json()["guard_rails"] == [rail]

@@ -12,6 +12,7 @@ import polars as pl
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.interleaving import team_draft
+from zhiyin.evaluation.live.ledger import LATE
 from zhiyin.online.asked import Asked, AskedSlate, Wanted
 from zhiyin.online.live import Live
 from zhiyin.online.slates import Shown
@@ -110,6 +111,19 @@ class Arms:
             return [Planned(main, asked)]
         planned = [self._of_arm(main, asked, arm) for arm in (assigned, assigned.rival) if arm is not None]
         return [Planned(main, asked)] if None in planned else [one for one in planned if one is not None]
+
+    def late(self, main: Live, asked: AskedSlate, stand_in: Shown) -> Shown:
+        """Say of a slate that stands in for one that was too slow whose it would have been.
+
+        It is stored as an answer of that arm and as no slate of it. An interleaving says nothing: it has no
+        guard-rails, and a slate of two arms is slow by the fault of either.
+        """
+        assigned = self.plan(main, asked)[0].assigned
+        if assigned is None or assigned.rival is not None:
+            return stand_in
+        arm = assigned.arm + LATE
+        marked = replace(stand_in.impression, experiment=assigned.experiment, arm=arm)
+        return Shown(stand_in.answer, marked)
 
     def mixed(self, first: Shown, second: Shown, arms: tuple[Assigned, Assigned], n: int) -> Shown:
         """Let two slates take turns; the impression says whose each place is."""

@@ -207,14 +207,14 @@ class LiveEngine:
     def answer_at_once(self, asked: AskedSlate) -> Answer:
         """Answer without computing: from what was answered before, or with what everybody takes.
 
-        It is stored as shown, but in no arm of an experiment, and counts in no click rate: nothing that is
-        compared there has chosen it.
+        It is stored as shown, but for an arm of an experiment only as an answer that was too slow, and counts
+        in no click rate: nothing that is compared there has chosen it.
 
         Raises:
             FilterError: when the filter cannot be understood.
         """
         live = self.live
-        shown = live.fallback.stand_in(asked, live.version)
+        shown = self._arms.late(live, asked, live.fallback.stand_in(asked, live.version))
         self.impressions.add(shown.impression)
         return shown.answer
 

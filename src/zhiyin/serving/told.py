@@ -134,6 +134,8 @@ class StoredSlateOut(Told):
     item_ids: list[str]
     experiment: str | None
     arm: str | None
+    """For an interleaving, the arms of the places joined by commas. With /late after it where time ran out,
+    and this slate stood in for that of the arm."""
 
 
 class RememberedOut(Told):
@@ -245,6 +247,8 @@ class ExperimentOut(Told):
     """Ranges of the 10,000 buckets of users that it holds."""
     stopped: int | None
     """UTC seconds when somebody stopped it."""
+    notes_slow_answers: bool
+    """Whether slow answers are counted; not in experiments that an older version started."""
 
 
 class ExperimentsOut(Told):

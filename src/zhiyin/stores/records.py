@@ -68,7 +68,8 @@ class Impression:
         item_ids: The items, first place first.
         propensities: How probable each place was under the policy that chose it, 0 to 1.
         experiment: Name of the running experiment that decided; None where none did.
-        arm: Its arm that this user was in; for interleaving, the arms of the places joined by commas.
+        arm: Its arm that this user was in; for interleaving, the arms of the places joined by commas. With
+            ``/late`` after it where time ran out, and this slate stood in for that of the arm.
     """
 
     request_id: str

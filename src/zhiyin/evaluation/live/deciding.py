@@ -66,8 +66,14 @@ def _of_winner(one: Comparison, report: TrialReport) -> tuple[Decision, str]:
     if open_rails:
         names = ", ".join(dict.fromkeys(rail.metric for rail in open_rails))
         return Decision.GO_ON, f"Go on: {_told(one)}, but it is not yet certain that {names} did not suffer."
-    rails = ", and every guard-rail held" if report.guard_rails else ""
-    return Decision.SHIP, f"Ship '{one.arm}': {_told(one)}{rails}."
+    return Decision.SHIP, f"Ship '{one.arm}': {_told(one)}{_rails(report)}."
+
+
+def _rails(report: TrialReport) -> str:
+    unknown = dict.fromkeys(r.metric for r in report.guard_rails if r.state is RailState.UNKNOWN)
+    is_known = any(rail.state is not RailState.UNKNOWN for rail in report.guard_rails)
+    held = ", and every guard-rail held" if is_known else ""
+    return f"{held}; {', '.join(unknown)} was not counted" if unknown else held
 
 
 def _no_winner(report: TrialReport, rules: MeasuringSettings) -> str:

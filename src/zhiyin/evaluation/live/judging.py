@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,42 +37,24 @@ Array = npt.NDArray[np.float64]
 _DAY = 86_400
 
 
-@dataclass(frozen=True)
-class AnswerCounts:
-    """What the service counted of one arm's answers.
-
-    Attributes:
-        n_answers: Answers.
-        n_slow: Those that took longer than the service's limit.
-    """
-
-    n_answers: int
-    n_slow: int
-
-
-def judge(
-    ledger: Ledger, question: Question, answers: Mapping[str, AnswerCounts] | None = None
-) -> TrialReport:
+def judge(ledger: Ledger, question: Question) -> TrialReport:
     """Say what an experiment has shown.
 
     Args:
         ledger: From `zhiyin.evaluation.live.ledger.read_ledger`.
         question: What was asked.
-        answers: Arm → counts for the guard-rail ``slow_answers``; without them it stays open.
     """
-    return _Judge(ledger, question, answers or {}).report()
+    return _Judge(ledger, question).report()
 
 
 class _Judge:
-    def __init__(self, ledger: Ledger, question: Question, answers: Mapping[str, AnswerCounts]) -> None:
+    def __init__(self, ledger: Ledger, question: Question) -> None:
         self.ledger = ledger
         self.question = question
         self.rules = question.measuring
-        self.answers = answers
         self.measure = PREFERENCE if question.is_interleaving else MEASURES[question.metric]
-        names = {self.measure.name, *(rail.metric for rail in question.guard_rails), *MEASURES}
-        measures = [*MEASURES.values(), *([PREFERENCE] if question.is_interleaving else [])]
-        self.moments = {m.name: ledger.moments(m) for m in measures if m.name in names}
+        alone = PREFERENCE if question.is_interleaving else SLOW_ANSWERS
+        self.moments = {measure.name: ledger.moments(measure) for measure in (*MEASURES.values(), alone)}
 
     def report(self) -> TrialReport:
         question, ledger = self.question, self.ledger
@@ -151,7 +133,10 @@ class _Judge:
         error α, for each rail; to call any of them broken the errors of all share α.
         """
         measure = SLOW_ANSWERS if rail.metric == SLOW_ANSWERS.name else MEASURES[rail.metric]
-        moments = self._answer_moments() if measure is SLOW_ANSWERS else self.moments[measure.name]
+        if measure is SLOW_ANSWERS and not self.question.knows_slow_answers:
+            unknown = (math.nan, math.nan, rail.worst_change, math.nan, RailState.UNKNOWN)
+            return RailResult(measure.name, self.ledger.arms[arm], *unknown)
+        moments = self.moments[measure.name]
         sign = 1.0 if measure.higher_is_better else -1.0
         weights = np.zeros(len(self.ledger.arms))
         weights[arm], weights[0] = sign, -sign * (1.0 - sign * rail.worst_change)
@@ -168,29 +153,22 @@ class _Judge:
         worst_likely = (
             rail.worst_change - float(found.estimate[-1] - low[-1]) / control if control else np.nan
         )
-        state = RailState.OPEN
-        if (found.estimate + high < 0).any():
+        state, is_plain = RailState.OPEN, self._is_plain(found, moments, arm)
+        if (found.estimate + high < 0).any() or (is_plain and found.estimate[-1] < 0):
             state = RailState.BROKEN
-        elif found.estimate[-1] - low[-1] >= 0 or self._is_never_seen(moments, arm):
+        elif found.estimate[-1] - low[-1] >= 0 or is_plain:
             state = RailState.HELD
         return RailResult(
             measure.name, self.ledger.arms[arm], control, value, rail.worst_change, float(worst_likely), state
         )
 
-    def _is_never_seen(self, moments: Moments, arm: int) -> bool:
-        """Whether neither arm ever had what is counted, such as an empty slate, with enough users to tell."""
-        pair = [0, arm]
-        enough = bool((moments.n_users[pair, -1] >= self.rules.least_users).all())
-        return enough and not moments.first[pair, -1, 0].any() and bool(moments.first[pair, -1, 1].all())
+    def _is_plain(self, found: Contrast, moments: Moments, arm: int) -> bool:
+        """Whether all users say the same, enough to tell, so that chance has no share in it.
 
-    def _answer_moments(self) -> Moments:
-        counts = [self.answers.get(arm, AnswerCounts(0, 0)) for arm in self.ledger.arms]
-        n = np.array([[count.n_answers] for count in counts], dtype=np.float64)
-        slow = np.array([[count.n_slow] for count in counts], dtype=np.float64)
-        none = np.zeros_like(n)
-        first = np.stack([slow, n, none], axis=-1)
-        rows = [np.stack(row, axis=-1) for row in ((slow, slow, none), (slow, n, none), (none, none, none))]
-        return Moments(n, first, np.stack(rows, axis=-2))
+        No empty slate in either arm, for one; or one arm whose every answer is slow.
+        """
+        enough = moments.n_users[[0, arm], -1] >= max(self.rules.least_users, 2)
+        return bool(enough.all() and np.isfinite(found.estimate[-1]) and np.isnan(found.standard_error[-1]))
 
     def _others(self) -> tuple[Comparison, ...]:
         if self.question.is_interleaving:

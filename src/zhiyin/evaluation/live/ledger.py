@@ -21,6 +21,9 @@ N_LOOKS = 50
 """Moments of an experiment at which a report looks back."""
 MIXED = "mixed"
 """The one arm of an interleaving: everybody sees both."""
+LATE = "/late"
+"""After the arm of a shown slate: the time of the arm's own ran out, and this one stood in for it; no name of
+an arm holds a slash."""
 
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 _SLATES = pl.Schema(
@@ -29,6 +32,7 @@ _SLATES = pl.Schema(
         ("arm", pl.String()),
         ("timestamp", pl.Int64()),
         ("item_ids", pl.List(pl.String)),
+        ("is_late", pl.Boolean()),
     ]
 )
 _EVENT_COLUMNS = ("user_id", "item_id", "event", "timestamp", "value")
@@ -91,8 +95,9 @@ def read_ledger(store: EventStore, question: Question, now: int, *, n_looks: int
     begin = int(slates["timestamp"].min() or question.start)  # type: ignore[arg-type]
     look_times = np.ceil(np.linspace(begin, max(until, begin), n_looks + 1)[1:]).astype(np.int64)
     events = _events(store, users, question.start - rules.history_days * _DAY, until)
+    answers, slates = slates, slates.filter(~pl.col("is_late"))
     rows = pl.concat(
-        [_of_slates(slates), *_of_events(slates, events, question)], how="diagonal_relaxed"
+        [_of_answers(answers), *_of_events(slates, events, question)], how="diagonal_relaxed"
     ).with_columns(pl.col("timestamp").map_batches(_look_of(look_times), return_dtype=pl.Int64).alias("look"))
     additions = (
         rows.group_by("user", "look")
@@ -131,11 +136,12 @@ def _as_frame(shown: list[Impression]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "user_id": [one.user_id for one in shown],
-            "arm": [one.arm for one in shown],
+            "arm": [one.arm and one.arm.removesuffix(LATE) for one in shown],
             "timestamp": [one.timestamp for one in shown],
             "item_ids": pl.Series(
                 pa.array([one.item_ids for one in shown], pa.large_list(pa.large_string()))
             ),
+            "is_late": [one.arm is not None and one.arm.endswith(LATE) for one in shown],
         },
         schema=_SLATES,
     )
@@ -175,12 +181,16 @@ def _events(store: EventStore, users: pl.DataFrame, since: int, until: int) -> p
     return pl.concat([empty, *parts])
 
 
-def _of_slates(slates: pl.DataFrame) -> pl.DataFrame:
-    counted = slates.select(
+def _of_answers(answers: pl.DataFrame) -> pl.DataFrame:
+    """Count slates, of users to whom each answer was given; a slate that stood in is no slate of its arm."""
+    is_slate = ~pl.col("is_late")
+    counted = answers.select(
         "user",
         "timestamp",
-        pl.lit(1.0).alias("slates"),
-        (pl.col("item_ids").list.len() == 0).cast(pl.Float64).alias("empty_slates"),
+        pl.lit(1.0).alias("answers"),
+        pl.col("is_late").cast(pl.Float64).alias("slow_answers"),
+        is_slate.cast(pl.Float64).alias("slates"),
+        (is_slate & (pl.col("item_ids").list.len() == 0)).cast(pl.Float64).alias("empty_slates"),
         pl.col("user").is_first_distinct().cast(pl.Float64).alias("users"),
     )
     nothing = [pl.lit(0.0).alias(name) for name in QUANTITIES if name not in counted.columns]

@@ -10,6 +10,8 @@ QUANTITIES = (
     "users",
     "slates",
     "empty_slates",
+    "answers",
+    "slow_answers",
     "clicked_slates",
     "clicked_items",
     "bought_slates",
@@ -97,9 +99,14 @@ PREFERENCE = Measure(
 )
 """The metric of an interleaving: -1 all for the control, 0 undecided, 1 all for its rival."""
 SLOW_ANSWERS = Measure(
-    "slow_answers", "", "", "", False, "Share of answers that took longer than the limit of the service."
+    "slow_answers",
+    "slow_answers",
+    "answers",
+    "",
+    False,
+    "Share of answers for which the time budget of the service ran out.",
 )
-"""Not in the log of slates: the service counts it and hands it to the report."""
+"""Only as a guard-rail: slates that came too late are known to the service alone, which says so of them."""
 
 
 def measure(name: str) -> Measure:

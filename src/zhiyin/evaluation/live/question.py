@@ -78,6 +78,7 @@ class Question:
         stop: UTC seconds after which nothing counts; None while it runs.
         is_interleaving: Whether slates were mixed from two arms.
         measuring: How to join and when to conclude.
+        knows_slow_answers: Whether the log of slates says which answers were slow.
     """
 
     name: str
@@ -89,3 +90,4 @@ class Question:
     guard_rails: tuple[GuardRail, ...] = ()
     is_interleaving: bool = False
     measuring: MeasuringSettings = field(default_factory=MeasuringSettings)
+    knows_slow_answers: bool = True

@@ -105,7 +105,10 @@ def _guard_rails(report: TrialReport) -> Html:
         for rail in report.guard_rails
     ]
     heads = ("guard-rail", "arm", "value", "control", "accepted", "may be worse by", "state")
-    note = "Held: worse by more than is accepted is ruled out. Broken: it is certain. Open: nobody can say."
+    note = (
+        "Held: worse by more than is accepted is ruled out. Broken: it is certain. Open: nobody can say yet. "
+        "Unknown: nobody counted."
+    )
     return section("Guard-rails", note, table(heads, rows))
 
 

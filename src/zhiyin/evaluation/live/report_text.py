@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from zhiyin.evaluation.intervals import Interval
 from zhiyin.evaluation.live.figures import day, p_value, percent, signed, with_p
 from zhiyin.evaluation.live.planning import MISMATCH
-from zhiyin.evaluation.live.verdict import ArmFigures, Comparison, RailResult, TrialReport
+from zhiyin.evaluation.live.verdict import ArmFigures, Comparison, RailResult, RailState, TrialReport
 from zhiyin.evaluation.plots import figure
 
 
@@ -47,6 +47,11 @@ def notes(report: TrialReport) -> list[str]:
         told.append(f"The shares of the arms are {verdict} ({with_p(report.share_p_value)}).")
     if report.n_moved:
         told.append(f"{report.n_moved:,} users saw more than one arm; they count in the first.")
+    if any(rail.state is RailState.UNKNOWN for rail in report.guard_rails):
+        told.append(
+            "Slow answers are not known: the experiment was started by a version of Zhiyin that did not note "
+            "them. No decision waits for them."
+        )
     if report.advice is not None:
         told.append(
             f"To find a change of {percent(report.advice.change)} each arm needs about "

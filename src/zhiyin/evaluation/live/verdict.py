@@ -27,6 +27,7 @@ class RailState(StrEnum):
     HELD = "held"
     OPEN = "open"
     BROKEN = "broken"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class RailResult:
         worst_change: Worst change that is accepted, as a share of the control's value.
         worst_likely: How bad the change may still be, one-sided and always valid, as a share; above 0 is
             worse.
-        state: Held, open or broken.
+        state: Held, open or broken; unknown where nobody counted, and the values are not numbers.
     """
 
     metric: str

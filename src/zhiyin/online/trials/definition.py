@@ -112,11 +112,14 @@ class StartedTrial:
         trial: What was asked for, with its start filled in.
         buckets: Ranges (from, to) of the 10,000 buckets of users that it holds; ``to`` is not included.
         stopped: UTC seconds when somebody stopped it; None while it runs.
+        notes_slow_answers: Whether its slates say which came in the place of one that was too slow; those of
+            experiments from before there was a note do not.
     """
 
     trial: Trial
     buckets: tuple[tuple[int, int], ...]
     stopped: int | None = None
+    notes_slow_answers: bool = True
 
     @property
     def name(self) -> str:
@@ -149,6 +152,7 @@ class StartedTrial:
             "trial": self.trial.model_dump(mode="json"),
             "buckets": [list(ends) for ends in self.buckets],
             "stopped": self.stopped,
+            "notes_slow_answers": self.notes_slow_answers,
         }
 
     def question(self) -> Question:
@@ -164,6 +168,7 @@ class StartedTrial:
             guard_rails=trial.guard_rails,
             is_interleaving=trial.kind == "interleaving",
             measuring=trial.measuring,
+            knows_slow_answers=self.notes_slow_answers,
         )
 
 
@@ -200,7 +205,8 @@ def read_started(document: StoredDocument) -> StartedTrial | None:
         buckets = tuple((int(begin), int(end)) for begin, end in body["buckets"])
         stopped = body.get("stopped")
         trial = parse_trial(_with_readable_boosts(body["trial"]))
-        return StartedTrial(trial, buckets, None if stopped is None else int(stopped))
+        notes = bool(body.get("notes_slow_answers", False))
+        return StartedTrial(trial, buckets, None if stopped is None else int(stopped), notes)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(
             f"The stored experiment '{document.name}' cannot be read.",

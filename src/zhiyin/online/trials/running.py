@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 import polars as pl
 
 from zhiyin.domain.errors import ConfigError
-from zhiyin.evaluation.live.judging import AnswerCounts, judge
+from zhiyin.evaluation.live.judging import judge
 from zhiyin.evaluation.live.ledger import read_ledger
 from zhiyin.evaluation.live.verdict import TrialReport
 from zhiyin.online.trials.assignment import N_BUCKETS, free_buckets, n_free
@@ -91,6 +90,7 @@ def start(
         # Checked again: with its start filled in, the stop may lie before it.
         trial=parse_trial({**trial.model_dump(), "start": begin}),
         buckets=_buckets(trial, held, () if running is None else running.buckets),
+        notes_slow_answers=running is None or running.notes_slow_answers,
     )
     store.put_document(KIND, trial.name, started.body()).result()
     return started
@@ -113,19 +113,12 @@ def stop(store: EventStore, name: str, *, now: int | None = None) -> StartedTria
     return stopped
 
 
-def report(
-    store: EventStore,
-    name: str,
-    *,
-    answers: Mapping[str, AnswerCounts] | None = None,
-    now: int | None = None,
-) -> TrialReport:
+def report(store: EventStore, name: str, *, now: int | None = None) -> TrialReport:
     """Say what an experiment has shown so far; it may be asked as often as one likes.
 
     Args:
         store: Of one tenant.
         name: Of the experiment.
-        answers: Arm → answers and slow ones, for the guard-rail ``slow_answers``.
         now: UTC seconds; the clock by default.
 
     Raises:
@@ -133,7 +126,7 @@ def report(
     """
     question = started_trial(store, name).question()
     ledger = read_ledger(store, question, int(time.time()) if now is None else now)
-    return judge(ledger, question, answers)
+    return judge(ledger, question)
 
 
 def _buckets(
