@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,11 @@ def test_everything_said_is_kept() -> None:
     assert event(
         event="cart", timestamp=1_700_000_000.9, value=3, context={"page": "茶", "n": 1}, event_id=7
     ) == Event("7", "u", "i", "cart", 1_700_000_000, 3.0, {"page": "茶", "n": 1})
+
+
+def test_the_largest_numbers_are_taken_as_they_are() -> None:
+    context = {"most": 2**64 - 1, "least": -(2**63), "is": True}
+    assert event(context=context).context == context
 
 
 def test_what_is_not_said_is_the_same_at_every_delivery() -> None:
@@ -82,6 +88,10 @@ def test_moments(moment: Any, seconds: int) -> None:
         ({"context": {"a": {"b": 1}}}, "Values of 'context'"),
         ({"context": {"a": "x" * 1_001}}, "Values of 'context'"),
         ({"context": {"a": float("inf")}}, "Values of 'context'"),
+        ({"context": {"a": 2**64}}, "64 bits at most; send others as text"),
+        ({"context": {"a": -(2**63) - 1}}, "64 bits at most"),
+        ({"context": {"a": 10**400}}, "64 bits at most"),
+        ({"context": {"a": "tea \ud83c"}}, "Values of 'context'"),
         ({"context": {"": 1}}, "a name in context"),
         ({"itemid": "i"}, "Did you mean 'item_id'"),
         ({"\n": "i"}, "A field is not known"),
@@ -137,7 +147,7 @@ def test_any_fields_are_an_event_or_malformed_and_no_reason_repeats_a_value(fiel
         reason = ""
         assert 1 <= len(found.user_id) <= 256
         assert 0 <= found.timestamp <= NOW + 86_400
-        assert json.loads(json.dumps(dict(found.context), allow_nan=False)) == found.context
+        assert orjson.loads(orjson.dumps(dict(found.context))) == found.context, "as an export writes it"
     assert "tea-secret" not in reason
 
 

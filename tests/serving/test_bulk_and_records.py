@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from zhiyin.domain import NO_TIMESTAMP
+from zhiyin.stores.records import Event
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -104,6 +105,15 @@ def test_an_export_holds_what_the_bundle_remembers_until_it_must_not(client: Tes
     assert client.get(f"/v1/users/{user_id}").status_code == 404
     client.put(f"/v1/users/{user_id}", json={"city": "Graz"})
     assert client.get(f"/v1/users/{user_id}").json()["trained_on"] == []
+
+
+def test_an_export_holds_what_an_old_log_holds_though_nobody_may_send_it_today(client: TestClient) -> None:
+    intake = client.app.state.service.engines["default"].intake  # type: ignore[attr-defined]
+    context = {"order": 2**64, "longer": 10**400}
+    intake.accept([Event("e", "berta", "i1", "view", 1_700_000_000, None, context)]).result(10)
+    answer = client.get("/v1/users/berta")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["events"][0]["context"] == context
 
 
 def test_export_receipt_and_audit_tell_one_story(client: TestClient) -> None:

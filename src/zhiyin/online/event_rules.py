@@ -25,6 +25,8 @@ MOST_CONTEXT = 50
 """Names in a context."""
 LARGEST_VALUE = 1e12
 """What a value may be, up or down."""
+SMALLEST_WHOLE, LARGEST_WHOLE = -(2**63), 2**64 - 1
+"""Whole numbers beyond these lose digits when JSON is read, or cannot be written as JSON at all."""
 FIELDS = ("user_id", "item_id", "event", "timestamp", "value", "context", "event_id")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no id and no word may hold."""

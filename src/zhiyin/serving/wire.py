@@ -20,11 +20,13 @@ from pydantic import (
 from zhiyin.online.event_rules import (
     CONTROL,
     LARGEST_VALUE,
+    LARGEST_WHOLE,
     LONGEST_ID,
     LONGEST_NAME,
     LONGEST_TEXT,
     LONGEST_WORD,
     MOST_CONTEXT,
+    SMALLEST_WHOLE,
     utc_seconds,
 )
 
@@ -36,10 +38,8 @@ FEW_EVENTS = 4
 """Events up to which looking at each takes less time than looking at their columns."""
 _PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 """The same for whoever reads the description of the routes."""
-_LARGEST_WHOLE = 2**53
+_LARGEST_EXACT = 2**53
 """Up to here every whole number is exact as a float."""
-_SMALLEST_NUMBER, _LARGEST_NUMBER = -(2**63), 2**64 - 1
-"""Whole numbers beyond these lose digits when JSON is read, and would name somebody else."""
 
 
 def _without_control(text: str) -> str:
@@ -56,7 +56,7 @@ def _id_length(text: str) -> str:
 
 def whole(value: object) -> object:
     """Take 5.0 for 5, as JSON does not tell them apart."""
-    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT
     return int(value) if isinstance(value, float) and is_whole else value
 
 
@@ -100,8 +100,8 @@ Id = Annotated[
             "minLength": 1,
             "maxLength": LONGEST_ID,
             "pattern": _PRINTABLE,
-            "minimum": _SMALLEST_NUMBER,
-            "maximum": _LARGEST_NUMBER,
+            "minimum": SMALLEST_WHOLE,
+            "maximum": LARGEST_WHOLE,
         }
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,17 +17,21 @@ from zhiyin.online.event_rules import (
     CONTROL,
     FIELDS,
     LARGEST_VALUE,
+    LARGEST_WHOLE,
     LONGEST_ID,
     LONGEST_NAME,
     LONGEST_TEXT,
     LONGEST_WORD,
     MOST_CONTEXT,
+    SMALLEST_WHOLE,
     utc_seconds,
 )
 from zhiyin.stores.records import Event
 
 LONGEST_MESSAGE = 65_536
 """Bytes of one message."""
+_HALVES = re.compile(r"[\ud800-\udfff]")
+"""Halves of characters, which JSON can escape and no store can hold: the events would be tried for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +150,13 @@ def _context(value: object) -> Mapping[str, Any]:
         _refuse(f"'context' should be an object with {MOST_CONTEXT} fields at most.")
     for name, inner in value.items():
         _text(name, "a name in context", LONGEST_NAME)
+        if isinstance(inner, int) and not SMALLEST_WHOLE <= inner <= LARGEST_WHOLE:
+            _refuse("Whole numbers of 'context' should have 64 bits at most; send others as text.")
         is_long = isinstance(inner, str) and len(inner) > LONGEST_TEXT
+        is_torn = isinstance(inner, str) and _HALVES.search(inner) is not None
         is_endless = isinstance(inner, float) and not math.isfinite(inner)
-        if is_long or is_endless or not (inner is None or isinstance(inner, (str, bool, int, float))):
+        is_plain = inner is None or isinstance(inner, (str, bool, int, float))
+        if is_long or is_torn or is_endless or not is_plain:
             _refuse(
                 f"Values of 'context' should be texts of {LONGEST_TEXT} characters, numbers, true, false."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -77,7 +78,15 @@ async def durable(future: Future[T]) -> T:
 
 def json_response(document: Mapping[str, Any], *, status: int = 200) -> Response:
     """Return a document as a response."""
-    return Response(orjson.dumps(document), status, media_type="application/json")
+    return Response(_as_json(document), status, media_type="application/json")
+
+
+def _as_json(document: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        # An old log may hold whole numbers beyond 64 bits, which streams refuse today.
+        return json.dumps(document).encode()
 
 
 def person_of(request: Request, user_id: str) -> str:
