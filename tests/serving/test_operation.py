@@ -109,7 +109,7 @@ def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def test_every_documented_example_works(client: TestClient) -> None:
     tried = set()
-    examples = examples_for(engine_of(client).live.catalogue.current, engine_of(client).pipeline.users)
+    examples = examples_for(engine_of(client).live.catalogue.current)
     for method, path, operation in operations(client):
         content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         for name, example in content.get("examples", {}).items():
@@ -159,6 +159,22 @@ def test_the_documentation_is_one_page_that_needs_nobody(client: TestClient) -> 
         '"starts_with": "The "',
     ):
         assert title in unescape(page)
+
+
+def test_the_description_names_nobody_and_with_keys_nothing_that_is_sold(client: TestClient) -> None:
+    engine = engine_of(client)
+    person, title = json.dumps(engine.pipeline.users.id(0)), engine.live.catalogue.current.table["title"][0]
+    without = client.get("/openapi.json").text
+    assert person not in without
+    assert json.dumps("i1") in without
+    ApiKeys(client.app.state.service.database.access).create("shop", Allowance(SCOPES))  # type: ignore[attr-defined]
+    for route in ("/openapi.json", "/docs"):
+        told = unescape(client.get(route).text)
+        assert person not in told
+        assert json.dumps("i1") not in told
+        assert title not in told
+        assert json.dumps("user-1") in told
+    assert person not in what_to_try(client.app, "http://127.0.0.1:8000")
 
 
 def test_what_to_try_is_the_documented_examples(client: TestClient) -> None:

@@ -109,6 +109,7 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # its route would not say whether there are keys
         redirect_slashes=False,  # a client that followed would send its body twice
         lifespan=lifespan,
         # The middleware `Requests` measures; asking with each request whether others listen costs 10 µs.
@@ -158,14 +159,20 @@ def _surround(app: FastAPI, service: Service, keys: KeyCheck, shared: Shared) ->
 
 
 def _describe(app: FastAPI, service: Service) -> None:
-    """Make the description when it is first asked for; the catalogue at that moment gives the examples."""
+    """Make the description when it is first asked for.
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = describe(app, examples_for(*service.catalogue_and_users()))
-        return app.openapi_schema
+    It may be read by whoever reaches the service, so it names nobody; and where there are keys, the catalogue
+    is not for everybody either.
+    """
+    made: dict[bool, dict[str, Any]] = {}
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    def description(*, has_keys: bool = True) -> dict[str, Any]:
+        if has_keys not in made:
+            examples = examples_for() if has_keys else examples_for(service.catalogue_and_users()[0])
+            made[has_keys] = describe(app, examples)
+        return made[has_keys]
+
+    app.openapi = description  # type: ignore[method-assign]
 
 
 def _refuse_clearly(app: FastAPI) -> None:

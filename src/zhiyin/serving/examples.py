@@ -1,4 +1,4 @@
-"""Examples that work as they stand, because they speak of the catalogue that is being served."""
+"""Examples of requests; where they speak of the catalogue that is being served, they work as they stand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from zhiyin.domain import Catalogue, Vocabulary
+from zhiyin.domain import Catalogue
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,13 @@ Examples = Mapping[tuple[str, str], Mapping[str, Example]]
 """(method, route) → name → example."""
 
 
-def examples_for(catalogue: Catalogue, users: Vocabulary) -> Examples:
-    """Make examples from the first items and users of a bundle."""
+MADE_UP = Catalogue.from_table(pl.DataFrame({"item_id": ["item-1", "item-2", "item-3"]}))
+"""What examples speak of where nothing may be shown of what is served."""
+
+
+def examples_for(catalogue: Catalogue = MADE_UP, user: str = "user-1") -> Examples:
+    """Make examples of the first items of a catalogue; the user is made up unless one is named."""
     items = catalogue.items.ids.head(3).to_list() or ["item-1"]
-    user = users.id(0) if len(users) else "user-1"
     some_filter = _filter(catalogue.table)
     return {
         ("POST", "/v1/events"): {

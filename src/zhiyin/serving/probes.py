@@ -45,10 +45,23 @@ async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """Describe the routes for machines."""
+    document = request.app.openapi(has_keys=await _has_keys(request))
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     """Show the routes on one page that needs no other server."""
-    access = request.app.state.service.database.access
-    has_keys = bool(await asyncio.to_thread(access.keys))
-    page = docs_page(request.app.openapi(), str(request.base_url), with_key=has_keys)
-    return Response(page, media_type="text/html")
+    has_keys = await _has_keys(request)
+    document = request.app.openapi(has_keys=has_keys)
+    return Response(
+        docs_page(document, str(request.base_url), with_key=has_keys),
+        media_type="text/html",
+    )
+
+
+async def _has_keys(request: Request) -> bool:
+    return bool(await asyncio.to_thread(request.app.state.service.database.access.keys))

@@ -173,7 +173,8 @@ def what_to_try(app: Any, base_url: str) -> str:
     has_keys = bool(app.state.service.database.access.keys())
     here = base_url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     examples = importlib.import_module("zhiyin.serving.examples")
-    known = examples.examples_for(*app.state.service.catalogue_and_users())
+    catalogue, users = app.state.service.catalogue_and_users()
+    known = examples.examples_for(catalogue, users.id(0) if len(users) and not has_keys else "user-1")
     shown = [
         (("POST", "/v1/recommend"), "user"),
         (("POST", "/v1/events"), "one"),
