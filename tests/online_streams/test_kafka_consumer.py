@@ -139,3 +139,20 @@ def test_joined_and_killed_in_the_middle_nothing_is_lost_or_doubled(
     assert 0 < alone < sent
     eventually(lambda: cluster.committed("shared") == sent, 25)
     assert sorted(int(item_id[1:]) for item_id in item_ids(path)) == list(range(sent))
+
+
+def test_servers_that_are_away_are_counted_and_nobody_claims_to_know_the_lag(
+    shelf: Any, eventually: Any
+) -> None:
+    cluster = Cluster()
+    cluster.send("clicks", range(20))
+    consumer = open_stream(f"kafka://{cluster.address}/clicks?{QUICK}", shelf.accept)
+    assert consumer.counts.lag is None
+    consumer.start()
+    eventually(lambda: consumer.counts.lag == 0)
+    assert consumer.counts.failures == 0
+    del cluster
+    eventually(lambda: consumer.counts.lag is None)
+    eventually(lambda: consumer.counts.failures >= 2)
+    assert consumer.counts.last_error
+    consumer.stop(0.5)

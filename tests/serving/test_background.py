@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ from fastapi.testclient import TestClient
 
 from zhiyin.domain.errors import ConfigError, StoreError
 from zhiyin.experiments.refreshing.loop import DRIFT_KIND
+from zhiyin.online.asked import Accepted
+from zhiyin.online.streams.consumer import StreamCounts
 from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.serving import background as background_module
 from zhiyin.serving.background import Background
@@ -109,13 +112,17 @@ def test_settings_of_stages_and_vectors_reach_the_engines(start: Callable[..., T
 
 def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_stream(url: str, accept: Any) -> Any:
-        return SimpleNamespace(settings=StreamSettings.from_url(url), accept=accept)
+        return SimpleNamespace(settings=StreamSettings.from_url(url), accept=accept, counts=StreamCounts())
 
     monkeypatch.setattr(background_module, "open_stream", open_stream)
     taken: dict[str, list[Event]] = {"default": [], "coffee": []}
 
     def engine(tenant: str) -> Any:
-        return SimpleNamespace(intake=SimpleNamespace(accept=taken[tenant].extend))
+        def accept(events: list[Event]) -> Future[Accepted]:
+            taken[tenant] += events
+            return Future()
+
+        return SimpleNamespace(intake=SimpleNamespace(accept=accept))
 
     border = SimpleNamespace(
         people=lambda tenant, user_ids: [f"{tenant} {user_id}" for user_id in user_ids],

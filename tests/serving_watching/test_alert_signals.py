@@ -5,6 +5,7 @@ import random
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
+from zhiyin.online.streams.consumer import StreamCounts
 from zhiyin.serving.alerts.signals import SIGNALS, Reading, Window, take_reading
 from zhiyin.serving.alerts.usual import UsualAtThisHour, UsualLately
 from zhiyin.serving.metrics import Metrics
@@ -21,6 +22,8 @@ def test_rates_and_shares_are_those_of_the_window() -> None:
     metrics = Metrics()
     clicks = [ArmCounts("", "", 100, 90, 0)]
     metrics.engines.add_clicks(lambda: clicks)
+    stream = StreamCounts()
+    metrics.streams.add("events", "t", stream)
     for _ in range(50):
         metrics.count_request("/a", "GET", 500, 0.001)
     old = take_reading(metrics.registry, 0.0)
@@ -31,6 +34,7 @@ def test_rates_and_shares_are_those_of_the_window() -> None:
     metrics.count_events("t", [("view", 30)])
     metrics.count_shed("queue")
     metrics.count_store_error("redis")
+    stream.failures, stream.dead_letters, stream.consumed = 2, 3, 1_000
     clicks[0] = ArmCounts("", "", 200, 100, 5)
     assert read("requests_per_second", metrics, old) == 10
     assert read("error_rate", metrics, old) == 0.04
@@ -40,6 +44,9 @@ def test_rates_and_shares_are_those_of_the_window() -> None:
     assert read("conversion_rate", metrics, old) == 0.05
     assert read("shed_per_second", metrics, old) == 0.1
     assert read("store_errors_per_second", metrics, old) == 0.1
+    assert read("store_errors_per_second", metrics, old, store="database") == 0
+    assert read("stream_failures_per_second", metrics, old) == 0.2
+    assert read("dead_letters_per_second", metrics, old) == 0.3
 
 
 def test_gauges_are_those_of_now_and_the_worst_counts() -> None:

@@ -175,7 +175,7 @@ def test_rules_come_from_a_file_and_the_address_from_the_environment(tmp_path: P
     assert load_alerts(None, {}).rules is None
     watched = AlertWatch(Metrics(), load_alerts(None, {}))
     watched.look()
-    assert len(DEFAULT_RULES) == 8
+    assert len(DEFAULT_RULES) == 11
     assert watched.firing() == []
 
 

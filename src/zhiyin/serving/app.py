@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def create_app(
     database = open_database(store_url)
     try:
         refuse_unsafe(settings, len(database.access.keys()), store_url)
-        shared = shared_by(settings, database)
+        shared = shared_by(settings, database, partial(metrics.count_store_error, "redis"))
     except ZhiyinError:
         database.close()
         raise

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
-from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.errors import ConfigError, StoreError
 from zhiyin.experiments.refreshing.loop import Customs, LearningLoop, Step, refuse_unknown_recipe
 from zhiyin.online.asked import Accepted
 from zhiyin.online.streams.consumer import StreamConsumer
@@ -21,7 +21,9 @@ from zhiyin.serving.access.audit import LOOP, Deed
 from zhiyin.serving.alerts.rules import load_alerts
 from zhiyin.serving.alerts.watch import AlertWatch
 from zhiyin.serving.memory import give_back_regularly
+from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.service import Service
+from zhiyin.serving.taking import take_events
 from zhiyin.stores.records import Event
 
 _LOG = logging.getLogger(__name__)
@@ -51,8 +53,9 @@ class Background:
         if service.settings.learning.every_minutes:
             refuse_unknown_recipe(service.settings.learning)
         for stream in self.streams:
-            name = f"stream {stream.settings.stream}"
-            service.metrics.watch_queue(name, lambda stream=stream: stream.counts.lag or 0)  # type: ignore[misc]
+            name, tenant = stream.settings.stream, stream.settings.tenant
+            lag = service.metrics.streams.add(name, tenant, stream.counts)
+            service.metrics.watch_queue(f"stream {name}", lag)
 
     def start(self) -> None:
         """Begin."""
@@ -91,7 +94,10 @@ class Background:
             replace(event, user_id=user_id, context=border.attributes(tenant, event.context))
             for event, user_id in zip(events, people, strict=True)
         ]
-        return self._service.engine(tenant).intake.accept(named)
+        metrics = self._service.metrics
+        taken = take_events(self._service.engine(tenant).intake, named, metrics, tenant)
+        taken.add_done_callback(partial(_count_failure, metrics))
+        return taken
 
     def _learn(self) -> None:
         """Begin a loop for every tenant that is served, those included that come later."""
@@ -123,6 +129,11 @@ class Background:
 
     def _activating(self, tenant: str, version: str) -> AbstractContextManager[None]:
         return self._service.audit.noted(Deed(tenant, LOOP, "bundle.activate", version))
+
+
+def _count_failure(metrics: Metrics, taken: Future[Accepted]) -> None:
+    if isinstance(taken.exception(), StoreError):
+        metrics.count_store_error("database")
 
 
 def _refuse_shared_groups(urls: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from zhiyin import __version__
 from zhiyin.serving.label_values import Children, Tenants
+from zhiyin.serving.stream_readings import StreamReadings
 from zhiyin.serving.tenant_state import EngineReadings, TenantState
 
 REQUEST_SECONDS = (
@@ -36,6 +37,7 @@ class Metrics:
         tenants: Names of tenants as they may stand in a label.
         stages: Stage → histogram of seconds, for a caller who measures by itself.
         in_progress: Requests that are being answered at this moment, kept by the middleware.
+        streams: Reads the consumers of streams.
         listener: Told of each stage too, in the thread where it ended; None where nobody listens.
     """
 
@@ -51,8 +53,10 @@ class Metrics:
         self._count_alerts()
         self._queues = _QueueDepths()
         self._engines = EngineReadings(self.tenants)
+        self.streams = StreamReadings(self.tenants)
         self.registry.register(self._queues)
         self.registry.register(self._engines)
+        self.registry.register(self.streams)
         ProcessCollector(registry=self.registry)
         self._gauge("zhiyin_build_info", "1 for the version of Zhiyin.", "version").labels(__version__).set(1)
 
@@ -109,7 +113,7 @@ class Metrics:
         self._cache[cache, "hit" if hit else "miss"].inc(n)
 
     def count_fallback(self, reason: str) -> None:
-        """Count an answer that was not computed in full: ``time``, ``load``, ``failure``, …."""
+        """Count an answer that is less than the best one: ``time``, ``stale``, …."""
         self._fallbacks[reason].inc()
 
     def count_shed(self, reason: str) -> None:
@@ -144,12 +148,14 @@ class Metrics:
         """Count a message to the webhook: ``delivered``, ``failed`` or ``dropped``."""
         self._deliveries[outcome].inc()
 
-    def watch_queue(self, queue: str, depth: Callable[[], float], capacity: float | None = None) -> None:
-        """Read how many wait in a queue (``recommend``, ``writer``, ``impressions``, ``stream``, …).
+    def watch_queue(
+        self, queue: str, depth: Callable[[], float | None], capacity: float | None = None
+    ) -> None:
+        """Read how many wait in a queue (``recommend``, ``writer``, ``impressions``, ``stream NAME``, …).
 
         Args:
             queue: Its name.
-            depth: Returns how many wait.
+            depth: Returns how many wait; None while nobody knows, and then nothing is told.
             capacity: How many may wait, where there is a bound.
         """
         self._queues.add(queue, depth, capacity)
@@ -191,7 +197,7 @@ class Metrics:
         self.batch_size = self._histogram("zhiyin_batch_size", "Requests computed together.", BATCH_SIZES)
         cache = self._counter("zhiyin_cache_requests", "Looks into a cache: hit or miss.", "cache", "result")
         self._cache = Children(cache)
-        text = "Answers that were not computed in full."
+        text = "Answers that are less than the best: out of time, or stale while the log cannot be read."
         self._fallbacks = Children(self._counter("zhiyin_fallbacks", text, "reason"))
 
     def _count_events(self) -> None:
@@ -241,9 +247,9 @@ class _QueueDepths(Collector):
     """How many wait in each queue, and how many may."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, tuple[Callable[[], float], float | None]] = {}
+        self._queues: dict[str, tuple[Callable[[], float | None], float | None]] = {}
 
-    def add(self, queue: str, depth: Callable[[], float], capacity: float | None) -> None:
+    def add(self, queue: str, depth: Callable[[], float | None], capacity: float | None) -> None:
         """Read a queue from now on."""
         self._queues[queue] = (depth, capacity)
 
@@ -252,7 +258,9 @@ class _QueueDepths(Collector):
         depths = GaugeMetricFamily("zhiyin_queue_depth", "How many wait in a queue.", labels=["queue"])
         bounds = GaugeMetricFamily("zhiyin_queue_capacity", "How many may wait.", labels=["queue"])
         for queue, (depth, capacity) in list(self._queues.items()):
-            depths.add_metric([queue], depth())
+            waiting = depth()
+            if waiting is not None:
+                depths.add_metric([queue], waiting)
             if capacity is not None:
                 bounds.add_metric([queue], capacity)
         yield from (depths, bounds)

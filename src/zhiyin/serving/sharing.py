@@ -30,10 +30,15 @@ class Shared:
     close: Callable[[], None]
 
 
-def shared_by(settings: ServingSettings, database: Database) -> Shared:
+def shared_by(settings: ServingSettings, database: Database, redis_failed: Callable[[], None]) -> Shared:
     """Return what the settings name: Redis, or what one process has for itself.
 
     Services with different databases may share a Redis: each has names of its own there.
+
+    Args:
+        settings: Name the Redis.
+        database: Of the service.
+        redis_failed: Told each time that Redis was asked and did not answer, or refused.
 
     Raises:
         ConfigError: when the URL is none of Redis.
@@ -42,7 +47,7 @@ def shared_by(settings: ServingSettings, database: Database) -> Shared:
     """
     if settings.sharing.redis is None:
         return Shared(AskTheLog(), LocalRateLimiter(), False, _nothing_to_close)
-    connection = RedisConnection(settings.sharing.redis.get_secret_value())
+    connection = RedisConnection(settings.sharing.redis.get_secret_value(), failed=redis_failed)
     name = f"zhiyin:{database.identity()}"
     heads, limiter = SharedHeads(connection, name=name), SharedRateLimiter(connection, name=name)
     return Shared(heads, limiter, True, connection.close)

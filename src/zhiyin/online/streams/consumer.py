@@ -140,6 +140,7 @@ class StreamConsumer(ABC):
         except Exception as error:
             self.counts.failures += 1
             self.counts.last_error = str(error)
+            self.counts.lag = None  # until the stream tells again
             _LOG.warning(
                 "Stream %s: %s", self.settings.stream, error, exc_info=not isinstance(error, ZhiyinError)
             )

@@ -24,6 +24,7 @@ _POLL_EVERY_SECONDS = 1.0
 _REBALANCE_SECONDS = 5.0
 _DEAD_LETTER_SECONDS = 5.0
 _LAG_EVERY_SECONDS = 2.0
+_ASKED_SECONDS = 1.0
 
 
 class KafkaConsumer(StreamConsumer):
@@ -58,6 +59,7 @@ class KafkaConsumer(StreamConsumer):
                 {
                     **shared,
                     "group.id": settings.group,
+                    "error_cb": self._went_away,
                     "auto.offset.reset": "earliest" if settings.begin == "oldest" else "latest",
                     **settings.client_settings,
                     "enable.auto.commit": False,
@@ -75,6 +77,8 @@ class KafkaConsumer(StreamConsumer):
                 remedy="Options with a dot in the URL are those of librdkafka.",
             ) from None
         self._is_subscribed = False
+        self._was_assigned = False
+        self._is_away = False
         self._owned: set[int] = set()
         self._durable: dict[int, int] = {}  # partition → offset to be told: all before it is durable
         self._next: dict[int, int] = {}  # partition → offset that was told
@@ -126,6 +130,7 @@ class KafkaConsumer(StreamConsumer):
                 self.counts.last_error = error.str()
                 _LOG.warning("Stream %s: %s", self.settings.stream, error.str())
         if messages:
+            self._is_away = False
             self._deliveries.hand_over(messages)
 
     def _as_message(self, record: Any) -> Message:
@@ -185,7 +190,17 @@ class KafkaConsumer(StreamConsumer):
                 remedy="See that the topic exists and may be written to.",
             )
 
+    def _went_away(self, error: Any) -> None:
+        """Hear of connections that broke; the client logs them and connects again by itself."""
+        self.counts.last_error = error.str()
+        # One connection of several that broke is made again, or another one is taken.
+        self.counts.failures += error.code() != self._kafka.KafkaError._TRANSPORT
+        if error.code() == self._kafka.KafkaError._ALL_BROKERS_DOWN:
+            self._is_away = True
+            self.counts.lag = None
+
     def _assigned(self, _: Any, partitions: list[Any]) -> None:
+        self._was_assigned = True
         self._owned |= {each.partition for each in partitions}
 
     def _revoked(self, _: Any, partitions: list[Any]) -> None:
@@ -214,11 +229,17 @@ class KafkaConsumer(StreamConsumer):
             return
         self._count_lag_at = time.monotonic() + _LAG_EVERY_SECONDS
         try:
+            if self._is_away:
+                # What the last answers told is old by now, and nothing tells that the servers are back.
+                self._consumer.list_topics(self.settings.stream, timeout=_ASKED_SECONDS)
+                self._is_away = False
             behind = [self._behind(each) for each in self._partitions()]
-        except self._kafka.KafkaException:
+        except self._kafka.KafkaException as error:
+            self.counts.failures += self._is_away
+            self.counts.last_error = _words(error)
             behind = [None]
         known = [each for each in behind if each is not None]
-        self.counts.lag = sum(known) if len(known) == len(behind) else None
+        self.counts.lag = sum(known) if self._was_assigned and len(known) == len(behind) else None
 
     def _behind(self, partition: Any) -> int | None:
         found = self._consumer.get_watermark_offsets(partition, cached=True)

@@ -117,9 +117,30 @@ _DEFAULTS: tuple[dict[str, object], ...] = (
     {
         "name": "the store fails",
         "signal": "store_errors_per_second",
+        "where": {"store": "database"},
         "above": 0.0,
         "severity": "critical",
         "summary": "zhiyin doctor --store URL says what is wrong with it.",
+    },
+    {
+        "name": "Redis does not answer",
+        "signal": "store_errors_per_second",
+        "where": {"store": "redis"},
+        "above": 0.0,
+        "summary": "The database is asked instead; zhiyin doctor --redis URL says what is wrong.",
+    },
+    {
+        "name": "a stream fails",
+        "signal": "stream_failures_per_second",
+        "above": 0.02,
+        "severity": "critical",
+        "summary": "Its messages wait; the log says whether the stream or the store is away.",
+    },
+    {
+        "name": "messages are no events",
+        "signal": "dead_letters_per_second",
+        "above": 0.0,
+        "summary": "The reasons stand beside the dead letters and in the log.",
     },
     {
         "name": "events are reflected late",

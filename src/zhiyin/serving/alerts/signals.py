@@ -169,11 +169,16 @@ def _fullest_queue(window: Window) -> float | None:
     return max((depths[queue] / bounds[queue] for queue in depths if bounds.get(queue)), default=None)
 
 
+def _gained_a_second(window: Window, name: str, label: str, value: str) -> float | None:
+    return window.gained(name, label, value) / window.seconds if window.seconds > 0 else None
+
+
 def _begins(labels: Mapping[str, str], label: str, starting: str) -> bool:
     return not label or labels.get(label, "").startswith(starting)
 
 
 _SLATES = "zhiyin_slates_shown_total"
+_MESSAGES = "zhiyin_stream_messages_total"
 _ALL = (
     _quantile("latency_p50_seconds", "Half of the requests take longer.", "zhiyin_request_seconds", 0.5),
     _quantile(
@@ -207,8 +212,19 @@ _ALL = (
     ),
     _rate("shed_per_second", "Requests refused because of load.", "zhiyin_shed_total"),
     _rate("rate_limited_per_second", "Requests refused by the limit of a key.", "zhiyin_rate_limited_total"),
-    _rate("fallbacks_per_second", "Answers that were not computed in full.", "zhiyin_fallbacks_total"),
+    _rate("fallbacks_per_second", "Answers that are less than the best.", "zhiyin_fallbacks_total"),
     _rate("store_errors_per_second", "Failures of a store.", "zhiyin_store_errors_total"),
+    _rate(
+        "stream_failures_per_second",
+        "Times that a stream, or the store behind it, did not do what it was asked.",
+        "zhiyin_stream_failures_total",
+    ),
+    Signal(
+        "dead_letters_per_second",
+        "Messages of streams put aside because they are no events.",
+        (_MESSAGES,),
+        lambda window: _gained_a_second(window, _MESSAGES, "outcome", "dead"),
+    ),
     _rate(
         "source_failures_per_second",
         "Sources and stages that failed, or were too slow, and were skipped.",

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
+from zhiyin.domain.errors import StoreError
 from zhiyin.online.asked import Accepted
 from zhiyin.online.engine import LiveEngine
 from zhiyin.online.event_rules import SentEvents, read_together
@@ -31,6 +32,7 @@ from zhiyin.serving.routes.asking import (
     service_of,
     tenant_of,
 )
+from zhiyin.serving.taking import take_events
 from zhiyin.serving.tracing import Tracer
 from zhiyin.stores.event_columns import EventColumns
 
@@ -148,6 +150,8 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
             await _told(told, errors, *under_way)
         told["problem"] = refused.detail
     except Exception as error:  # The status has been sent; what failed must still be said.
+        if isinstance(error, StoreError):
+            service_of(request).metrics.count_store_error("database")
         told["problem"] = getattr(error, "problem", "Something went wrong inside the service.")
         told["remedy"] = f"Everything up to line {told['lines']} of the last line of progress is stored."
         if under_way is not None and under_way[1] is not None:
@@ -242,14 +246,11 @@ def _what_is_wrong(error: orjson.JSONDecodeError | ValidationError) -> str:
 
 async def _stored(request: Request, engine: LiveEngine, sent: SentEvents) -> Accepted:
     start = time.perf_counter()
-    accepted = await durable(engine.intake.accept(_events(request, engine, sent)))
-    seconds = time.perf_counter() - start
+    events, metrics = _events(request, engine, sent), service_of(request).metrics
+    accepted = await durable(take_events(engine.intake, events, metrics, tenant_of(request)))
     tracer: Tracer | None = request.app.state.tracer
     if tracer is not None:
-        tracer.stage("commit", seconds)
-    metrics = service_of(request).metrics
-    metrics.observe_freshness(tenant_of(request), seconds)
-    metrics.count_events(tenant_of(request), accepted.stored_kinds.items(), accepted.n_duplicates)
+        tracer.stage("commit", time.perf_counter() - start)
     return accepted
 
 

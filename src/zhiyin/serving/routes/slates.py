@@ -69,6 +69,10 @@ async def _answered(request: Request, asked: Asked, *, explained: bool = False) 
     state["bundle"] = answer.bundle
     if answer.degraded:
         state["degraded"] = answer.degraded
+    if answer.degraded == "stale":  # the others are counted where the time has run out
+        metrics = service_of(request).metrics
+        metrics.count_fallback("stale")
+        metrics.count_store_error("database")
     return Response(_slate(answer, asked.request_id, explained), media_type="application/json")
 
 

@@ -90,6 +90,10 @@ class Breaker:
         self._pause = 0.0
 
 
+def _nobody_counts() -> None:
+    """Count nothing."""
+
+
 class RedisConnection:
     """One Redis server, shared by all threads of a process.
 
@@ -100,6 +104,7 @@ class RedisConnection:
         connect_seconds: Longest time to reach the server.
         answer_seconds: Longest time to wait for an answer.
         breaker: When to leave the server alone.
+        failed: Told each time that the server was asked and did not answer, or refused.
 
     Raises:
         StoreError: when the URL cannot be read.
@@ -113,7 +118,9 @@ class RedisConnection:
         connect_seconds: float = CONNECT_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
         breaker: Breaker | None = None,
+        failed: Callable[[], None] = _nobody_counts,
     ) -> None:
+        self._failed = failed
         self.shown_url = url_without_password(url)
         self.breaker = breaker or Breaker()
         if find_spec("redis") is None:
@@ -154,6 +161,7 @@ class RedisConnection:
             answer = self._asked_twice(question) if is_urgent else question(self._client)
         except self._unanswered as error:
             self.breaker.failed()
+            self._failed()
             self._nobody_listened = _is_nobody_there(error)
             kind = NobodyListens if self._nobody_listened else RedisUnavailable
             raise kind(
@@ -162,6 +170,7 @@ class RedisConnection:
             ) from None
         except self._refused as error:
             self.breaker.worked()
+            self._failed()
             raise StoreError(
                 f"Redis at {self.shown_url} refuses: {error}",
                 remedy="It must be a writable primary, version 6.2 or newer, and let the user run scripts,"
