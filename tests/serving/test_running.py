@@ -1,5 +1,6 @@
 """Starting the service says what is missing or taken."""
 
+import json
 import os
 import queue
 import re
@@ -69,6 +70,47 @@ def test_the_address_is_said_at_once_and_answers_at_once(bundle: Path, tmp_path:
         service.kill()
         service.wait()
         service.stdout.close()
+
+
+def test_every_line_of_the_log_is_json_those_of_the_loop_and_of_the_server_too(
+    bundle: Path, tmp_path: Path
+) -> None:
+    zhiyin = [sys.executable, "-m", "zhiyin.cli.main"]
+    store = ["--store", f"sqlite:///{tmp_path}/s.db"]
+    subprocess.run([*zhiyin, "publish", str(bundle), *store, "--activate"], check=True, capture_output=True)
+    settings = tmp_path / "service.toml"
+    settings.write_text("[learning]\nevery_minutes = 0.01\n")
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        service = subprocess.Popen(
+            [*zhiyin, "serve", *store, "--port", "0", "--settings", str(settings)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+        )
+    try:
+        assert service.stdout is not None
+        found = re.match(r"Zhiyin listens on http://127\.0\.0\.1:(\d+)\.", service.stdout.readline())
+        assert found is not None
+        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=10) as caller:
+            caller.sendall(b"no HTTP at all\r\n\r\n")
+            assert b"400" in caller.recv(1_000)
+        until = time.monotonic() + 30
+        while '"step"' not in log.read_text():
+            assert time.monotonic() < until, "no step of the loop stands in the log"
+            time.sleep(0.1)
+    finally:
+        service.terminate()
+        service.communicate(timeout=30)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert all({"timestamp", "level", "event"} <= set(line) for line in lines)
+    step = next(line for line in lines if "step" in line)
+    assert (step["level"], step["tenant"]) == ("info", "default")
+    assert step["event"].startswith("learning loop: ")
+    assert [line["event"] for line in lines if line.get("logger") == "uvicorn.error"] == [
+        "Invalid HTTP request received."
+    ]
 
 
 def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ class Background:
     def _heard(self, tenant: str, step: Step) -> None:
         """Log what a loop does; only what goes wrong is a warning."""
         level = logging.WARNING if step.name == "error" else logging.INFO
-        _LOG.log(level, "learning loop of tenant %s: %s: %s", tenant, step.name, step.message)
+        told = {"tenant": tenant, "step": step.name}
+        _LOG.log(level, "learning loop: %s", step.message, extra=told)
         self._service.metrics.count_learning(tenant, step.name)
 
     def _activating(self, tenant: str, version: str) -> AbstractContextManager[None]:

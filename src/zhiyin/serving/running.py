@@ -69,15 +69,22 @@ def serve(
     for package in _NEEDED:
         if find_spec(package) is None:
             raise MissingExtra(package, "serve")
+    # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
+    loggers = importlib.import_module("zhiyin.serving.loggers")
+    with loggers.one_log():
+        keep_memory_together()
+        keep_few_kernels(WHILE_SERVING)
+        app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
+        loggers.stop_prints()
+        _share_the_cores(settings.answers.math_threads)
+        _spare_the_collector()
+        sys.setswitchinterval(_TURN_SECONDS)
+        _run(app, settings, say)
+
+
+def _run(app: Any, settings: ServingSettings, say: Callable[[str], None]) -> None:
     import uvicorn  # noqa: PLC0415
 
-    keep_memory_together()
-    keep_few_kernels(WHILE_SERVING)
-    # Loaded by name: whoever only wants to be told that an extra is missing does not load the web framework.
-    app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
-    _share_the_cores(settings.answers.math_threads)
-    _spare_the_collector()
-    sys.setswitchinterval(_TURN_SECONDS)
     config = uvicorn.Config(
         app,
         host=settings.host,

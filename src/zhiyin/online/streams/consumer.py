@@ -115,7 +115,7 @@ class StreamConsumer(ABC):
             self.counts.consumed += len(batch.messages) - len(batch.dead)
             self.counts.dead_letters += len(batch.dead)
             for letter in batch.dead:
-                _LOG.warning("Message %s was put aside: %s", letter.message.position, letter.reason)
+                self._warn("message %s was put aside: %s", letter.message.position, letter.reason)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -141,13 +141,15 @@ class StreamConsumer(ABC):
             self.counts.failures += 1
             self.counts.last_error = str(error)
             self.counts.lag = None  # until the stream tells again
-            _LOG.warning(
-                "Stream %s: %s", self.settings.stream, error, exc_info=not isinstance(error, ZhiyinError)
-            )
+            self._warn("%s", error, with_place=not isinstance(error, ZhiyinError))
             return False
         finally:
             if self._deliveries.n_failures > known:
                 self.counts.failures += self._deliveries.n_failures - known
                 self.counts.last_error = self._deliveries.last_error
-                _LOG.warning("Stream %s: %s", self.settings.stream, self._deliveries.last_error)
+                self._warn("%s", self._deliveries.last_error)
         return True
+
+    def _warn(self, text: str, *told: object, with_place: bool = False) -> None:
+        whose = {"stream": self.settings.stream, "tenant": self.settings.tenant}
+        _LOG.warning(f"stream %s: {text}", self.settings.stream, *told, exc_info=with_place, extra=whose)

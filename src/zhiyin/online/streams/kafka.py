@@ -128,7 +128,7 @@ class KafkaConsumer(StreamConsumer):
             elif error.code() != self._kafka.KafkaError._PARTITION_EOF:
                 self.counts.failures += 1
                 self.counts.last_error = error.str()
-                _LOG.warning("Stream %s: %s", self.settings.stream, error.str())
+                self._warn("%s", error.str())
         if messages:
             self._is_away = False
             self._deliveries.hand_over(messages)

@@ -138,7 +138,7 @@ class AlertWatch:
 
     def _announce(self, watched: _Watched, news: News, now: float) -> None:
         rule = watched.rule
-        _LOG.warning("alert %s: %s", rule.name, news.value)
+        _LOG.warning("alert %s: %s", rule.name, news.value, extra={"alert": rule.name})
         if self._tell is None:
             return
         at = self._wall()
