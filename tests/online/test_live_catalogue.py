@@ -8,8 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from zhiyin.data.attributes import UnfitAttribute
 from zhiyin.domain.errors import StoreError
 from zhiyin.online.asked import Answer, AskedSearch, AskedSlate, Wanted
+from zhiyin.online.catalogue import MOST_NEW_NAMES
 from zhiyin.online.engine import EngineSettings, LiveEngine
 from zhiyin.online.versions import Loaded
 from zhiyin.pipeline.pipeline import Pipeline
@@ -174,3 +176,46 @@ def test_stages_are_told_how_long_they_took(pipeline: Pipeline, database: Databa
     before_rank = told[: told.index("rank")]
     assert sorted(before_rank) == sorted(["history", "filter", *of_sources, "merge", "policy"])
     engine.close()
+
+
+def test_items_bring_a_bounded_number_of_new_attributes(engine: LiveEngine) -> None:
+    catalogue = engine.live.catalogue
+    for number in range(0, MOST_NEW_NAMES, 5):
+        names = {f"attr-{number + place}": "x" for place in range(5)}
+        engine.intake.put_item(f"new-{number}", names).result(10)
+    engine.intake.put_item("again", {"attr-0": "y", "attr-199": "z"}).result(10)
+    engine.intake.put_item("again", {"title": "Tea", "brand": "Wuyi", "description": "…"}).result(10)
+    engine.intake.put_item("again", {"attr-0": None, "never-seen": None}).result(10)
+    with pytest.raises(UnfitAttribute, match="so far: 'one-more', 'another'") as refused:
+        engine.intake.put_item("full", {"attr-1": "x", "one-more": 1, "another": 2})
+    assert refused.value.path == "one-more"
+    assert "200 attributes beyond those" in refused.value.possible
+    assert "0 more can come" in refused.value.possible
+    assert "train a bundle" in refused.value.remedy
+    assert "full" not in catalogue.current.items
+    assert "never-seen" not in catalogue.current.table.columns
+    assert len([name for name in catalogue.current.table.columns if name.startswith("attr-")]) == 200
+
+
+def test_attributes_that_are_on_their_way_count(engine: LiveEngine) -> None:
+    """Requests that come together may not bring more than one after the other."""
+    catalogue = engine.live.catalogue
+    for number in range(MOST_NEW_NAMES):
+        catalogue.fit({f"attr-{number}": 1.0})
+    with pytest.raises(UnfitAttribute, match="too many new attributes"):
+        catalogue.fit({"one-more": 1.0})
+    catalogue.fit({"attr-7": 2.0})
+
+
+def test_a_store_with_more_attributes_than_may_come_still_starts(
+    pipeline: Pipeline, database: Database
+) -> None:
+    many = {f"attr-{number}": "x" for number in range(MOST_NEW_NAMES + 50)}
+    database.store().put_item("old", many).result(10)
+    engine = LiveEngine(Loaded(pipeline, "b1"), database.store())
+    assert "attr-249" in engine.live.catalogue.current.table.columns
+    engine.intake.put_item("old", {"attr-249": "y"}).result(10)
+    with pytest.raises(UnfitAttribute, match="'one-more'"):
+        engine.intake.put_item("old", {"one-more": 1})
+    engine.close()
+    engine.close_lives()

@@ -88,6 +88,23 @@ def test_a_new_item_can_be_recommended_at_once_and_after_a_restart(
         client = start()
 
 
+def test_too_many_new_attributes_are_refused_by_name(start: Callable[..., TestClient]) -> None:
+    client = start()
+    for first in (0, 100):
+        names = {f"attr-{number}": "x" for number in range(first, first + 100)}
+        assert client.put(f"/v1/items/new-{first}", json=names).status_code == 200
+    refused = client.put("/v1/items/more", json={"attr-1": "x", "flavour": "rose"})
+    assert refused.status_code == 422
+    document = refused.json()
+    assert document["type"] == "urn:zhiyin:problem:invalid-request"
+    assert document["errors"][0]["path"] == "flavour"
+    assert "'flavour'" in document["detail"]
+    assert "200" in document["possible"]
+    assert "train a bundle" in document["remedy"]
+    client = start()
+    assert client.put("/v1/items/more", json={"flavour": "rose"}).status_code == 422, "also after a restart"
+
+
 def test_a_changed_item_keeps_what_was_not_named(start: Callable[..., TestClient]) -> None:
     client = start()
     put = client.put("/v1/items/i1", json={"price": 1000.5})

@@ -34,8 +34,8 @@ _LARGEST = 2**31
 class UnfitAttribute(RequestError):
     """An attribute whose value or name does not fit; ``path`` is its name."""
 
-    def __init__(self, problem: str, *, path: str, possible: str = "") -> None:
-        super().__init__(f"{path}: {problem}", possible=possible)
+    def __init__(self, problem: str, *, path: str, possible: str = "", remedy: str = "") -> None:
+        super().__init__(f"{path}: {problem}", possible=possible, remedy=remedy)
         self.path = path
 
 

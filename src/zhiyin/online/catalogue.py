@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zhiyin.data.attributes import fitted, rows_of
+from zhiyin.data.attributes import KNOWN_TYPES, UnfitAttribute, fitted, rows_of
 from zhiyin.domain import PAD, Catalogue
 from zhiyin.domain.errors import StoreError
 from zhiyin.online.histories import LiveHistories, Recorded
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _Change = tuple[StoredItem, Future[None]]
+MOST_NEW_NAMES = 200
+"""Attributes that items may bring beyond those of the bundle: each is a column as long as the catalogue."""
+_MOST_NAMES_SAID = 10
 _MOST_EARLY = 100_000
 """Events on items that have not arrived which are remembered, to be absorbed when they do."""
 _MOST_AT_ONCE = 20_000
@@ -52,6 +55,8 @@ class LiveCatalogue:
         self._waiting: queue.SimpleQueue[_Change | Recorded | None] = queue.SimpleQueue()
         self._item_came = threading.Event()
         self._early = Recorded.together([])
+        self._names_of_bundle = frozenset(self.current.table.columns)
+        self._names_to_come: set[str] = set()  # of items on their way to the disk
         self._accepting = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._change_forever, name="zhiyin-items", daemon=True)
@@ -79,12 +84,24 @@ class LiveCatalogue:
             The attributes as JSON can hold them, and the names the catalogue did not have so far.
 
         Raises:
-            UnfitAttribute: when one does not fit its column.
+            UnfitAttribute: when one does not fit its column, or too many are new.
         """
         schema = self.current.table.schema
         for name, value in attributes.items():
             fitted(name, value, schema)
-        return dict(attributes), [name for name in attributes if name not in schema]
+        new_names = [name for name in attributes if name not in schema]
+        if new_names:
+            self._make_room(schema.keys(), [name for name in new_names if attributes[name] is not None])
+        return dict(attributes), new_names
+
+    def _make_room(self, known: Iterable[str], wanted: Sequence[str]) -> None:
+        always = self._names_of_bundle | KNOWN_TYPES.keys()
+        with self._accepting:
+            taken = self._names_to_come.union(known) - always
+            new = [name for name in wanted if name not in taken | always]
+            if len(taken) + len(new) > MOST_NEW_NAMES and new:
+                raise _too_many_names(new, n_free=max(0, MOST_NEW_NAMES - len(taken)))
+            self._names_to_come.update(new)
 
     def put(self, item: StoredItem) -> Future[None]:
         """Take in what the store knows of an item; the future is done when the pipeline reflects it.
@@ -203,3 +220,16 @@ class LiveCatalogue:
             yield group
             if change is None:
                 return
+
+
+def _too_many_names(new: Sequence[str], *, n_free: int) -> UnfitAttribute:
+    said = ", ".join(f"'{name}'" for name in new[:_MOST_NAMES_SAID])
+    more = f" and {len(new) - _MOST_NAMES_SAID} more" if len(new) > _MOST_NAMES_SAID else ""
+    return UnfitAttribute(
+        f"There are too many new attributes. Not in the catalogue so far: {said}{more}.",
+        path=new[0],
+        possible=f"Items may bring {MOST_NEW_NAMES} attributes beyond those that the bundle was trained with;"
+        f" {n_free} more can come.",
+        remedy="Put what differs between items into the value of one attribute, such as a list of texts, or"
+        " train a bundle with items that have these attributes.",
+    )
