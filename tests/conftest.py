@@ -3,14 +3,15 @@
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,29 @@ def running_postgres() -> Iterator[Any]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def hanging_postgres(server: Any) -> Iterator[None]:
+    """Stop a PostgreSQL with everything that belongs to it; its sockets go on taking what is sent."""
+
+    def send(what: signal.Signals) -> None:
+        postmaster = server.get_pid()
+        found = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, check=False)
+        for process in [postmaster, *map(int, found.stdout.split())]:
+            os.kill(process, what)
+
+    send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT)
+
+
+@pytest.fixture
+def hanging() -> Callable[[Any], AbstractContextManager[None]]:
+    """Let a PostgreSQL hang for a while; see `hanging_postgres`."""
+    return hanging_postgres
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,14 @@ def _postgres_killed(rounds: int, workshop: Workshop) -> Outcome:
     return outages.kill_postgres(server, shop, orders, rounds, seed=workshop.seed)
 
 
+def _postgres_hangs(_: int, workshop: Workshop) -> Outcome:
+    server = workshop.leaving.enter_context(workshop.servers.running_postgres())
+    url = str(server.get_uri())
+    return outages.hang_postgres(
+        server, workshop.servers.hanging_postgres, workshop.shop(url), workshop.orders(url)
+    )
+
+
 def _redis(rounds: int, workshop: Workshop) -> Outcome:
     url = workshop.postgres()
     folder = workshop.folder / "redis"
@@ -132,6 +140,7 @@ _FAULTS: dict[str, Callable[[int, Workshop], Outcome]] = {
     "kill-swapping": _kill_swapping,
     "swap-under-load": _swap_under_load,
     "postgres-killed": _postgres_killed,
+    "postgres-hangs": _postgres_hangs,
     "redis": _redis,
     "disk-full": _disk_full,
     "damaged-bundle": _damaged_bundle,

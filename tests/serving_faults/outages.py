@@ -9,15 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import redis
-from asking import ask, wait_until
+from asking import Answered, ask, wait_until
 from faulted import Orders, Served
 from kills import Shop, finish, shoppers_of
 from shoppers import Place
-from verdict import Outcome
+from verdict import Outcome, log_of
 
 LONGEST_ANSWER_SECONDS = 3.0
 """What a client may wait for an answer while the database is dead; nobody asks it for longer."""
@@ -97,6 +98,76 @@ def restart_postgres(server: Any) -> None:
         except Exception:
             time.sleep(0.1)  # What is left of the killed server still holds its memory.
     raise AssertionError("the server did not start again")
+
+
+PATIENCE_SECONDS = 2.0
+"""How long a service under test waits for a write; reading waits twice as long."""
+STOP_SECONDS = 3
+
+
+def little_patience() -> None:
+    """Wait for the database as many seconds as the tests have, not as many as real life does."""
+    from zhiyin.stores.database import SqlDatabase
+    from zhiyin.stores.postgres import PostgresBackend
+
+    _patience_of(SqlDatabase)["answer_seconds"] = PATIENCE_SECONDS
+    _patience_of(PostgresBackend)["answer_seconds"] = 2 * PATIENCE_SECONDS
+
+
+def _patience_of(kind: Any) -> dict[str, Any]:
+    given: dict[str, Any] = kind.__init__.__kwdefaults__
+    return given
+
+
+def hang_postgres(server: Any, hanging: Any, shop: Shop, orders: Orders) -> Outcome:
+    """Let the database hang under a service, go on, and hang again while the service stops."""
+    outcome, tenant = Outcome(rounds=1), shop.tenants[0]
+    settings = {"stop_seconds": STOP_SECONDS}
+    service = Served(replace(orders, prepare=little_patience, settings=settings))
+
+    def send(number: int) -> Answered:
+        event = {"user_id": f"shopper-{number}", "item_id": "i1", "event_id": f"event-{number}"}
+        return ask(service.url, "POST", "/v1/events", event, key=tenant.key)
+
+    def refused(answers: Sequence[Answered], longest: float) -> None:
+        for answer in answers:
+            outcome.at_most("slowest_in_outage", answer.seconds)
+            if answer.status != 503 or answer.retry_after is None or answer.seconds > longest:
+                outcome.wrong.append(f"a write while the database hangs: {answer}")
+
+    outcome.acknowledged += sum(send(number).status == 202 for number in range(3))
+    with ThreadPoolExecutor(60) as pool:
+        with hanging(server):
+            answers = [pool.submit(send, number) for number in range(10, 50)]
+            slate = ask(service.url, "POST", "/v1/recommend", {"user_id": "shopper-0"}, key=tenant.key)
+            if slate.status != 200 or not slate.body["items"] or slate.seconds > LONGEST_ANSWER_SECONDS:
+                outcome.wrong.append(f"a slate while the database hangs: {slate}")
+            refused([answer.result() for answer in answers], PATIENCE_SECONDS + 1)
+            # What follows need not wait to learn it, or waits for a new connection.
+            refused([send(number) for number in range(50, 53)], PATIENCE_SECONDS + 1)
+            if ask(service.url, "GET", "/readyz").status != 503:
+                outcome.wrong.append("ready while the database hangs")
+        if wait_until(lambda: all(send(number).status == 202 for number in range(10, 53)), 20) is None:
+            outcome.wrong.append("a service does not recover within 20 s")
+        outcome.acknowledged += 43
+        with hanging(server):
+            last = pool.submit(send, 60)
+            time.sleep(0.3)
+            began = time.monotonic()
+            code = service.stop(STOP_SECONDS + 8)
+            outcome.at_most("slowest_stop", time.monotonic() - began)
+            refused([last.result()], STOP_SECONDS + 1)
+            if code != 0:
+                outcome.wrong.append(f"the exit code is {code}: {service.log_text()[-500:]}")
+    stored = [
+        event
+        for user, events in log_of(shop.store_url)[tenant.name].items()
+        for event in events
+        if user != "shopper-60"  # who was told to send again
+    ]
+    if len(stored) != outcome.acknowledged:
+        outcome.wrong.append(f"{len(stored)} events are stored")
+    return outcome
 
 
 class Chaos(threading.Thread):

@@ -18,6 +18,12 @@ def test_a_killed_postgres(workshop: Workshop) -> None:
     assert outcome.acknowledged > 50
 
 
+def test_a_postgres_that_hangs(workshop: Workshop) -> None:
+    outcome = make("postgres-hangs", 1, workshop)
+    assert outcome.is_clean, outcome
+    assert outcome.acknowledged == 46
+
+
 def test_redis_killed_emptied_turned_back_and_hung(workshop: Workshop) -> None:
     outcome = make("redis", 4, workshop)
     assert outcome.is_clean, outcome

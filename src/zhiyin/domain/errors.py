@@ -70,6 +70,10 @@ class StoreError(ZhiyinError):
     """A store cannot be opened, read or written."""
 
 
+class StoreOverloaded(StoreError):
+    """So much waits to be written that a store takes no more for the moment; nothing was stored."""
+
+
 class TrainingError(ZhiyinError):
     """Training cannot go on: the loss is not a number, or there is nothing to learn from."""
 

@@ -44,7 +44,7 @@ WITH_KEY = ("unauthenticated", "forbidden", "rate-limited", "headers-too-large",
 """What the gate can answer on every route that needs a scope."""
 _SERVED = ("invalid-request", "internal-error", "no-bundle")
 _COMPUTED = (*_SERVED, "overloaded")
-_WRITTEN = (*_SERVED, "store-unavailable")
+_WRITTEN = (*_SERVED, "overloaded", "store-unavailable")
 _READ = ("internal-error", "no-bundle", "store-unavailable")
 
 ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -66,7 +66,7 @@ ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/v1/experiments/{name}"): ("unknown-experiment", *_WRITTEN),
     ("DELETE", "/v1/experiments/{name}"): ("unknown-experiment", *_WRITTEN),
     ("GET", "/v1/audit"): ("internal-error", "store-unavailable"),
-    ("GET", "/readyz"): ("store-unavailable", "internal-error", "stopping"),
+    ("GET", "/readyz"): ("store-unavailable", "overloaded", "internal-error", "stopping"),
 }
 """What each route can answer instead."""
 

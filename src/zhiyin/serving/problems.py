@@ -16,6 +16,7 @@ from zhiyin.domain.errors import (
     RequestError,
     ShapeMismatch,
     StoreError,
+    StoreOverloaded,
     UnknownBundle,
     UnknownExperiment,
     UnknownItem,
@@ -144,6 +145,8 @@ def refuse(request: Request, error: Refused | ZhiyinError) -> Response:
     refused = error if isinstance(error, Refused) else refusal_of(error)
     if refused.kind == "store-unavailable":
         request.app.state.metrics.count_store_error("database")
+    elif isinstance(error, StoreOverloaded):
+        request.app.state.metrics.count_shed("writer")
     return refused.response(request.state.request_id)
 
 
@@ -160,7 +163,7 @@ def refusal_of(error: ZhiyinError) -> Refused:
         possible=error.possible,
         remedy=error.remedy,
         errors=[(path, said)] if path else (),
-        headers={"Retry-After": "1"} if kind == "store-unavailable" else None,
+        headers={"Retry-After": "1"} if isinstance(error, StoreError) else None,
     )
 
 
@@ -170,6 +173,7 @@ _KINDS: tuple[tuple[tuple[type[ZhiyinError], ...], str], ...] = (
     ((UnknownBundle,), "unknown-bundle"),
     ((UnknownExperiment,), "unknown-experiment"),
     ((BundleError,), "damaged-bundle"),
+    ((StoreOverloaded,), "overloaded"),
     ((StoreError,), "store-unavailable"),
     ((ShapeMismatch,), "internal-error"),
     ((RequestError, ConfigError), "invalid-request"),

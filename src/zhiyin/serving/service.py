@@ -79,7 +79,7 @@ class Service:
         self.is_stopping = False
         self.batcher = Batcher(settings.answers, metrics)
         metrics.watch_queue("recommend", lambda: self.batcher.depth, settings.answers.max_waiting)
-        metrics.watch_queue("writer", database.queue_depth)
+        metrics.watch_queue("writer", database.queue_depth, database.queue_capacity)
         self._open_all(bundle)
 
     @property
@@ -124,12 +124,17 @@ class Service:
         return engine.live.catalogue.current, engine.pipeline.users
 
     def stop(self) -> None:
-        """Say on `/readyz` that no more requests should come here; what comes is answered still."""
+        """Say on `/readyz` that no more requests should come here; what comes is answered still.
+
+        It is called where signals are handled, so nothing here may wait.
+        """
         self.is_stopping = True
+        # Whoever waits for a database that hangs is told so before requests are cut off.
+        self.database.end_within(max(1.0, self.settings.stop_seconds - 1.0))
 
     def close(self) -> None:
         """Finish what was accepted, and let go of everything."""
-        self.is_stopping = True
+        self.stop()
         self.batcher.close()
         for engine in self._engines.values():
             engine.close()

@@ -109,6 +109,9 @@ class Backend(ABC):
     def after_commit(self, *, has_erased: bool) -> None:
         """Make sure that erased bytes are gone, where the database leaves that to its user."""
 
+    def end_within(self, seconds: float) -> None:  # noqa: B027
+        """Let nobody wait longer than that for a database that does not answer."""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of connections and files."""

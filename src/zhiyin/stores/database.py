@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from zhiyin.stores.committing import make_all
 from zhiyin.stores.events import DEFAULT_TENANT, AccessStore
 from zhiyin.stores.quick_appends import append_quickly
 from zhiyin.stores.sql_store import SqlStore
-from zhiyin.stores.writer import EveryWriteFails, GroupWriter
+from zhiyin.stores.writer import ANSWER_SECONDS, CAPACITY, EveryWriteFails, GroupWriter
 
 T = TypeVar("T")
 
@@ -34,13 +35,16 @@ class SqlDatabase:
 
     Args:
         backend: The database itself; closed together with this.
+        answer_seconds: After how long who waits for a write is told that it takes too long.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    queue_capacity = CAPACITY
+
+    def __init__(self, backend: Backend, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self.backend = backend
         self.is_shared = backend.is_shared
         self.access: AccessStore = SqlAccess(self)
-        self._writer = GroupWriter(self._commit)
+        self._writer = GroupWriter(self._commit, answer_seconds=answer_seconds)
         self._stores: dict[str, SqlStore] = {}
         self._making = threading.Lock()
 
@@ -74,6 +78,11 @@ class SqlDatabase:
         """Return how many writes wait to become durable; see `Database`."""
         return self._writer.depth()
 
+    def end_within(self, seconds: float) -> None:
+        """Let nobody wait longer for a database that does not answer; see `Database`."""
+        self.backend.end_within(seconds)
+        self._writer.end_within(seconds)
+
     def check(self) -> None:
         """Return when the database can be written to; see `Database`."""
         try:
@@ -97,7 +106,7 @@ class SqlDatabase:
     def write_apart(self, change: Change[T]) -> T:
         """Make a long change without holding up the others, where the database allows two writers."""
         if not self.is_shared:
-            return self.submit(change).result()
+            return self._writer.submit(change, answer_seconds=math.inf).result()
         try:
             made: Made[T] = self._commit([change])[0]
         except EveryWriteFails as error:

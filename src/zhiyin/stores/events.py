@@ -50,7 +50,9 @@ class EventStore(Protocol):
     """Keeps what one tenant knows: events, items, users, impressions, bundles. A restart loses nothing.
 
     Every writing method returns a future that is done when the change is **durable**: it survives a killed
-    process and a power cut. A write that fails changes nothing and its future raises `StoreError`.
+    process and a power cut. A write that fails changes nothing and its future raises `StoreError`; only where
+    it took too long, or its connection broke at its end, nobody knows whether it was stored, or will be.
+    Where too much waits already, the method itself raises `StoreOverloaded`, and nothing is stored.
 
     Every change that live state must reflect gets the next **position** of the tenant's change log:
     1, 2, 3, … without gaps, in the order in which the changes become visible, whichever process makes them.
@@ -235,10 +237,12 @@ class Database(Protocol):
     Attributes:
         is_shared: Whether several processes may use it at once.
         access: Keys and audit log.
+        queue_capacity: Writes that may wait to become durable; a long one counts as several.
     """
 
     is_shared: bool
     access: AccessStore
+    queue_capacity: int
 
     def store(self, tenant: str = DEFAULT_TENANT) -> EventStore:
         """Return the store of one tenant, which is made when it is new; the same object each time."""
@@ -257,7 +261,14 @@ class Database(Protocol):
         ...
 
     def queue_depth(self) -> int:
-        """Return how many writes wait to become durable."""
+        """Return how many writes wait to become durable, a long one counted as several."""
+        ...
+
+    def end_within(self, seconds: float) -> None:
+        """Let nobody wait longer than that for a database that does not answer; the process is to end then.
+
+        It may be called where signals are handled.
+        """
         ...
 
     def check(self) -> None:

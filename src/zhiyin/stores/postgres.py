@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, cast
@@ -18,9 +19,7 @@ from zhiyin.stores import tables
 from zhiyin.stores.backend import Backend, filled_columns
 from zhiyin.stores.log import OpenLog
 from zhiyin.stores.migrating import migrate
-
-CONNECT_SECONDS = 5
-"""How long opening a connection may take."""
+from zhiyin.stores.patience import Patience, PatientConnection
 
 STATEMENT_SECONDS = 30
 """How long one statement may take before the server gives it up."""
@@ -31,12 +30,14 @@ LOCK_SECONDS = 10
 SILENT_SECONDS = 10
 """After how long a network that swallows everything counts as broken."""
 
+ANSWER_SECONDS = STATEMENT_SECONDS + 5
+"""How long an answer is waited for: the server gives a statement up before, unless it hangs itself."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _MIGRATION_LOCK = 0x7A686979696E  # "zhiyin"
 
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 10, "pool_use_lifo": True}
 _NETWORK: dict[str, Any] = {
-    "connect_timeout": CONNECT_SECONDS,
     "tcp_user_timeout": SILENT_SECONDS * 1000,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -62,6 +63,7 @@ class PostgresBackend(Backend):
 
     Args:
         url: ``postgresql://user:password@host:5432/database``; ``?host=/folder`` for a Unix socket.
+        answer_seconds: How long an answer of the server is waited for.
 
     Raises:
         StoreError: when the server cannot be reached, refuses, cannot hold every text, or the tables are of a
@@ -70,22 +72,28 @@ class PostgresBackend(Backend):
 
     is_shared: ClassVar[bool] = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         parsed = _parsed(url)
         place = parsed.host or parsed.query.get("host") or "localhost"
         self.label = f"The PostgreSQL database '{parsed.database}' at {place}"
-        self.writing = _engine(parsed)
+        self._patience = Patience(answer_seconds)
+        self.writing = _engine(parsed, self._patience)
+        # Whoever asked over another connection of a server that hangs would wait as long once more.
+        self._patience.given_up = self.writing.dispose
         self._appending: psycopg.Connection[Any] | None = None
         # A statement that only reads needs no transaction around it, which would be two more journeys.
         self.engine = self.writing.execution_options(isolation_level="AUTOCOMMIT")
         try:
             with self.writing.begin() as connection:
+                driver = cast("PatientConnection", connection.connection.driver_connection)
+                driver.patience = None
                 # Processes that start together wait here for the one that makes the tables.
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 _look_at_encoding(connection, self.label)
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
                 migrate(connection, self.label)
+            driver.patience = self._patience
         except Exception as error:
             self.engine.dispose()
             raise self.store_error(error) from None
@@ -163,6 +171,10 @@ class PostgresBackend(Backend):
 
     def after_commit(self, *, has_erased: bool) -> None:
         """Do nothing: the server overwrites the space of removed rows when it vacuums the tables."""
+
+    def end_within(self, seconds: float) -> None:
+        """Wait for the server no longer than that, and for what is asked later only for a moment."""
+        self._patience.ends_at = min(self._patience.ends_at, time.monotonic() + seconds)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -270,8 +282,14 @@ def _look_at_encoding(connection: Connection, label: str) -> None:
         )
 
 
-def _engine(url: sql.URL) -> Engine:
+def _engine(url: sql.URL, patience: Patience) -> Engine:
     engine = sql.create_engine(url, connect_args=_NETWORK, **_POOL)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, args: Any, settings: dict[str, Any]) -> Any:
+        connection = PatientConnection.connect(*args, **settings | {"connect_timeout": patience.to_connect()})
+        connection.patience = patience
+        return connection
 
     @event.listens_for(engine, "connect")
     def configure(connection: psycopg.Connection[Any], _record: object) -> None:
