@@ -50,7 +50,8 @@ def test_health_and_readiness(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "alive"}
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ready", "bundle": "in-memory", "items": 30, "users": 40, "lag": 0}
+    served = {"bundle": "in-memory", "items": 30, "users": 40, "unserved": 0}
+    assert ready.json() == {"status": "ready", **served, "lag": 0}
     client.delete("/v1/items/i1")
     client.post("/v1/events", json={"user_id": "new", "item_id": "i2"})
     client.delete("/v1/users/u1")

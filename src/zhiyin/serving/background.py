@@ -77,7 +77,7 @@ class Background:
 
     def _open(self, url: str) -> StreamConsumer:
         tenant = StreamSettings.from_url(url).tenant
-        served = sorted(self._service.engines)
+        served = sorted({*self._service.engines, *self._service.unserved.tenants})
         if tenant not in served:
             raise ConfigError(
                 f"A stream is for the tenant '{tenant}', which is not served.",

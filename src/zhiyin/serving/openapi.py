@@ -35,6 +35,7 @@ _SAID: Mapping[str, str] = {
     "store-unavailable": "The store shop.db cannot be used: database or disk is full.",
     "overloaded": "260 requests are being computed or wait.",
     "no-bundle": "The tenant shop-b has no bundle yet.",
+    "no-whole-bundle": "The tenant 'shop-b' has no bundle that can be served: facts.json is damaged.",
     "stopping": "The service is stopping.",
 }
 """An example of the detail of each kind of problem."""
@@ -42,10 +43,10 @@ _SAID: Mapping[str, str] = {
 _WITH_BODY = ("malformed-json", "request-timeout", "too-large", "unsupported-media-type")
 WITH_KEY = ("unauthenticated", "forbidden", "rate-limited", "headers-too-large", "store-unavailable")
 """What the gate can answer on every route that needs a scope."""
-_SERVED = ("invalid-request", "internal-error", "no-bundle")
+_SERVED = ("invalid-request", "internal-error", "no-bundle", "no-whole-bundle")
 _COMPUTED = (*_SERVED, "overloaded")
 _WRITTEN = (*_SERVED, "overloaded", "store-unavailable")
-_READ = ("internal-error", "no-bundle", "store-unavailable")
+_READ = ("internal-error", "no-bundle", "no-whole-bundle", "store-unavailable")
 
 ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/events"): (*_WITH_BODY, *_WRITTEN),
@@ -56,7 +57,7 @@ ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/recommend"): (*_WITH_BODY, *_COMPUTED),
     ("POST", "/v1/similar"): (*_WITH_BODY, "unknown-item", *_COMPUTED),
     ("POST", "/v1/search"): (*_WITH_BODY, *_COMPUTED),
-    ("POST", "/v1/events/bulk"): ("unsupported-media-type", "internal-error", "no-bundle"),
+    ("POST", "/v1/events/bulk"): ("unsupported-media-type", "internal-error", "no-bundle", "no-whole-bundle"),
     ("GET", "/v1/users/{user_id}"): ("unknown-user", *_WRITTEN),
     ("POST", "/v1/receipts/verify"): (*_WITH_BODY, "invalid-request", "internal-error", "store-unavailable"),
     ("GET", "/v1/bundles"): _READ,

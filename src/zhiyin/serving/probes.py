@@ -34,6 +34,7 @@ async def readyz(request: Request) -> Response:
         "bundle": ", ".join(sorted({engine.bundle for engine in engines.values()})),
         "items": sum(engine.live.catalogue.n_items for engine in engines.values()),
         "users": sum(engine.live.histories.n_users for engine in engines.values()),
+        "unserved": len(service.unserved.tenants),
         "lag": max((engine.following.lag() for engine in engines.values()), default=0),
     }
     return Response(orjson.dumps(document), media_type="application/json")

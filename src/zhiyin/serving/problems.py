@@ -50,6 +50,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "store-unavailable": (503, "The store cannot be used"),
     "overloaded": (503, "Too many requests are waiting"),
     "no-bundle": (503, "The tenant has no bundle yet"),
+    "no-whole-bundle": (503, "The tenant has no bundle that can be loaded"),
     "stopping": (503, "The service is stopping"),
 }
 """Kind of problem → status and title; the type of a document is ``urn:zhiyin:problem:<kind>``."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from zhiyin.domain import Catalogue, Vocabulary
-from zhiyin.domain.errors import BundleError, StoreError
+from zhiyin.domain.errors import BundleError, MissingExtra, StoreError
 from zhiyin.experiments.refreshing.drift import LEVELS
 from zhiyin.experiments.refreshing.loop import DRIFT_KIND
 from zhiyin.online.engine import EngineSettings, LiveEngine
@@ -28,6 +29,7 @@ from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
 from zhiyin.serving.tenant_state import ArmCounts, TenantState
+from zhiyin.serving.unserved import Unserved
 from zhiyin.stores.events import DEFAULT_TENANT, Database
 from zhiyin.stores.records import StoredDocument
 
@@ -51,9 +53,10 @@ class Service:
         audit: Notes what is done with power.
         batcher: Computes answers.
         is_stopping: Whether no more requests should come here.
+        unserved: Tenants whose bundles cannot be loaded.
 
     Raises:
-        BundleError: when the bundle cannot be read.
+        BundleError: when the bundle cannot be read, or of no tenant any can be.
         StoreError: when the database cannot be used, or holds no bundle and none was named.
     """
 
@@ -75,6 +78,7 @@ class Service:
         self.audit = AuditLog(database.access, secrets)
         self._engines: dict[str, LiveEngine] = {}
         self._no_bundle_at: dict[str, float] = {}
+        self.unserved = Unserved()
         self._opening = threading.Lock()
         self.is_stopping = False
         self.batcher = Batcher(settings.answers, metrics)
@@ -95,7 +99,7 @@ class Service:
         """Return the engine of a tenant; the first call after its bundle was published loads it.
 
         Raises:
-            Refused: when the tenant has no bundle.
+            Refused: when the tenant has no bundle, or none that can be loaded.
         """
         found = self._engines.get(tenant)
         if found is not None:
@@ -105,10 +109,12 @@ class Service:
             if (
                 found is None
                 and time.monotonic() - self._no_bundle_at.get(tenant, -1e9) > _LOOK_AGAIN_SECONDS
+                and self.unserved.is_due(tenant)
             ):
-                found = self._opened(tenant)
+                with suppress(BundleError):  # what is wrong is remembered
+                    found = self._opened(tenant)
         if found is None:
-            raise Refused(
+            raise self.unserved.refusal(tenant) or Refused(
                 "no-bundle",
                 f"The tenant {tenant} has no bundle yet.",
                 remedy=f"Put one there:  zhiyin publish BUNDLE --store URL --tenant {tenant}",
@@ -156,25 +162,40 @@ class Service:
         give_back_unused()
 
     def _open_all(self, bundle: str | Path | Pipeline | None) -> None:
+        failed: BundleError | None = None
         try:
             tenants = set(self.database.tenants())
             if bundle is not None or not any(self.database.store(name).bundles() for name in tenants):
                 self._add(DEFAULT_TENANT, bundle)
             for tenant in sorted(tenants - self._engines.keys()):
-                self._opened(tenant)
+                try:
+                    self._opened(tenant)
+                except BundleError as error:  # the others shall not suffer for it
+                    failed = error
+            if failed is not None and not self._engines:
+                raise failed
         except BaseException:
             self.close()
             raise
 
     def _opened(self, tenant: str) -> LiveEngine | None:
-        if tenant not in self.database.tenants() or not self.database.store(tenant).bundles():
+        bundles = self.database.store(tenant).bundles() if tenant in self.database.tenants() else []
+        if not bundles:
             self._no_bundle_at[tenant] = time.monotonic()
+            self.unserved.drop(tenant)
+            return None
+        if self.unserved.is_hopeless(tenant, bundles):
             return None
         try:
-            return self._add(tenant, None)
-        except (BundleError, StoreError):
+            engine = self._add(tenant, None)
+        except (BundleError, MissingExtra) as error:
+            self.metrics.count_swap(tenant, succeeded=False)
+            raise self.unserved.add(tenant, bundles, error) from None
+        except StoreError:
             self._no_bundle_at[tenant] = time.monotonic()
             raise
+        self.unserved.drop(tenant)
+        return engine
 
     def _add(self, tenant: str, bundle: str | Path | Pipeline | None) -> LiveEngine:
         store, vectors = self.database.store(tenant), self.settings.sharing.vectors

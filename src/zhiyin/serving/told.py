@@ -279,5 +279,7 @@ class ReadyOut(Told):
     """Items that may be recommended, of all tenants."""
     users: int
     """Users with a history, of all tenants."""
+    unserved: int
+    """Tenants that have bundles of which none can be loaded; the log names them."""
     lag: int
     """Changes this process has heard of and not yet taken in."""

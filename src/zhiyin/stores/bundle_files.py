@@ -25,7 +25,7 @@ PART_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class PutBundle(TenantChange[None]):
-    """Store the files of a folder as one version; one that is there stays."""
+    """Store the files of a folder as one version; one that is there and whole stays."""
 
     tenant: str
     row: StoredBundle
@@ -33,13 +33,22 @@ class PutBundle(TenantChange[None]):
 
     def make_in(self, connection: Connection, log: OpenLog) -> None:  # noqa: ARG002
         """Make the change; it takes no position, since nobody serves the bundle yet."""
-        bundles, key = tables.bundles, (self.tenant, self.row.version)
-        if connection.execute(sql.select(bundles.c.sequence).where(*_is_bundle(bundles, *key))).first():
-            return
+        bundles, is_this = tables.bundles, _is_bundle(tables.bundles, self.tenant, self.row.version)
+        stored = connection.execute(sql.select(bundles.c.files, bundles.c.timestamp).where(*is_this)).first()
+        if stored is not None:
+            if damaged_file(connection, self.tenant, self.row.version, stored.files) is None:
+                return
+            parts = tables.bundle_parts
+            connection.execute(sql.delete(parts).where(*_is_bundle(parts, self.tenant, self.row.version)))
         files = {}
         for path in _files(self.folder):
             name = path.relative_to(self.folder).as_posix()
             files[name] = self._put_file(connection, path, name)
+        if stored is not None:
+            # Whether it is in use, and what is known of it, stays; by its time others see that it is new.
+            mended = {"timestamp": max(self.row.timestamp, stored.timestamp + 1), "files": files}
+            connection.execute(sql.update(bundles).where(*is_this).values(**mended))
+            return
         row = {"tenant": self.tenant, "version": self.row.version, "trained_to": self.row.position}
         facts = {"timestamp": self.row.timestamp, "facts": dict(self.row.facts), "files": files}
         connection.execute(sql.insert(bundles), {**row, **facts})
@@ -117,10 +126,29 @@ def _write_file(
             digest.update(content)
             file.write(content)
     if digest.hexdigest() != expected["sha256"]:
-        raise BundleError(
-            f"The file {key[2]} of bundle '{key[1]}' is not what was stored: its sha256 differs.",
-            remedy="Drop this version and put the bundle into the store again.",
-        )
+        raise not_as_stored(*key)
+
+
+def damaged_file(
+    connection: Connection, tenant: str, version: str, files: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Return the first file of a version that is not what was stored; None when all are."""
+    for name, expected in files.items():
+        digest = hashlib.sha256()
+        for content in _contents(connection, tenant, version, name):
+            digest.update(content)
+        if digest.hexdigest() != expected["sha256"]:
+            return name
+    return None
+
+
+def not_as_stored(tenant: str, version: str, name: str) -> BundleError:
+    """Return the error for a file of a stored bundle that is damaged."""
+    return BundleError(
+        f"The file {name} of bundle '{version}' is not what was stored: its sha256 differs.",
+        remedy="Publish the same bundle again, which replaces what is damaged:  "
+        f"zhiyin publish BUNDLE --store URL --tenant {tenant}",
+    )
 
 
 def _contents(connection: Connection, tenant: str, version: str, path: str) -> Iterator[bytes]:

@@ -125,7 +125,10 @@ class EventStore(Protocol):
         ...
 
     def put_bundle(self, version: str, folder: Path, *, position: int, facts: Mapping[str, Any]) -> None:
-        """Store the files of a bundle, whole or not at all; a version that is there already stays."""
+        """Store the files of a bundle, whole or not at all.
+
+        A version that is there already stays as it is; where a file of it is damaged, its files are replaced.
+        """
         ...
 
     def fetch_bundle(self, version: str, folder: Path) -> None:
