@@ -28,6 +28,10 @@ from zhiyin.experiments.doctor.storage import (
     look_at_vectors,
     without_password,
 )
+from zhiyin.experiments.refreshing.versions import publish
+from zhiyin.serving.access.keys import SCOPES, Allowance, ApiKeys
+from zhiyin.stores import tables
+from zhiyin.stores.database import SqlDatabase
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.vectors.opening import open_index
 
@@ -345,3 +349,104 @@ def test_unsafe_settings_are_named(zhiyin: Any, monkeypatch: pytest.MonkeyPatch)
     code, out, _ = zhiyin("doctor")
     assert code == 1
     assert "service.port" in out
+
+
+def found_by(zhiyin: Any, *options: object) -> tuple[int, list[dict[str, str]]]:
+    code, out, _ = zhiyin("doctor", *options, "--json")
+    return code, json.loads(out)["findings"]
+
+
+def bad(findings: list[dict[str, str]], name: str) -> list[str]:
+    return [
+        f"{one['found']} {one['remedy']}" for one in findings if (one["name"], one["mark"]) == (name, "bad")
+    ]
+
+
+def test_production_without_a_key_is_found_in_the_store(
+    zhiyin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ZHIYIN_PRODUCTION", "true")
+    monkeypatch.setenv("ZHIYIN_SECRET", "kz8Vq2mX9rTfLw5cYbNj3sGhD7pAe4uQ1oKi")
+    url = f"sqlite:///{tmp_path}/store.db"
+    for _ in ("no file yet", "a file without keys"):
+        code, findings = found_by(zhiyin, "--store", url)
+        assert code == 1
+        (said,) = bad(findings, "settings")
+        assert "There is no key, so everybody on this machine could do everything." in said
+        assert "zhiyin keys create" in said
+        open_database(url).close()
+    database = open_database(url)
+    ApiKeys(database.access).create("shop", Allowance(SCOPES))
+    database.close()
+    code, findings = found_by(zhiyin, "--store", url)
+    assert (code, bad(findings, "settings")) == (0, [])
+
+
+def test_rules_of_alerts_streams_and_the_recipe_of_the_loop_are_read(
+    zhiyin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZHIYIN_ALERTS", "/nope.toml")
+    good, misspelt = "redis://127.0.0.1:1/0?stream=a", "redis://127.0.0.1:1/0?stream=b&bach_size=5"
+    monkeypatch.setenv("ZHIYIN_SHARING_STREAMS", f"{good},{misspelt}")
+    monkeypatch.setenv("ZHIYIN_LEARNING_EVERY_MINUTES", "5")
+    code, findings = found_by(zhiyin)
+    assert code == 1
+    assert "The rules /nope.toml cannot be read" in bad(findings, "alerts")[0]
+    assert "'bach_size', which is not known. Did you mean 'batch_size'?" in bad(findings, "streams")[0]
+    assert bad(findings, "learning") == []
+    monkeypatch.delenv("ZHIYIN_ALERTS")
+    monkeypatch.setenv("ZHIYIN_SHARING_STREAMS", f"{good},{good}&tenant=shop2")
+    _, findings = found_by(zhiyin)
+    assert bad(findings, "alerts") == []
+    assert "The tenants 'default' and 'shop2' read 'a' in one group." in bad(findings, "streams")[0]
+
+
+def test_a_stream_of_a_tenant_without_a_bundle_is_found(
+    zhiyin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    database = open_database(url)
+    publish(database.store("shop2"), bundle, activate=True)
+    database.close()
+    monkeypatch.setenv("ZHIYIN_SHARING_STREAMS", "redis://127.0.0.1:1/0?stream=a&tenant=shop3")
+    code, findings = found_by(zhiyin, "--store", url)
+    assert code == 1
+    assert "the tenant 'shop3', which is not served. Served are: shop2." in bad(findings, "streams")[0]
+    assert "zhiyin publish BUNDLE --store URL --tenant shop3 --activate" in bad(findings, "streams")[0]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_damaged_bundle_in_the_store_is_found_and_what_is_said_mends_it(
+    zhiyin: Any, kind: str, request: pytest.FixtureRequest, tmp_path: Path, bundle: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    assert bad(found_by(zhiyin, "--store", url)[1], "stored bundles") == []
+    database = open_database(url)
+    assert isinstance(database, SqlDatabase)
+    for tenant in ("default", "shop2", "shop3"):
+        version = publish(database.store(tenant), bundle, activate=True)
+    code, findings = found_by(zhiyin, "--store", url)
+    assert (code, bad(findings, "stored bundles")) == (0, [])
+    assert "3 tenants" in next(one["found"] for one in findings if one["name"] == "stored bundles")
+    older = tmp_path / "other"
+    shutil.copytree(bundle, older)
+    (older / "bundle.toml").write_text((older / "bundle.toml").read_text("utf-8") + "\n", "utf-8")
+    other = publish(database.store("shop3"), older)
+    with database.backend.writing.begin() as connection:
+        parts = tables.bundle_parts.c
+        damage = tables.bundle_parts.update().values(content=b"rot")
+        where = (parts.tenant != "default", parts.version == version, parts.path == "catalogue/facts.json")
+        connection.execute(damage.where(*where))
+    database.close()
+    code, findings = found_by(zhiyin, "--store", url)
+    assert code == 1
+    lost, replaced = bad(findings, "stored bundles")
+    said = f"The file catalogue/facts.json of bundle '{version}' is not what was stored"
+    assert lost.startswith(f"The tenant 'shop2' has no bundle that can be served: {said}")
+    assert "zhiyin publish BUNDLE --store URL --tenant shop2 --activate" in lost
+    assert replaced.startswith(said)
+    assert f"A start of tenant shop3 serves {other} in its place." in replaced
+    for tenant in ("shop2", "shop3"):
+        assert zhiyin("publish", bundle, "--store", url, "--tenant", tenant, "--activate")[0] == 0
+    code, findings = found_by(zhiyin, "--store", url)
+    assert (code, bad(findings, "stored bundles")) == (0, [])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,7 +21,13 @@ from zhiyin.experiments.doctor.machine import look_at_machine, look_at_port, wor
 from zhiyin.experiments.doctor.packages import look_at_packages
 from zhiyin.experiments.doctor.service import look_at_service
 from zhiyin.experiments.doctor.storage import look_at_redis, look_at_store, look_at_vectors
-from zhiyin.serving.settings import load_settings
+from zhiyin.experiments.doctor.stored import Stored, look_into_store
+from zhiyin.serving.settings import ServingSettings, load_settings
+from zhiyin.stores.events import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from zhiyin.online.asked import Accepted
+    from zhiyin.stores.records import Event
 
 _COLOURS = {Mark.GOOD: "green", Mark.ABSENT: "dim", Mark.WARNING: "yellow", Mark.BAD: "red"}
 
@@ -53,9 +61,12 @@ def doctor(
 def _look(store: str | None, redis: str | None, bundle: Path | None, url: str | None) -> Iterator[Finding]:
     yield from look_at_packages()
     yield from look_at_machine()
-    yield from _settings(store)
+    stored = look_into_store(store) if store is not None else None
+    yield from _settings(store, stored, has_bundle=bundle is not None)
     if store is not None:
         yield from look_at_store(store)
+    if stored is not None:
+        yield from stored.findings
     if redis is not None:
         yield from look_at_redis(redis)
     if bundle is not None:
@@ -64,7 +75,7 @@ def _look(store: str | None, redis: str | None, bundle: Path | None, url: str | 
         yield from look_at_service(url)
 
 
-def _settings(store: str | None) -> Iterator[Finding]:
+def _settings(store: str | None, stored: Stored | None, *, has_bundle: bool) -> Iterator[Finding]:
     """Look at the settings that the environment gives."""
     try:
         settings = load_settings()
@@ -85,13 +96,55 @@ def _settings(store: str | None) -> Iterator[Finding]:
         from zhiyin.serving.access.safety import dangers  # noqa: PLC0415 - starlette is an extra
     except ModuleNotFoundError:
         return
-    # Keys live in the database, which is not opened here: the service itself refuses to start without one.
-    found = dangers(settings, 1, store or "sqlite:///zhiyin.db")
+    # Where the store is not named, or cannot be read, the service itself looks for keys when it starts.
+    found = dangers(settings, 1 if stored is None else stored.n_keys, store or "sqlite:///zhiyin.db")
     for danger in found:
         yield Finding("settings", Mark.BAD, danger.problem, danger.remedy)
     if not found:
         kind = "production" if settings.production else "not for production"
         yield Finding("settings", Mark.GOOD, f"nothing unsafe ({kind})")
+    served = set(stored.tenants) if stored is not None else set()
+    yield from _beside_the_requests(settings, served | ({DEFAULT_TENANT} if has_bundle else set()))
+
+
+def _beside_the_requests(settings: ServingSettings, served: set[str]) -> Iterator[Finding]:
+    """Look at rules of alerts, streams and the loop, as the service does before it starts.
+
+    Args:
+        settings: Of the service.
+        served: Tenants that have bundles; empty where that is not known.
+    """
+    from zhiyin.experiments.refreshing.loop import refuse_unknown_recipe  # noqa: PLC0415 - the same
+    from zhiyin.online.streams.opening import open_stream  # noqa: PLC0415 - what it imports takes a while
+    from zhiyin.serving.alerts.rules import load_alerts  # noqa: PLC0415 - the same
+    from zhiyin.serving.stream_rules import refuse_shared_groups, refuse_unserved  # noqa: PLC0415 - the same
+
+    checks: list[tuple[str, Callable[[], object]]] = [("alerts", lambda: load_alerts(settings.alerts))]
+    streams = settings.sharing.streams
+    if streams:
+        checks.append(("streams", lambda: refuse_shared_groups(streams)))
+    for url in streams:
+        checks.append(("streams", partial(open_stream, url, _takes_nothing)))
+        if served:
+            checks.append(("streams", partial(refuse_unserved, url, served)))
+    if settings.learning.every_minutes:
+        checks.append(("learning", lambda: refuse_unknown_recipe(settings.learning)))
+    for name in dict.fromkeys(name for name, _ in checks):
+        problems = list(filter(None, (_problem(name, check) for of, check in checks if of == name)))
+        yield from dict.fromkeys(problems) if problems else [Finding(name, Mark.GOOD, "can be read")]
+
+
+def _problem(name: str, check: Callable[[], object]) -> Finding | None:
+    try:
+        check()
+    except ZhiyinError as error:
+        remedy = " ".join(filter(None, (error.possible, error.remedy)))
+        return Finding(name, Mark.BAD, error.problem, remedy)
+    return None
+
+
+def _takes_nothing(_: Sequence[Event]) -> Future[Accepted]:
+    raise AssertionError("nothing is read from a stream that is only looked at")
 
 
 def _show(findings: list[Finding]) -> None:

@@ -10,12 +10,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
-from zhiyin.domain.errors import ConfigError, StoreError
+from zhiyin.domain.errors import StoreError
 from zhiyin.experiments.refreshing.loop import Customs, LearningLoop, Step, refuse_unknown_recipe
 from zhiyin.online.asked import Accepted
 from zhiyin.online.streams.consumer import StreamConsumer
 from zhiyin.online.streams.opening import open_stream
-from zhiyin.online.streams.settings import StreamSettings
 from zhiyin.online.trials.running import versions_tried
 from zhiyin.serving.access.audit import LOOP, Deed
 from zhiyin.serving.alerts.rules import load_alerts
@@ -23,6 +22,7 @@ from zhiyin.serving.alerts.watch import AlertWatch
 from zhiyin.serving.memory import give_back_regularly
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.service import Service
+from zhiyin.serving.stream_rules import refuse_shared_groups, refuse_unserved
 from zhiyin.serving.taking import take_events
 from zhiyin.stores.records import Event
 
@@ -46,7 +46,7 @@ class Background:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._stopping = threading.Event()
-        _refuse_shared_groups(service.settings.sharing.streams)
+        refuse_shared_groups(service.settings.sharing.streams)
         self.streams: list[StreamConsumer] = [self._open(url) for url in service.settings.sharing.streams]
         self._watch = AlertWatch(service.metrics, load_alerts(service.settings.alerts))
         self._learners: dict[str, threading.Thread] = {}
@@ -76,14 +76,7 @@ class Background:
         self._watch.close()
 
     def _open(self, url: str) -> StreamConsumer:
-        tenant = StreamSettings.from_url(url).tenant
-        served = sorted({*self._service.engines, *self._service.unserved.tenants})
-        if tenant not in served:
-            raise ConfigError(
-                f"A stream is for the tenant '{tenant}', which is not served.",
-                possible=f"Served are: {', '.join(served)}.",
-                remedy=f"Put a bundle there:  zhiyin publish BUNDLE --store URL --tenant {tenant} --activate",
-            )
+        tenant = refuse_unserved(url, {*self._service.engines, *self._service.unserved.tenants})
         return open_stream(url, partial(self._accept, tenant))
 
     def _accept(self, tenant: str, events: Sequence[Event]) -> Future[Accepted]:
@@ -135,16 +128,3 @@ class Background:
 def _count_failure(metrics: Metrics, taken: Future[Accepted]) -> None:
     if isinstance(taken.exception(), StoreError):
         metrics.count_store_error("database")
-
-
-def _refuse_shared_groups(urls: Sequence[str]) -> None:
-    """Raise where two tenants would share the messages of one group, each reaching one of its readers."""
-    reader: dict[tuple[str, str, str], str] = {}
-    for settings in map(StreamSettings.from_url, urls):
-        tenant = reader.setdefault((settings.server, settings.stream, settings.group), settings.tenant)
-        if tenant != settings.tenant:
-            raise ConfigError(
-                f"The tenants '{tenant}' and '{settings.tenant}' read '{settings.stream}' in one group.",
-                possible="Each message of a group goes to one of its readers.",
-                remedy="Give each tenant a stream of its own, or both the same events by another group=NAME.",
-            )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from zhiyin.domain.errors import BundleError, ZhiyinError
 from zhiyin.serving.problems import Refused
+from zhiyin.stores.bundle_files import no_whole_bundle
 from zhiyin.stores.records import StoredBundle
 
 _LOG = logging.getLogger(__name__)
@@ -47,14 +48,9 @@ class Unserved:
 
     def add(self, tenant: str, bundles: Sequence[StoredBundle], error: ZhiyinError) -> BundleError:
         """Remember a tenant; return the error that names it."""
-        remedy = error.remedy
-        if isinstance(error, BundleError):
-            remedy = (
-                "Publish a whole one, also of the same version:  "
-                f"zhiyin publish BUNDLE --store URL --tenant {tenant} --activate"
-            )
-        said = f"The tenant '{tenant}' has no bundle that can be served: {error.problem}"
-        told = BundleError(said, remedy=remedy)
+        told = no_whole_bundle(tenant, error.problem)
+        if not isinstance(error, BundleError):  # nothing is wrong with the bundle itself
+            told.remedy = error.remedy
         _LOG.error("%s", told)
         now = time.monotonic()
         self._by_tenant[tenant] = _Unserved(told, bundles, now, now)

@@ -151,6 +151,20 @@ def not_as_stored(tenant: str, version: str, name: str) -> BundleError:
     )
 
 
+def no_whole_bundle(tenant: str, problem: str) -> BundleError:
+    """Return the error for a tenant of whose bundles none can be served.
+
+    Args:
+        tenant: Whose.
+        problem: What is wrong with the last one that was tried.
+    """
+    return BundleError(
+        f"The tenant '{tenant}' has no bundle that can be served: {problem}",
+        remedy="Publish a whole one, also of the same version:  "
+        f"zhiyin publish BUNDLE --store URL --tenant {tenant} --activate",
+    )
+
+
 def _contents(connection: Connection, tenant: str, version: str, path: str) -> Iterator[bytes]:
     parts = tables.bundle_parts
     mine = (*_is_bundle(parts, tenant, version), parts.c.path == path)
