@@ -130,6 +130,7 @@ def test_events_of_a_stream_are_those_of_its_tenant(monkeypatch: pytest.MonkeyPa
     )
     streams = ["redis://localhost:1/0?stream=tea", "redis://localhost:1/0?stream=beans&tenant=coffee"]
     service: Any = SimpleNamespace(
+        unserved=SimpleNamespace(tenants=()),
         settings=ServingSettings(sharing=SharingSettings(streams=streams)),
         metrics=Metrics(),
         engines=taken,
