@@ -8,11 +8,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from zhiyin.cli.main import app
+from zhiyin.contracts import TrainingData
 from zhiyin.domain.errors import ConfigError, RequestError
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.trials.trials import Trials
+from zhiyin.online.versions import bundle_to_serve
+from zhiyin.pipeline.bundle import save_bundle
+from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.pipeline.recipes import recipe
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Event, Impression
+from zhiyin.testing.tea_shop import tea_shop
 
 DEFINITION = {
     "name": "order",
@@ -89,6 +95,27 @@ def test_a_boost_that_cannot_be_understood_is_refused(url: str, tmp_path: Path) 
     with pytest.raises(RequestError, match=r"arms\.new\.boost\[0\].*Did you mean 'below'"):
         run("start", str(file), "--store", url)
     assert "There are no experiments." in run("list", "--store", url).stdout
+
+
+def test_a_boost_by_an_attribute_of_no_item_is_refused(url: str, tmp_path: Path) -> None:
+    dataset, pipeline = tea_shop(), Pipeline(recipe("popular"))
+    pipeline.fit(TrainingData(dataset, pipeline.language))
+    database = open_database(url)
+    bundle_to_serve(database.store(), save_bundle(pipeline, tmp_path / "tea"))
+    database.store().put_item("jar", {"lid": "cork"}).result()
+    database.close()
+    file = tmp_path / "order.json"
+
+    def boosted(**filter_: object) -> str:
+        new = {"share": 0.5, "boost": [{"filter": filter_, "by": 1}]}
+        file.write_text(json.dumps({**DEFINITION, "arms": {"now": {"share": 0.5}, "new": new}}))
+        return run("start", str(file), "--store", url).stdout
+
+    with pytest.raises(RequestError, match="Did you mean 'price'"):
+        boosted(prize=3)
+    with pytest.raises(RequestError, match="5 is not text"):
+        boosted(lid=5)
+    assert "Started order" in boosted(lid="cork")
 
 
 def test_two_bundles_need_no_file(url: str) -> None:

@@ -25,6 +25,7 @@ from zhiyin.online.trials.running import report as judge_trial
 from zhiyin.online.trials.running import start as start_trial
 from zhiyin.online.trials.running import started_trials
 from zhiyin.online.trials.running import stop as stop_trial
+from zhiyin.online.versions import stored_attributes
 from zhiyin.stores.events import DEFAULT_TENANT, Database
 from zhiyin.stores.opening import open_database
 
@@ -65,7 +66,10 @@ def start(
     settings = _definition(file, name, arm or [], {"kind": kind, "metric": metric, "share_of_users": share})
     trial = parse_trial(settings)
     with _database(store) as database, noted(database.access, tenant, "experiment.change", trial.name):
-        started = start_trial(database.store(tenant), trial)
+        tenant_store = database.store(tenant)
+        has_boosts = any(arm.boost for arm in trial.arms.values())
+        attributes = stored_attributes(tenant_store) if has_boosts else None
+        started = start_trial(tenant_store, trial, attributes=attributes)
     OUT.print(f"Started [bold]{escape(started.name)}[/bold] with {_arms(started)}.", highlight=False)
 
 

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
+from zhiyin.data.attributes import rows_of
 from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.online.unknown import unknown_bundle
 from zhiyin.online.unpacking import unpacking_folder
-from zhiyin.pipeline.bundle import load_bundle, read_card
+from zhiyin.pipeline.bundle import load_bundle, read_attributes, read_card
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import StoredBundle
@@ -62,6 +65,25 @@ def _loaded(store: EventStore, stored: StoredBundle) -> Loaded:
         place = folder / version
         store.fetch_bundle(version, place)
         return Loaded(load_bundle(place), version, stored.position, stored.timestamp)
+
+
+def stored_attributes(store: EventStore) -> pl.Schema | None:
+    """Return the attributes of the items that a service answers with from this store, and their types.
+
+    Nothing is loaded: the table of items of the active bundle says it, and the items that were put since.
+
+    Returns:
+        None where the store holds no active bundle.
+    """
+    active = next((stored for stored in store.bundles() if stored.is_active), None)
+    if active is None:
+        return None
+    with unpacking_folder() as folder:
+        place = folder / active.version
+        store.fetch_bundle(active.version, place)
+        attributes = read_attributes(place)
+    put = [{**item.attributes, "item_id": item.item_id} for item in store.items()]
+    return rows_of(put, attributes).schema
 
 
 def bundle_to_serve(store: EventStore, bundle: str | Path | Pipeline | None) -> Loaded:

@@ -34,6 +34,7 @@ BUNDLE_FORMAT = 1
 
 _CARD = "bundle.toml"
 _TRENDS = "trends"
+_ITEMS = "items.parquet"
 _CHANCES = "chances"
 _EARLY = "early.parquet"
 """Bundles that were written before chances were fitted have none, and answer without them."""
@@ -117,6 +118,11 @@ def load_bundle(folder: Path | str) -> Pipeline:
     return pipeline
 
 
+def read_attributes(folder: Path | str) -> pl.Schema:
+    """Return the attributes of a bundle's items and their types; the rest is not looked at."""
+    return Catalogue.from_table(pl.read_parquet(Path(folder) / _ITEMS)).table.schema
+
+
 def read_card(folder: Path | str) -> dict[str, Any]:
     """Return what a bundle says about itself.
 
@@ -185,7 +191,7 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
     if vectors is not None:
         kept[_CONTENT_VECTORS] = vectors
     write_state(ComponentState(kept), draft / "catalogue")
-    catalogue.table.write_parquet(draft / "items.parquet")
+    catalogue.table.write_parquet(draft / _ITEMS)
     pl.DataFrame({"user_id": pipeline.users.ids}).write_parquet(draft / "users.parquet")
     if pipeline.early.height:
         pipeline.early.write_parquet(draft / _EARLY)
@@ -202,7 +208,7 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     if pipeline.new_items.is_on:
         pipeline.new_items.restore(read_state(folder / "new_items"))
     kept = read_state(folder / "catalogue").arrays
-    catalogue = Catalogue.from_table(pl.read_parquet(folder / "items.parquet"))
+    catalogue = Catalogue.from_table(pl.read_parquet(folder / _ITEMS))
     vectors = kept.get(_CONTENT_VECTORS)
     content = Content.of(catalogue, None if vectors is None else np.asarray(vectors, dtype=np.float32))
     pipeline.take_over(catalogue, content, removed=np.asarray(kept["removed"], dtype=np.bool_))
