@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zhiyin.domain.errors import ConfigError
-from zhiyin.evaluation.live.verdict import Decision
+from zhiyin.evaluation.live.verdict import Decision, RailState
 from zhiyin.online.trials.definition import KIND, parse_trial
 from zhiyin.online.trials.running import report, start, started_trials, stop
 from zhiyin.online.trials.trials import Trials
@@ -161,6 +161,18 @@ def test_a_report_of_nothing_says_so(store) -> None:
     found = report(store, "order", now=2_000)
     assert found.decision is Decision.GO_ON
     assert "has 0 users" in found.sentence
+
+
+def test_an_experiment_from_before_slow_answers_were_noted_says_so_also_when_it_is_changed(store) -> None:
+    rails = [{"metric": "slow_answers", "worst_change": 0.1}]
+    begun = start(store, trial(guard_rails=rails, share_of_users=0.2), now=1_000)
+    assert report(store, "order", now=2_000).guard_rails[0].state is RailState.OPEN
+    older = {name: value for name, value in begun.body().items() if name != "notes_slow_answers"}
+    store.put_document(KIND, "order", older).result()
+    assert report(store, "order", now=2_000).guard_rails[0].state is RailState.UNKNOWN
+    assert not start(store, trial(guard_rails=rails), now=1_500).notes_slow_answers
+    stop(store, "order", now=2_500)
+    assert start(store, trial("later"), now=3_000).notes_slow_answers
 
 
 @pytest.mark.parametrize(
