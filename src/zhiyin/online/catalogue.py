@@ -91,7 +91,7 @@ class LiveCatalogue:
             fitted(name, value, schema)
         new_names = [name for name in attributes if name not in schema]
         if new_names:
-            self._make_room(schema.keys(), [name for name in new_names if attributes[name] is not None])
+            self._make_room(schema.keys(), new_names)
         return dict(attributes), new_names
 
     def _make_room(self, known: Iterable[str], wanted: Sequence[str]) -> None:
