@@ -91,7 +91,7 @@ def test_moments(moment: Any, seconds: int) -> None:
         ({"context": {"a": 2**64}}, "64 bits at most; send others as text"),
         ({"context": {"a": -(2**63) - 1}}, "64 bits at most"),
         ({"context": {"a": 10**400}}, "64 bits at most"),
-        ({"context": {"a": "tea \ud83c"}}, "Values of 'context'"),
+        ({"context": {"a": "tea \ud83c"}}, "half of a character"),
         ({"context": {"": 1}}, "a name in context"),
         ({"itemid": "i"}, "Did you mean 'item_id'"),
         ({"\n": "i"}, "A field is not known"),

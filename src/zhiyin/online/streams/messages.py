@@ -152,11 +152,12 @@ def _context(value: object) -> Mapping[str, Any]:
         _text(name, "a name in context", LONGEST_NAME)
         if isinstance(inner, int) and not SMALLEST_WHOLE <= inner <= LARGEST_WHOLE:
             _refuse("Whole numbers of 'context' should have 64 bits at most; send others as text.")
+        if isinstance(inner, str) and _HALVES.search(inner):
+            _refuse("A text of 'context' holds half of a character (a surrogate alone).")
         is_long = isinstance(inner, str) and len(inner) > LONGEST_TEXT
-        is_torn = isinstance(inner, str) and _HALVES.search(inner) is not None
         is_endless = isinstance(inner, float) and not math.isfinite(inner)
         is_plain = inner is None or isinstance(inner, (str, bool, int, float))
-        if is_long or is_torn or is_endless or not is_plain:
+        if is_long or is_endless or not is_plain:
             _refuse(
                 f"Values of 'context' should be texts of {LONGEST_TEXT} characters, numbers, true, false."
             )

@@ -132,7 +132,7 @@ _DEFAULTS: tuple[dict[str, object], ...] = (
     {
         "name": "a stream fails",
         "signal": "stream_failures_per_second",
-        "above": 0.02,
+        "above": 0.1,
         "severity": "critical",
         "summary": "Its messages wait; the log says whether the stream or the store is away.",
     },
