@@ -135,6 +135,22 @@ def test_redis_that_is_away_is_counted_and_nobody_waits_for_it(start: Start, red
     assert value(client, "zhiyin_store_errors_total", store="redis") == 1
 
 
+def test_keys_that_cannot_be_looked_up_are_a_failure_of_the_store(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    access = client.app.state.service.database.access  # type: ignore[attr-defined]
+    made = ApiKeys(access).create("shop", Allowance(SCOPES))
+
+    def fail(*_: object) -> None:
+        raise StoreError("The database is away.")
+
+    monkeypatch.setattr(access, "key", fail)
+    with_key = {"Authorization": f"Bearer {made.text}"}
+    assert client.post("/v1/recommend", json={"user_id": "u1"}, headers=with_key).status_code == 503
+    assert value(client, "zhiyin_store_errors_total", store="database") == 1
+
+
 def test_stale_answers_are_counted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start()
     following = client.app.state.service.engines["default"].following  # type: ignore[attr-defined]

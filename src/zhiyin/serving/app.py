@@ -90,6 +90,7 @@ def create_app(
         database.access,
         believed_seconds=settings.access.key_cache_seconds,
         outage_seconds=settings.access.key_outage_seconds,
+        failed=partial(metrics.count_store_error, "database"),
     )
 
     @asynccontextmanager

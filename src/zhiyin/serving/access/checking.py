@@ -50,6 +50,7 @@ class KeyCheck:
         outage_seconds: How long it is believed while the database cannot be read.
         clock: UTC seconds, for expiry.
         ticks: Monotonic seconds, for the cache.
+        failed: Told each time that the database was asked and could not say.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class KeyCheck:
         outage_seconds: float = 300.0,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._believed, self._outage = believed_seconds, max(outage_seconds, believed_seconds)
-        self._clock, self._ticks = clock, ticks
+        self._clock, self._ticks, self._failed = clock, ticks, failed
         self._known: OrderedDict[str, _Remembered] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._running: dict[str, asyncio.Task[StoredKey | None]] = {}
@@ -108,6 +110,7 @@ class KeyCheck:
             try:
                 self._has_keys = bool(await self._in_thread(self._store.keys))
             except StoreError as error:
+                self._failed()
                 raise _cannot_say() from error
             self._no_keys_at = self._ticks()
         return self._has_keys
@@ -136,6 +139,7 @@ class KeyCheck:
             return await asyncio.wait_for(asyncio.shield(self._look_up(key_id)), _PATIENCE_SECONDS)
         except (StoreError, TimeoutError) as error:
             self._failed_at = self._ticks()
+            self._failed()
             if remembered is not None and may_believe:
                 return remembered.key
             raise _cannot_say() from error
