@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from zhiyin.domain.errors import BundleError, StoreError
+from zhiyin.domain.errors import BundleError, StoreError, StoreOverloaded
 from zhiyin.online.engine import LiveEngine
 from zhiyin.online.versions import bundle_version
 from zhiyin.pipeline.bundle import load_bundle
@@ -356,3 +356,16 @@ def test_every_request_is_a_line_of_json(
     assert (line["event"], line["route"], line["status"]) == ("request", "/v1/similar", 404)
     assert line["request_id"] == "r-7"
     assert line["ms"] >= 0
+
+
+def test_a_write_that_finds_no_place_is_refused_with_when_to_come_back_and_counted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreOverloaded("Too many writes wait for the database; nothing of this one was stored.")
+
+    monkeypatch.setattr(client.app.state.service.database._writer, "submit", full)  # type: ignore[attr-defined]
+    refused = client.post("/v1/events", json={"user_id": "u1", "item_id": "i1"})
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert refused.json()["type"] == "urn:zhiyin:problem:overloaded"
+    assert 'zhiyin_shed_total{reason="writer"} 1.0' in client.get("/metrics").text

@@ -14,6 +14,7 @@ from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.serving.app import create_app
 from zhiyin.serving.settings import ServingSettings
+from zhiyin.stores.writer import CAPACITY
 from zhiyin.testing.tea_shop import tea_shop
 
 PERSON = "anna-4711"
@@ -74,4 +75,6 @@ def test_the_metrics_tell_what_happened_and_name_nobody(client: TestClient) -> N
     assert value("zhiyin_log_lag_positions", tenant="default") == 0
     assert value("zhiyin_stage_seconds_count", stage="rank") == 1
     assert value("zhiyin_queue_depth", queue="recommend") == 0
+    # The rule for full queues divides one by the other, so both have to be there.
     assert {dict(labels)["queue"] for labels in found["zhiyin_queue_depth"]} >= {"recommend", "writer"}
+    assert value("zhiyin_queue_capacity", queue="writer") == CAPACITY
