@@ -321,6 +321,22 @@ def test_without_a_bundle_it_says_what_to_do(store):
         LearningLoop(store, QUICK).round()
 
 
+def test_what_an_unexpected_error_says_stays_out_of_the_steps(store, monkeypatch):
+    """It may quote whom or what it met."""
+    told, stop = [], threading.Event()
+
+    def failing(*_):
+        stop.set()
+        raise ValueError("anna@example.com")
+
+    loop = LearningLoop(store, QUICK, listen=told.append)
+    monkeypatch.setattr(loop, "round", failing)
+    loop.run(stop)
+    assert [(step.name, "ValueError" in step.message, "anna" in step.message) for step in told] == [
+        ("error", True, False)
+    ]
+
+
 def test_a_failing_round_is_told_and_the_next_one_waits_longer(store, monkeypatch):
     told, waits = [], []
     stop = threading.Event()

@@ -83,9 +83,13 @@ class LearningLoop:
                 self._listen(Step("wait", " ".join(str(error).split()), time.monotonic() - started))
             except Exception as error:
                 n_failures += 1
+                told = " ".join(str(error).split())
                 if not isinstance(error, ZhiyinError):
                     _LOG.exception("a round of the learning loop failed")
-                self._listen(Step("error", " ".join(str(error).split()), time.monotonic() - started))
+                    told = (
+                        f"an unexpected {type(error).__name__}; the log says where"  # its words may hold ids
+                    )
+                self._listen(Step("error", told, time.monotonic() - started))
             stop.wait(max(0.0, self._seconds_between(n_failures) - (time.monotonic() - started)))
 
     def round(self, stop: threading.Event | None = None) -> Round:
