@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
 from zhiyin.contracts import TrainingData
@@ -25,6 +26,7 @@ from zhiyin.experiments.refreshing.versions import (
     active,
     clear_away,
     pin,
+    pin_if_earlier,
     publish,
     release,
     rollback,
@@ -32,9 +34,10 @@ from zhiyin.experiments.refreshing.versions import (
 from zhiyin.online.live import Live
 from zhiyin.online.trials.definition import parse_trial
 from zhiyin.online.trials.running import start, stop, versions_tried
-from zhiyin.pipeline.bundle import load_bundle, read_card
+from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Event
 
@@ -269,6 +272,29 @@ def test_people_of_a_log_with_pseudonyms_are_those_of_the_bundle(store, new_walk
     assert set(load_bundle(tmp_path / "third").users.ids) == {*after.users.ids, *(e.user_id for e in more)}
 
 
+def test_early_events_are_named_as_the_store_names_people(store, new_walks, tmp_path, bundle):
+    pipeline = load_bundle(bundle)
+    early = {
+        "sequence": 1,
+        "user_id": "u5",
+        "item_id": "coming",
+        "event": "view",
+        "timestamp": 1,
+        "value": None,
+    }
+    pipeline.early = pl.DataFrame([early], schema=BATCH_SCHEMA)
+    publish(store, save_bundle(pipeline, tmp_path / "mixed", facts={"position": 77}), activate=True)
+    assert active(store).position == 0, "a place in the log of another store"
+    walks = [replace(event, user_id=named([event.user_id])[0]) for event in new_walks(120, step=1, seed=1)]
+    store.append_events(walks).result()
+    store.delete_user(named(["u5"])[0]).result()
+    customs = Customs(named=lambda ids: [i if are_pseudonyms([i]) else named([i])[0] for i in ids])
+    done = LearningLoop(store, QUICK, customs=customs).round()
+    store.fetch_bundle(done.version, tmp_path / "next")
+    assert load_bundle(tmp_path / "next").early.height == 0
+    assert not {"u5", *named(["u5"])} & set(load_bundle(tmp_path / "next").users.ids)
+
+
 @pytest.mark.usefixtures("live")
 def test_events_on_items_that_come_later_wait_in_the_next_bundles(store, new_walks, tmp_path):
     moments = iter(range(1_750_000_000, 1_760_000_000))
@@ -302,6 +328,21 @@ def test_events_on_items_that_come_later_wait_in_the_next_bundles(store, new_wal
             after.catalogue.items.id(after.histories.item_index[after.histories.offsets[row + 1] - 1])
             == "coming"
         )
+
+
+def test_a_version_that_cannot_be_gone_back_to_undoes_no_going_back(store, live, new_walks, monkeypatch):
+    for seed in (1, 2):
+        store.append_events(new_walks(120, step=1, seed=seed)).result()
+        assert LearningLoop(store, QUICK).round().version
+    middle = rollback(store)
+
+    def damaged(version, _):
+        raise BundleError(f"The file of {version} is not what was stored.")
+
+    monkeypatch.setattr(store, "fetch_bundle", damaged)
+    with pytest.raises(BundleError):
+        pin_if_earlier(store, live)
+    assert pin(store).version == middle
 
 
 def test_nothing_is_published_where_it_cannot_be_noted(store, live, new_walks):

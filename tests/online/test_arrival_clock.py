@@ -5,13 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from zhiyin.online.clock import Claims
 from zhiyin.online.engine import LiveEngine
 from zhiyin.online.versions import Loaded
 from zhiyin.pipeline.pipeline import Pipeline
+from zhiyin.stores.events import EventStore
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Event
 
 HOUR = 3_600
+
+
+def until_written(store: EventStore) -> None:
+    """Wait for what was handed over: writes are made in their order."""
+    store.put_document("nothing", "nothing", {}).result()
 
 
 def clock_after(pipeline: Pipeline, folder: Path, *ahead: int) -> float:
@@ -25,6 +32,7 @@ def clock_after(pipeline: Pipeline, folder: Path, *ahead: int) -> float:
             for place, seconds in enumerate(ahead):
                 moment = int(time.time()) + seconds
                 engine.intake.accept([Event(f"e{place}", "u1", "i1", "view", moment)]).result()
+            until_written(database.store())
         finally:
             engine.close()
     raise AssertionError
@@ -51,3 +59,16 @@ def test_a_clock_that_was_set_back_stands_still(
     second = LiveEngine(Loaded(pipeline, "v"), database.store())
     assert second.clock.now() >= arrived
     second.close()
+
+
+def test_a_smaller_claim_of_another_process_hides_no_larger_one(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/store.db")
+    store, now = database.store(), int(time.time())
+    one, other = Claims(store), Claims(store)
+    one.take([now + 5 * HOUR], now)
+    until_written(store)
+    other.hear(store.changes_after(0).documents)
+    other.take([now + HOUR], now)
+    until_written(store)
+    assert Claims(store).newest_arrival(now + 5 * HOUR) == now
+    database.close()

@@ -13,6 +13,7 @@ from zhiyin.pipeline.recipes import recipe
 from zhiyin.serving.access.pseudonyms import Pseudonyms
 from zhiyin.serving.access.secret import Secrets
 from zhiyin.serving.app import create_app
+from zhiyin.serving.border import Border
 from zhiyin.serving.settings import PrivacySettings, ServingSettings
 from zhiyin.testing.tea_shop import tea_shop
 
@@ -66,3 +67,11 @@ def test_people_of_a_bundle_that_learned_from_the_store_are_found_and_erased(tmp
         client.delete("/v1/users/u3")
         assert client.post("/v1/recommend", json={"user_id": "u3"}).json()["known_user"] is False
         assert client.get("/v1/users/u3").status_code == 404
+
+
+def test_everybody_of_a_bundle_is_named_by_themselves() -> None:
+    """One plain name among pseudonyms, or the other way round, changes nobody else's."""
+    border = Border(Secrets(ASKED["secret"].encode()), PrivacySettings.parse(ASKED, where="privacy"))
+    known = border.people("default", ["ann", "bob"])
+    assert border.people_of_bundle("default", [known[0], "bob"]) == known
+    assert border.people_of_bundle("default", ["ann", "bob"]) == known

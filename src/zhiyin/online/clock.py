@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores.events import EventStore
+from zhiyin.stores.records import StoredDocument
 
 _FURTHEST_AHEAD = 86_400
 """Seconds; stored times further ahead than this are mistakes and do not hold the clock up."""
@@ -53,9 +54,15 @@ class Claims:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        bodies = [found.body for found in store.documents(_KIND) if found.body is not None]
-        self._ahead = max((int(body["ahead"]) for body in bodies), default=0)
-        self._arrived = max((int(body["arrived"]) for body in bodies), default=0)
+        self._ahead = self._arrived = 0
+        self.hear(store.documents(_KIND))
+
+    def hear(self, documents: Sequence[StoredDocument]) -> None:
+        """Take in what other processes wrote."""
+        for found in documents:
+            if found.kind == _KIND and found.body is not None:
+                self._ahead = max(self._ahead, int(found.body["ahead"]))
+                self._arrived = max(self._arrived, int(found.body["arrived"]))
 
     def newest_arrival(self, newest: int) -> int:
         """Return when something last arrived, as far as the newest time in a log tells; UTC seconds."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zhiyin.domain import Vocabulary
@@ -122,6 +123,7 @@ class LiveEngine:
     ) -> None:
         self.store = store
         self._settings = settings
+        self._claims = Claims(store)
         self._vectors = SharedVectors(settings.vectors, store) if settings.vectors else None
         self.following = Following(store, heads, is_shared=settings.is_shared, on_changes=self._hear)
         self._swaps = Swapping(loaded, store, self.following, living=self._living, swapped=settings.swapped)
@@ -130,7 +132,6 @@ class LiveEngine:
         self.clicks = ClickRate()
         self._arms = Arms(store.documents(KIND), self._swaps.load, self._swaps.drop)
         self.following.add(self.live)
-        self._claims = Claims(store)
         newest = self.live.histories.newest_timestamp(of_bundle=self.live.trained_until > 0)
         self.clock = ArrivalClock(self._claims.newest_arrival(newest))
         self.impressions = ImpressionLog(store, capacity=settings.impression_capacity)
@@ -233,6 +234,7 @@ class LiveEngine:
     def take_documents(self, documents: Sequence[StoredDocument]) -> None:
         """Take in experiments that were started, changed or stopped."""
         self._settings.heard(documents)
+        self._claims.hear(documents)
         if documents and self._arms.take(documents):
             self._swaps.in_turn(self._arms.load_missing)
 
@@ -291,7 +293,9 @@ class LiveEngine:
             self._vectors.bring(loaded.pipeline, loaded.version)
         users = None
         if self._settings.rename is not as_they_are:
-            users = Vocabulary(self._settings.rename(self.store.tenant, loaded.pipeline.users.ids.to_list()))
+            rename = partial(self._settings.rename, self.store.tenant)
+            users = Vocabulary(rename(loaded.pipeline.users.ids.to_list()))
+            loaded.pipeline.name_early(rename)
         live = Live(
             loaded.pipeline,
             version=loaded.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Any
@@ -173,6 +174,11 @@ class Pipeline:
     def remember(self, dataset: Dataset) -> None:
         """Take over the users of a dataset and what they did, so that they can be asked for by id."""
         self.users, self.histories, self.event_kinds = dataset.users, dataset.histories, dataset.event_kinds
+
+    def name_early(self, named: Callable[[list[str]], list[str]]) -> None:
+        """Give the users of early events other names."""
+        names = pl.Series("user_id", named(self.early["user_id"].to_list()), dtype=pl.String)
+        self.early = self.early.with_columns(names)
 
     def recommend(self, queries: Queries, n: int, wishes: Wishes = NO_WISHES) -> Candidates:
         """Return up to ``n`` items a query, best first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zhiyin.domain.pseudonyms import are_pseudonyms
+from zhiyin.domain.pseudonyms import looks_like_one
 from zhiyin.serving.access.pseudonyms import Pseudonyms
 from zhiyin.serving.access.receipts import Receipts
 from zhiyin.serving.access.secret import Secrets
@@ -35,8 +35,10 @@ class Border:
         return self._of(tenant).of_many(user_ids) if self.renames else user_ids
 
     def people_of_bundle(self, tenant: str, user_ids: list[str]) -> list[str]:
-        """Return ids of a bundle's users as they are stored; one that learned from the store has them so."""
-        return user_ids if are_pseudonyms(user_ids) else self.people(tenant, user_ids)
+        """Return ids of a bundle's users as they are stored; those learned from the store are named so."""
+        plain = [user_id for user_id in user_ids if not looks_like_one(user_id)]
+        named = dict(zip(plain, self.people(tenant, plain), strict=True))
+        return [named.get(user_id, user_id) for user_id in user_ids]
 
     def attributes(self, tenant: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Return attributes of a user, or a context, as they are stored."""

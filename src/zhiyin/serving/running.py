@@ -181,7 +181,8 @@ def what_to_try(app: Any, base_url: str) -> str:
     here = base_url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     examples = importlib.import_module("zhiyin.serving.examples")
     catalogue, users = app.state.service.catalogue_and_users()
-    known = examples.examples_for(catalogue, users.id(0) if len(users) and not has_keys else "user-1")
+    is_shown = len(users) and not has_keys and not app.state.service.border.renames
+    known = examples.examples_for(catalogue, users.id(0) if is_shown else "user-1")
     shown = [
         (("POST", "/v1/recommend"), "user"),
         (("POST", "/v1/events"), "one"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from zhiyin.contracts import Progress
 from zhiyin.domain import Vocabulary
-from zhiyin.domain.errors import ConfigError, StoreError
+from zhiyin.domain.errors import BundleError, ConfigError, StoreError
 from zhiyin.domain.pseudonyms import are_pseudonyms
 from zhiyin.experiments.ranker_figures import main_figures, ranker_figures
 from zhiyin.experiments.refreshing.detectors import PageHinkley
@@ -190,6 +190,7 @@ class OneRound:
         self._parent, self._training = bundle.version, dict(read_card(place).get("training", {}))
         pipeline = load_bundle(place)
         pipeline.users = Vocabulary(self.customs.named(pipeline.users.ids.to_list()))
+        pipeline.name_early(self.customs.named)
         _refuse_two_names(pipeline.users, news)
         put = attributes_put(self.store, pipeline.reads_of_users)
         grown = grow(pipeline, self._training, news, put)
@@ -349,7 +350,13 @@ def _refuse_two_names(users: Vocabulary, news: News) -> None:
 
     Raises:
         ConfigError: when the log names people by pseudonyms and the bundle does not.
+        BundleError: when the bundle has somebody by both names.
     """
+    if users.ids.is_duplicated().any():
+        raise BundleError(
+            "The bundle in use names people twice, by the ids of the shop and by pseudonyms.",
+            remedy="Publish one trained on the shop's own records:  zhiyin publish BUNDLE --activate",
+        )
     of_log = news.events["user_id"].unique().to_list() + sorted(news.forgotten)
     if len(users) and are_pseudonyms(of_log) and not are_pseudonyms(users.ids.to_list()):
         raise ConfigError(

@@ -49,7 +49,10 @@ def publish(
     training = read_card(folder).get("training", {})
     version = version_of(folder)
     told = {name: value for name, value in training.items() if isinstance(value, (str, int, float, dict))}
-    store.put_bundle(version, folder, position=int(training.get("position", 0)), facts=told | (facts or {}))
+    position = int(training.get("position", 0))
+    if position > store.position():  # of the log of another store
+        position = 0
+    store.put_bundle(version, folder, position=position, facts=told | (facts or {}))
     if activate:
         put_in_use(store, version)
     return version
@@ -61,7 +64,7 @@ def put_in_use(store: EventStore, version: str) -> None:
     Raises:
         StoreError: when it is not there, or the store fails.
     """
-    if is_pinned(store, version):
+    if pin(store) is not None:
         release(store)
     store.activate_bundle(version).result()
 
@@ -118,11 +121,16 @@ def pin_if_earlier(store: EventStore, version: str) -> bool:
 
     Returns:
         Whether it was stored before the version in use; others are not kept.
+
+    Raises:
+        BundleError: when its files are damaged; then nothing changes.
     """
     versions = [bundle.version for bundle in store.bundles()]
     in_use = active(store)
     if in_use is None or version not in versions[: versions.index(in_use.version)]:
         return False
+    with tempfile.TemporaryDirectory(prefix="zhiyin-rollback-") as folder:
+        store.fetch_bundle(version, Path(folder) / version)
     _pin(store, version)
     return True
 
