@@ -86,9 +86,8 @@ class LearningLoop:
                 told = " ".join(str(error).split())
                 if not isinstance(error, ZhiyinError):
                     _LOG.exception("a round of the learning loop failed")
-                    told = (
-                        f"an unexpected {type(error).__name__}; the log says where"  # its words may hold ids
-                    )
+                    # Its words may quote an id.
+                    told = f"an unexpected {type(error).__name__}; the log says where"
                 self._listen(Step("error", told, time.monotonic() - started))
             stop.wait(max(0.0, self._seconds_between(n_failures) - (time.monotonic() - started)))
 
