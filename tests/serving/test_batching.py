@@ -73,20 +73,27 @@ async def under_way(engine: Engine) -> None:
         await asyncio.sleep(0)
 
 
+async def answered_behind_another(
+    batcher: Batcher, engine: Engine, names: list[str]
+) -> list[Answer | BaseException]:
+    """Answer somebody called first, and then, together, those who came meanwhile."""
+    engine.go_on.clear()
+    first = asyncio.create_task(batcher.answer(engine, asked_by("first")))
+    await asyncio.sleep(0)
+    await under_way(engine)
+    others = [asyncio.create_task(batcher.answer(engine, asked_by(name))) for name in names]
+    await asyncio.sleep(0.05)
+    assert batcher.depth == 1 + len(names)
+    engine.go_on.set()
+    return await asyncio.gather(first, *others, return_exceptions=True)
+
+
 def test_who_waits_is_answered_together_and_an_error_of_one_is_its_own() -> None:
     engine = Engine()
 
     async def what(batcher: Batcher, engine: Engine) -> None:
-        engine.go_on.clear()
-        first = asyncio.create_task(batcher.answer(engine, asked_by("first")))
-        await asyncio.sleep(0)
-        await under_way(engine)
         names = ["anna", "bad", "carl"]
-        others = [asyncio.create_task(batcher.answer(engine, asked_by(name))) for name in names]
-        await asyncio.sleep(0.05)
-        assert batcher.depth == 4
-        engine.go_on.set()
-        answered = await asyncio.gather(first, *others, return_exceptions=True)
+        answered = await answered_behind_another(batcher, engine, names)
         assert [one.items[0].item_id for one in answered if isinstance(one, Answer)] == [
             "for-first",
             "for-anna",
@@ -102,15 +109,8 @@ def test_a_request_that_breaks_its_batch_is_refused_alone() -> None:
     engine = Engine()
 
     async def what(batcher: Batcher, engine: Engine) -> None:
-        engine.go_on.clear()
-        first = asyncio.create_task(batcher.answer(engine, asked_by("first")))
-        await asyncio.sleep(0)
-        await under_way(engine)
         names = ["anna", "broken", "carl"]
-        others = [asyncio.create_task(batcher.answer(engine, asked_by(name))) for name in names]
-        await asyncio.sleep(0.05)
-        engine.go_on.set()
-        answered = await asyncio.gather(first, *others, return_exceptions=True)
+        answered = await answered_behind_another(batcher, engine, names)
         assert [isinstance(one, KeyError) for one in answered] == [False, False, True, False]
         items = [one.items[0].item_id for one in answered if isinstance(one, Answer)]
         assert items == ["for-first", "for-anna", "for-carl"]

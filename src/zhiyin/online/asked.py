@@ -27,6 +27,10 @@ class Past:
     value: float | None = None
 
 
+LARGEST_BOOST, MOST_BOOSTS = 1_000, 20
+"""What a boost may add to a score, up or down, and how many a slate may have."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """How the slate should be.

@@ -16,7 +16,7 @@ from zhiyin.data.attributes import KNOWN_TYPES, UnfitAttribute, fitted, rows_of
 from zhiyin.domain import PAD, Catalogue
 from zhiyin.domain.errors import StoreError
 from zhiyin.online.histories import LiveHistories, Recorded
-from zhiyin.pipeline.absorbing import absorb
+from zhiyin.pipeline.absorbing import MOST_EARLY, absorb
 from zhiyin.stores.records import StoredItem
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ _Change = tuple[StoredItem, Future[None]]
 MOST_NEW_NAMES = 200
 """Attributes that items may bring beyond those of the bundle: each is a column as long as the catalogue."""
 _MOST_NAMES_SAID = 10
-_MOST_EARLY = 100_000
-"""Events on items that have not arrived which are remembered, to be absorbed when they do."""
 _MOST_AT_ONCE = 20_000
 """Events after which no more are gathered; bounds how long an item that arrives waits for them."""
 _GATHER_SECONDS = 0.02
@@ -201,7 +199,7 @@ class LiveCatalogue:
         steps, still_early = self._histories.steps(Recorded.together([early, *parts]))
         absorb(self._pipeline, steps)
         kept = still_early if items_came else Recorded.together([self._early, still_early])
-        self._early = kept.where(np.arange(len(kept)) < _MOST_EARLY)
+        self._early = kept.where(np.arange(len(kept)) < MOST_EARLY)
 
     def _groups(self) -> Iterator[list[_Change | Recorded]]:
         while True:

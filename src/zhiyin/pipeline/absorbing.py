@@ -10,6 +10,9 @@ from zhiyin.contracts import Steps
 from zhiyin.pipeline.pipeline import Pipeline
 
 _LOG = logging.getLogger(__name__)
+MOST_EARLY = 100_000
+"""Events on items that have not come which are remembered, to be absorbed when they do; a mistake may name
+items that never will."""
 
 
 def twin_of(pipeline: Pipeline) -> Pipeline:

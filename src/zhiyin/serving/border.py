@@ -36,6 +36,8 @@ class Border:
 
     def people_of_bundle(self, tenant: str, user_ids: list[str]) -> list[str]:
         """Return ids of a bundle's users as they are stored; those learned from the store are named so."""
+        if not self.renames:
+            return user_ids
         plain = [user_id for user_id in user_ids if not looks_like_one(user_id)]
         named = dict(zip(plain, self.people(tenant, plain), strict=True))
         return [named.get(user_id, user_id) for user_id in user_ids]

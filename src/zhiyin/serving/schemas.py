@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from zhiyin.data.kinds import USUAL_KIND
+from zhiyin.online.asked import LARGEST_BOOST, MOST_BOOSTS
 from zhiyin.online.event_rules import (
     SentEvents,
     read_together,
@@ -128,7 +129,7 @@ class BoostIn(Wire):
 
     filter: FilterBody
     """Which items."""
-    by: Annotated[float, Field(allow_inf_nan=False, ge=-1_000, le=1_000)]
+    by: Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST_BOOST, le=LARGEST_BOOST)]
     """Added to their score; negative moves them down."""
 
 
@@ -148,7 +149,7 @@ class SlateIn(Wire):
     filter: FilterBody | None = None
     """Which items may be shown: an attribute and its value, or conditions on it (at_least, at_most, above,
     below, in, contains, starts_with, known); any, all and not join filters."""
-    boost: Annotated[list[BoostIn], Field(max_length=20)] = []  # noqa: RUF012 - pydantic copies it
+    boost: Annotated[list[BoostIn], Field(max_length=MOST_BOOSTS)] = []  # noqa: RUF012 - pydantic copies it
     """Which items should come earlier or later."""
 
 

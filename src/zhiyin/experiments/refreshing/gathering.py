@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,13 @@ from zhiyin.data.kinds import NO_KINDS, EventKinds, distinct_kinds
 from zhiyin.data.order import carried_forward, history_offsets, joined_to, time_order
 from zhiyin.domain import PAD, BoolArray, Catalogue, Histories, LongArray, Vocabulary
 from zhiyin.experiments.refreshing.people import Put, people_now
+from zhiyin.pipeline.absorbing import MOST_EARLY
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import BATCH_SCHEMA, EventStore
 from zhiyin.stores.records import StoredItem
 
 _TYPES: Any = dict(BATCH_SCHEMA)
 
-_MOST_EARLY = 100_000
-"""Events on items that have not come which a bundle keeps, the newest; a mistake may name no item ever."""
 _MOST_NEW_WORDS = 100
 """Words of a log, the commonest, that become kinds of events where there were none."""
 
@@ -90,8 +89,7 @@ def read_news(store: EventStore, since: int) -> News:
     while position < until:
         changes = store.changes_after(position)
         if changes.forgotten:
-            gone = pl.Series(changes.forgotten, dtype=pl.String)
-            parts = [part.filter(~pl.col("user_id").is_in(gone.implode())) for part in parts]
+            parts = [_without(part, changes.forgotten) for part in parts]
             forgotten |= set(changes.forgotten)
         items |= {item.item_id: item for item in changes.items}
         parts.append(changes.events.select(BATCH_SCHEMA.names()).cast(_TYPES))
@@ -111,8 +109,7 @@ def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News, put: Put |
     twin = with_items(pipeline, news.items)
     catalogue = twin.catalogue_or_raise()
     users, base = _remembered(pipeline, news.forgotten)
-    is_gone = pl.col("user_id").is_in(pl.Series(sorted(news.forgotten), dtype=pl.String).implode())
-    told = pl.concat([pipeline.early.filter(~is_gone), news.events])
+    told = pl.concat([_without(pipeline.early, news.forgotten), news.events])
     known = catalogue.items.indices(told["item_id"])
     events, early = told.filter(pl.Series(known != PAD)), told.filter(pl.Series(known == PAD))
     users, row = _rows_of_users(users, events["user_id"])
@@ -146,7 +143,7 @@ def grow(pipeline: Pipeline, training: Mapping[str, Any], news: News, put: Put |
         user_table=people_now(pipeline, users, put or {}),
     )
     n_unknown = int((known[-news.events.height :] == PAD).sum()) if news.events.height else 0
-    return Grown(dataset, is_new[at], news.position, twin, n_unknown, early.tail(_MOST_EARLY))
+    return Grown(dataset, is_new[at], news.position, twin, n_unknown, early.tail(MOST_EARLY))
 
 
 def with_items(pipeline: Pipeline, items: Sequence[StoredItem]) -> Pipeline:
@@ -167,6 +164,12 @@ def _whole(item: StoredItem, catalogue: Catalogue) -> dict[str, Any]:
     index = catalogue.items.index(item.item_id)
     known = {} if index == PAD else catalogue.table.row(index, named=True)
     return {**known, **item.attributes, "item_id": item.item_id}
+
+
+def _without(events: pl.DataFrame, user_ids: Collection[str]) -> pl.DataFrame:
+    """Return the events of all others."""
+    gone = pl.Series(list(user_ids), dtype=pl.String)
+    return events.filter(~pl.col("user_id").is_in(gone.implode()))
 
 
 def _remembered(pipeline: Pipeline, forgotten: frozenset[str]) -> tuple[Vocabulary, Histories]:

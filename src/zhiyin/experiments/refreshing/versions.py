@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,24 @@ def rollback(store: EventStore, to: str | None = None) -> str:
     to = to or version_before(store)
     if to not in {bundle.version for bundle in store.bundles()}:
         raise StoreError(f"There is no version '{to}'.", possible=_listed(store.bundles()))
-    with tempfile.TemporaryDirectory(prefix="zhiyin-rollback-") as folder:
-        store.fetch_bundle(to, Path(folder) / to)
-        load_bundle(Path(folder) / to)  # no process could swap to what cannot be loaded
+    with _fetched(store, to) as folder:
+        load_bundle(folder)  # no process could swap to what cannot be loaded
     _pin(store, to)
     store.activate_bundle(to).result()
     return to
+
+
+@contextmanager
+def _fetched(store: EventStore, version: str) -> Iterator[Path]:
+    """Unpack a version for a moment; its files are compared with what was stored.
+
+    Raises:
+        BundleError: when they differ.
+    """
+    with tempfile.TemporaryDirectory(prefix="zhiyin-rollback-") as folder:
+        place = Path(folder) / version
+        store.fetch_bundle(version, place)
+        yield place
 
 
 def version_before(store: EventStore) -> str:
@@ -129,9 +142,8 @@ def pin_if_earlier(store: EventStore, version: str) -> bool:
     in_use = active(store)
     if in_use is None or version not in versions[: versions.index(in_use.version)]:
         return False
-    with tempfile.TemporaryDirectory(prefix="zhiyin-rollback-") as folder:
-        store.fetch_bundle(version, Path(folder) / version)
-    _pin(store, version)
+    with _fetched(store, version):
+        _pin(store, version)
     return True
 
 

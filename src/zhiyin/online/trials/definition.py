@@ -12,13 +12,17 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from zhiyin.contracts import Config, Probability
 from zhiyin.domain.errors import ConfigError, UnknownExperiment
 from zhiyin.evaluation.live.question import GuardRail, MeasuringSettings, Question, SuccessMetric
+from zhiyin.online.asked import LARGEST_BOOST, MOST_BOOSTS
 from zhiyin.stores.records import StoredDocument
 
 KIND = "experiment"
 """Kind of the documents that hold experiments."""
 
 _MOST_ARMS = 5
-_A_BOOST = 'A boost is {"filter": {"price": {"below": 20}}, "by": 0.5}; by is a number from -1000 to 1000.'
+_A_BOOST = (
+    'A boost is {"filter": {"price": {"below": 20}}, "by": 0.5}; '
+    f"by is a number from -{LARGEST_BOOST} to {LARGEST_BOOST}."
+)
 
 
 def _is_plain(name: str) -> str:
@@ -35,7 +39,7 @@ class ArmBoost(Config):
 
     filter: dict[str, Any]
     """Which items: an attribute and its value, or conditions on it; any, all and not join filters."""
-    by: float = Field(ge=-1_000.0, le=1_000.0, allow_inf_nan=False)
+    by: float = Field(ge=-LARGEST_BOOST, le=LARGEST_BOOST, allow_inf_nan=False)
     """Added to their score; negative moves them down."""
 
 
@@ -48,7 +52,7 @@ class Arm(Config):
     """Version of the bundle that answers; without it the active one."""
     diversity: Probability | None = None
     """Diversity of its slates where a request does not ask for one."""
-    boost: tuple[ArmBoost, ...] = Field(default=(), max_length=20)
+    boost: tuple[ArmBoost, ...] = Field(default=(), max_length=MOST_BOOSTS)
     """Boosts that are added to those of a request: {"filter": …, "by": …}."""
 
     @property

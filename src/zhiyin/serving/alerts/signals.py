@@ -57,9 +57,9 @@ class Window:
         )
         return max(after - before, 0.0)
 
-    def rate(self, name: str) -> float | None:
-        """Return how much counters grew a second."""
-        return self.gained(name) / self.seconds if self.seconds > 0 else None
+    def rate(self, name: str, label: str = "", starting: str = "") -> float | None:
+        """Return how much counters grew a second; see `gained`."""
+        return self.gained(name, label, starting) / self.seconds if self.seconds > 0 else None
 
     def share(self, part: float, whole: float) -> float | None:
         """Return part / whole, None where the whole is less than `MIN_CASES`."""
@@ -169,10 +169,6 @@ def _fullest_queue(window: Window) -> float | None:
     return max((depths[queue] / bounds[queue] for queue in depths if bounds.get(queue)), default=None)
 
 
-def _gained_a_second(window: Window, name: str, label: str, value: str) -> float | None:
-    return window.gained(name, label, value) / window.seconds if window.seconds > 0 else None
-
-
 def _begins(labels: Mapping[str, str], label: str, starting: str) -> bool:
     return not label or labels.get(label, "").startswith(starting)
 
@@ -223,7 +219,7 @@ _ALL = (
         "dead_letters_per_second",
         "Messages of streams put aside because they are no events.",
         (_MESSAGES,),
-        lambda window: _gained_a_second(window, _MESSAGES, "outcome", "dead"),
+        lambda window: window.rate(_MESSAGES, "outcome", "dead"),
     ),
     _rate(
         "source_failures_per_second",
