@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from zhiyin.cli.main import app
 from zhiyin.contracts import TrainingData
-from zhiyin.domain.errors import ConfigError, RequestError
+from zhiyin.domain.errors import ConfigError, RequestError, StoreError
 from zhiyin.online.trials.definition import KIND
 from zhiyin.online.trials.trials import Trials
 from zhiyin.online.versions import bundle_to_serve
@@ -74,6 +74,21 @@ def test_from_start_to_stop(url: str, tmp_path: Path) -> None:
     assert deeds == 2 * changed, "started and stopped"
     with pytest.raises(RequestError, match="there is no folder"):
         run("report", "order", "--store", url, "--html", str(tmp_path / "nowhere" / "page.html"))
+
+
+def test_it_is_listed_and_reported_while_a_service_has_the_file(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="There is no store"):
+        run("list", "--store", url)
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps(DEFINITION))
+    run("start", str(file), "--store", url)
+    service = open_database(url)
+    assert "since" in run("list", "--store", url).stdout
+    assert json.loads(run("report", "order", "--store", url, "--json").stdout)["decision"] == "go on"
+    with pytest.raises(StoreError, match="another service is using it"):
+        run("stop", "order", "--store", url)
+    assert "since" in run("list", "--store", url).stdout
+    service.close()
 
 
 def test_what_has_not_begun_is_listed_with_its_start_and_removed_by_a_stop(url: str, tmp_path: Path) -> None:
@@ -142,6 +157,7 @@ def test_tenants_do_not_see_each_other(url: str) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(url: str, arguments: list[str], said: str) -> None:
+    open_database(url).close()
     with pytest.raises(ConfigError, match=said):
         run(*arguments, "--store", url)
 

@@ -53,3 +53,18 @@ def test_attributes_are_read_until_the_user_is_erased(
     client.delete("/v1/users/u1")
     assert told() == {}
     assert client.post("/v1/recommend", json={"history": [], "n": 3}).status_code == 200
+
+
+def test_a_user_has_a_bounded_number_of_attributes(start: Callable[..., TestClient]) -> None:
+    client = start()
+    for part in range(2):
+        client.put("/v1/users/u1", json={f"a{part}-{number}": number for number in range(100)})
+    refused = client.put("/v1/users/u1", json={"one": 1, "more": 2})
+    assert refused.status_code == 422
+    assert "at most 200" in refused.json()["possible"]
+    changed = client.put("/v1/users/u1", json={"one": 1, "a0-7": None})
+    assert changed.status_code == 200
+    kept = client.get("/v1/users/u1").json()["attributes"]
+    assert kept == changed.json()["attributes"]
+    assert len(kept) == 200
+    assert "a0-7" not in kept

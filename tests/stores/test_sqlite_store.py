@@ -11,8 +11,8 @@ import sqlalchemy as sql
 
 from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.stores.database import SqlDatabase
-from zhiyin.stores.opening import open_database
-from zhiyin.stores.records import AuditEntry
+from zhiyin.stores.opening import open_beside, open_database
+from zhiyin.stores.records import AuditEntry, Event, StoredUser
 from zhiyin.stores.sqlite import SqliteBackend
 from zhiyin.testing.store_contract import DatabaseContract, an_event
 
@@ -94,6 +94,27 @@ def test_two_services_on_one_file_are_refused(tmp_path: Path) -> None:
         opened(tmp_path / "s.db")
     store.close()
     opened(tmp_path / "s.db").close()
+
+
+def test_a_guest_reads_and_changes_no_log(tmp_path: Path) -> None:
+    service = opened(tmp_path / "s.db")
+    service.store().put_user("ann", {"age": 30}).result()
+    guest = open_beside(f"sqlite:///{tmp_path / 's.db'}")
+    store = guest.store()
+    event = Event("e1", "ann", "tea", "view", 1_700_000_000)
+    for attempt in (
+        lambda: store.put_user("ann", {"age": 31}),
+        lambda: store.append_events([event]),
+        lambda: store.delete_user("ann"),
+    ):
+        with pytest.raises(StoreError, match="another service is using it"):
+            attempt().result()
+    assert store.user("ann") == StoredUser("ann", {"age": 30})
+    service.store().append_events([event]).result()
+    assert store.events_of("ann") == [event]
+    assert store.position() == service.store().position() == 2
+    guest.close()
+    service.close()
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:

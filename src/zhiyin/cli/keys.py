@@ -8,20 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.audited import noted
+from zhiyin.cli.beside import store_beside
 from zhiyin.cli.terminal import ERR, OUT
-from zhiyin.domain.errors import RequestError, StoreError
+from zhiyin.domain.errors import RequestError
 from zhiyin.serving.access.keys import GRACE_SECONDS, Allowance, ApiKeys, NewKey, state
 from zhiyin.stores.events import DEFAULT_TENANT
-from zhiyin.stores.opening import open_beside, open_database
 from zhiyin.stores.records import StoredKey
 
 if TYPE_CHECKING:
@@ -151,19 +149,8 @@ def audit(
 
 @contextmanager
 def _access(store: str, *, may_make: bool = False) -> Iterator[AccessStore]:
-    """Open the keys and the audit log of a store; only a command that makes something makes a new file."""
-    path = Path(unquote(store.removeprefix("sqlite:///").partition("?")[0]))
-    is_missing = store.startswith("sqlite:///") and not path.is_file()
-    if is_missing and not may_make:
-        raise StoreError(
-            f"There is no store {path}.",
-            remedy="Name the one that the service uses; `zhiyin keys create` makes a new one.",
-        )
-    database = open_database(store) if is_missing else open_beside(store)
-    try:
+    with store_beside(store, may_make=may_make) as database:
         yield database.access
-    finally:
-        database.close()
 
 
 def _seconds(number: float, unit: int, option: str) -> int:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.audited import noted
+from zhiyin.cli.beside import store_beside
 from zhiyin.cli.learning import refuse_without_folder
 from zhiyin.cli.terminal import OUT
 from zhiyin.domain.errors import ConfigError
@@ -76,7 +77,7 @@ def start(
 @experiments.command("list")
 def list_all(store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
     """List the experiments of a store, ended ones included."""
-    with _database(store) as database:
+    with store_beside(store) as database:
         found = started_trials(database.store(tenant))
     if not found:
         OUT.print("There are no experiments.")
@@ -112,7 +113,7 @@ def report(
     """Say what an experiment has shown; ask as often as you like."""
     if html is not None:
         refuse_without_folder(html)
-    with _database(store) as database:
+    with store_beside(store) as database:
         found = judge_trial(database.store(tenant), name)
     if html is not None:
         write_page(found, html)

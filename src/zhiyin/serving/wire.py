@@ -29,6 +29,7 @@ from zhiyin.online.event_rules import (
     SMALLEST_WHOLE,
     utc_seconds,
 )
+from zhiyin.stores.records import MOST_ATTRIBUTES
 
 MAX_EVENTS = 10_000
 """Events in one request."""
@@ -146,7 +147,11 @@ AttributeValue = Annotated[Any, AfterValidator(_plain_or_list)]
 Context = Annotated[
     dict[Name, PlainValue], Field(max_length=MOST_CONTEXT), _named(_PLAIN_SCHEMA, MOST_CONTEXT)
 ]
-Attributes = Annotated[dict[Name, AttributeValue], Field(max_length=200), _named(_ATTRIBUTE_SCHEMA, 200)]
+Attributes = Annotated[
+    dict[Name, AttributeValue],
+    Field(max_length=MOST_ATTRIBUTES),
+    _named(_ATTRIBUTE_SCHEMA, MOST_ATTRIBUTES),
+]
 _VALUE_SCHEMA = {"type": ["string", "number", "boolean"]}
 _CONDITIONS_SCHEMA = {
     "type": "object",

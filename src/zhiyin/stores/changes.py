@@ -11,10 +11,10 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import RequestError, StoreError
 from zhiyin.stores import tables
 from zhiyin.stores.log import OpenLog
-from zhiyin.stores.records import Erased, StoredItem, StoredUser
+from zhiyin.stores.records import MOST_ATTRIBUTES, Erased, StoredItem, StoredUser
 
 T = TypeVar("T")
 
@@ -119,16 +119,27 @@ class DeleteItem(TenantChange[bool]):
 
 @dataclass(frozen=True)
 class PutUser(TenantChange[StoredUser]):
-    """Merge attributes into what is known about a user."""
+    """Merge attributes into what is known about a user; those that are None are removed."""
 
     tenant: str
     user_id: str
     attributes: Mapping[str, Any]
 
     def make_in(self, connection: Connection, log: OpenLog) -> StoredUser:
-        """Make the change."""
+        """Make the change.
+
+        Raises:
+            RequestError: when the user would have too many attributes.
+        """
         key = {"tenant": self.tenant, "user_id": self.user_id}
-        merged = {**(_found(connection, tables.users.c.attributes, key) or {}), **self.attributes}
+        both = {**(_found(connection, tables.users.c.attributes, key) or {}), **self.attributes}
+        merged = {name: value for name, value in both.items() if value is not None}
+        if len(merged) > MOST_ATTRIBUTES:
+            raise RequestError(
+                f"The user would have {len(merged)} attributes.",
+                possible=f"A user has at most {MOST_ATTRIBUTES}.",
+                remedy="Remove some with null, or gather them in fewer names.",
+            )
         upsert(connection, tables.users, key, {"attributes": merged, "position": log.take()})
         return StoredUser(self.user_id, merged)
 

@@ -95,7 +95,10 @@ class EventStore(Protocol):
     def put_user(
         self, user_id: str, attributes: Mapping[str, Any], *, on_durable: OnDurable[StoredUser] | None = None
     ) -> Future[StoredUser]:
-        """Add attributes to a user, or change them; attributes not named stay."""
+        """Add attributes to a user, or change them; those not named stay, those that are None are removed.
+
+        The future raises `RequestError` when there would be more than `MOST_ATTRIBUTES`; nothing is stored.
+        """
         ...
 
     def delete_user(self, user_id: str, *, on_durable: OnDurable[Erased] | None = None) -> Future[Erased]:

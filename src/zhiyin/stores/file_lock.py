@@ -49,9 +49,14 @@ def _lock(path: Path) -> IO[bytes] | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise StoreError(
-            f"The store {path} is locked: another service is using it.",
-            remedy="Stop the other one, or name another file. What commands do, a running service does over"
-            " HTTP: see its /docs. Services that share a store need PostgreSQL.",
-        ) from None
+        raise store_in_use(path) from None
     return lock
+
+
+def store_in_use(path: Path) -> StoreError:
+    """Return the error for a file that another process writes to."""
+    return StoreError(
+        f"The store {path} is locked: another service is using it.",
+        remedy="Stop the other one, or name another file. What commands do, a running service does over"
+        " HTTP: see its /docs. Services that share a store need PostgreSQL.",
+    )

@@ -26,9 +26,9 @@ def open_database(url: str) -> Database:
 
 
 def open_beside(url: str) -> Database:
-    """Open a database for its keys and audit log alone, also while a service uses its file.
+    """Open a database to read it, or for its keys and audit log, also while a service uses its file.
 
-    See `open_database`; of what comes back only ``access`` may be used.
+    See `open_database`; what an SQLite file keeps of tenants cannot be changed through what comes back.
     """
     return _opened(url, is_guest=True)
 

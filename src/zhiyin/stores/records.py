@@ -47,9 +47,13 @@ class StoredItem:
     deleted: bool = False
 
 
+MOST_ATTRIBUTES = 200
+"""Attributes of one user, and of one request about a user or an item."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredUser:
-    """Attributes of a user."""
+    """Attributes of a user, at most `MOST_ATTRIBUTES`; none of them is None."""
 
     user_id: str
     attributes: Mapping[str, Any]

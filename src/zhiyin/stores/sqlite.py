@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores import tables
 from zhiyin.stores.backend import Backend, filled_columns
-from zhiyin.stores.file_lock import FileLock
+from zhiyin.stores.file_lock import FileLock, store_in_use
 from zhiyin.stores.log import OpenLog
 from zhiyin.stores.migrating import migrate
 from zhiyin.stores.writer import EveryWriteFails
@@ -45,7 +45,7 @@ class SqliteBackend(Backend):
     """One file in WAL mode with ``synchronous=FULL``: a commit has reached the disk, readers never wait.
 
     One process uses a file at a time, held by a lock beside it. A guest may come while another process holds
-    it, and then touches keys and audit log alone: they have no positions, so that nobody else's live state
+    it, reads, and changes keys and audit log alone: they have no positions, so that nobody else's live state
     can fall behind.
 
     Args:
@@ -81,7 +81,12 @@ class SqliteBackend(Backend):
         return hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
 
     def open_logs(self, connection: Connection, tenants: Sequence[str]) -> dict[str, OpenLog]:
-        """Read the heads; `BEGIN IMMEDIATE` keeps every other writer out already."""
+        """Read the heads; `BEGIN IMMEDIATE` keeps every other writer out already.
+
+        Raises:
+            StoreError: when this is a guest.
+        """
+        self._refuse_guest()
         logs = {}
         for tenant in tenants:
             found = connection.exec_driver_sql(
@@ -113,6 +118,7 @@ class SqliteBackend(Backend):
         self, tenant: str, n_positions: int, steps: Sequence[int], columns: Sequence[Sequence[Any]]
     ) -> int | None:
         """Add new events; see `Backend`."""
+        self._refuse_guest()
         cursor = self._appending_cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
@@ -198,6 +204,10 @@ class SqliteBackend(Backend):
         self._give_up_appending()
         self.engine.dispose()
         self._let_go()
+
+    def _refuse_guest(self) -> None:
+        if self._lock is None:
+            raise store_in_use(self.path)
 
     def _appending_cursor(self) -> sqlite3.Cursor:
         """Return the cursor of a connection that the pool does not know any more."""

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import RequestError, StoreError
 from zhiyin.stores.events import BATCH_SCHEMA, Database, EventStore
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import (
+    MOST_ATTRIBUTES,
     AuditEntry,
     Erased,
     Event,
@@ -255,6 +256,15 @@ class DatabaseContract:
         assert store.events_of("bob") == [an_event(2, user_id="bob")]
         assert store.delete_user("ann").result() == Erased(0, 0, False, was_erased_before=True)
         database.close()
+
+    def test_attributes_of_a_user_are_removed_and_bounded(self, store: EventStore) -> None:
+        store.put_user("ann", {"age": 30, "city": "北京"}).result()
+        assert store.put_user("ann", {"age": None}).result() == StoredUser("ann", {"city": "北京"})
+        others = {f"name {number}": number for number in range(MOST_ATTRIBUTES)}
+        with pytest.raises(RequestError, match="at most"):
+            store.put_user("ann", others).result()
+        assert store.user("ann") == StoredUser("ann", {"city": "北京"})
+        assert store.put_user("ann", {**others, "city": None}).result() == StoredUser("ann", others)
 
     def test_slates_shown_before_their_user_was_erased_are_dropped(self, store: EventStore) -> None:
         now = int(time.time())

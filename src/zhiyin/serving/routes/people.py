@@ -33,7 +33,8 @@ UserId = Annotated[wire.Id, Path(description="The shop's id of the user.")]
 async def put_user(request: Request, user_id: UserId, body: Annotated[wire.Attributes, Body()]) -> Response:
     """Store attributes of a user. Attributes that are not named stay as they are, null removes one.
 
-    A ranker or a re-ranking that reads an attribute of this name reads it from the next request on.
+    A user has at most 200. A ranker or a re-ranking that reads an attribute of this name reads it from the
+    next request on.
     """
     engine = await engine_of(request)
     attributes = service_of(request).border.attributes(tenant_of(request), body)
