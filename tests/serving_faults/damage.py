@@ -16,8 +16,8 @@ def damage_in_store(store_url: str, tenant: str, version: str, place: int) -> No
     """Flip one byte of one file of a stored bundle."""
     with closing(sqlite3.connect(store_url.removeprefix("sqlite:///"))) as connection:
         rows = connection.execute(
-            "SELECT rowid, content FROM bundle_parts WHERE tenant = ? AND version = ? ORDER BY path",
-            (tenant, version),
+            "SELECT rowid, content FROM bundle_parts WHERE tenant = ? AND version LIKE ? ORDER BY path",
+            (tenant, f"{version}%"),
         ).fetchall()
         row, content = rows[place % len(rows)]
         flipped = bytearray(content)

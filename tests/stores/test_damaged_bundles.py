@@ -51,7 +51,7 @@ def test_putting_a_damaged_version_again_mends_it(
     other = database.store("shop3")
     other.put_bundle("v1", folder, position=0, facts={})
     with database.backend.writing.begin() as connection:
-        connection.execute(damage.where(PARTS.c.tenant == "shop2", PARTS.c.version == "v1"))
+        connection.execute(damage.where(PARTS.c.tenant == "shop2", PARTS.c.version.startswith("v1")))
     with pytest.raises(BundleError, match="not what was stored") as refused:
         store.fetch_bundle("v1", tmp_path / "damaged")
     assert "zhiyin publish BUNDLE --store URL --tenant shop2" in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Waited
@@ -13,7 +14,7 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import StoreError, StoreOverloaded
 from zhiyin.stores import tables
 from zhiyin.stores.access import SqlAccess
 from zhiyin.stores.backend import Backend
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 CHECK_SECONDS = 10.0
 """After how long `SqlDatabase.check` gives up."""
+
+_OVERLOADED_SECONDS = 0.1
+"""After how long `SqlDatabase.write_apart` tries again."""
 
 
 class SqlDatabase:
@@ -104,9 +108,15 @@ class SqlDatabase:
         return self._writer.submit(change, on_durable)
 
     def write_apart(self, change: Change[T]) -> T:
-        """Make a long change without holding up the others, where the database allows two writers."""
-        if not self.is_shared:
-            return self._writer.submit(change, answer_seconds=math.inf).result()
+        """Make a change of a long work: beside others where the database has two writers, else in turn.
+
+        Where too much waits, it waits, too: the work of hours should not be lost for that.
+        """
+        while not self.is_shared:
+            try:
+                return self._writer.submit(change, answer_seconds=math.inf).result()
+            except StoreOverloaded:
+                time.sleep(_OVERLOADED_SECONDS)
         try:
             made: Made[T] = self._commit([change])[0]
         except EveryWriteFails as error:

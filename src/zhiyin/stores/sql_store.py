@@ -17,7 +17,8 @@ from zhiyin.stores import changes, reading, tables
 from zhiyin.stores.access import Desk
 from zhiyin.stores.appends import AppendEvents, AppendImpressions
 from zhiyin.stores.backend import Backend
-from zhiyin.stores.bundle_files import DropBundle, PutBundle, write_files
+from zhiyin.stores.bundle_files import Files, damaged_file, files_of, write_files
+from zhiyin.stores.bundle_writing import DropBundle, put_files
 from zhiyin.stores.changes import Change
 from zhiyin.stores.events import EVENTS_AT_ONCE, OnDurable
 from zhiyin.stores.records import (
@@ -124,16 +125,23 @@ class SqlStore:
 
     def put_bundle(self, version: str, folder: Path, *, position: int, facts: Mapping[str, Any]) -> None:
         """Store the files of a bundle; see `EventStore`."""
+
+        def find(connection: Connection) -> tuple[Files | None, bool]:
+            files = files_of(connection, self.tenant, version)
+            is_whole = files is not None and damaged_file(connection, self.tenant, version, files) is None
+            return files, is_whole
+
+        before, is_whole = self._desk.reading(find)
+        if is_whole:
+            return
         row = StoredBundle(version, position, int(time.time()), facts, is_active=False)
-        self._desk.write_apart(PutBundle(self.tenant, row, Path(folder)))
+        put_files(self._desk.write_apart, self.tenant, row, Path(folder), before)
 
     def fetch_bundle(self, version: str, folder: Path) -> None:
         """Write the files of a bundle into a new folder; see `EventStore`."""
-        bundles = tables.bundles.c
-        which = sql.select(bundles.files).where(bundles.tenant == self.tenant, bundles.version == version)
 
         def fetch(connection: Connection) -> None:
-            files = connection.execute(which).scalar_one_or_none()
+            files = files_of(connection, self.tenant, version)
             if files is None:
                 raise changes.no_such_bundle(version)
             write_files(connection, self.tenant, version, files, Path(folder))
