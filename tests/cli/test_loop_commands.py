@@ -92,6 +92,18 @@ def test_nothing_to_go_back_to_is_said_in_words(bundle, tmp_path, capsys):
     assert "No bundle is in use" in err
 
 
+def test_a_misspelt_store_or_tenant_makes_nothing(bundle, tmp_path, capsys):
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    for command in (["rollback"], ["loop", "--once"], ["experiments", "stop", "x"]):
+        status, _, err = zhiyin(capsys, *command, "--store", url)
+        assert status == 1
+        assert "There is no store" in err
+    status, _, err = zhiyin(capsys, "publish", str(bundle), "--store", url, "--tenant", "Bad Tenant!")
+    assert status == 1
+    assert "The tenant 'Bad Tenant!' cannot be." in err
+    assert not list(tmp_path.glob("shop.db*"))
+
+
 def test_the_loop_ends_cleanly_when_it_is_asked_to(bundle, tmp_path, capsys):
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     zhiyin(capsys, "publish", str(bundle), "--store", url, "--activate")

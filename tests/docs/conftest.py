@@ -12,6 +12,7 @@ from zhiyin.data.shop.config import ShopConfig
 from zhiyin.data.shop.shop import simulate_shop
 from zhiyin.experiments.training import train
 from zhiyin.pipeline.recipes import recipe
+from zhiyin.stores.opening import open_database
 
 
 def _load(name: str) -> None:
@@ -40,4 +41,5 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     items.write_csv(folder / "shop" / "items.csv")
     train(read_dataset(folder / "shop"), recipe("fast"), folder / "bundle")
+    open_database(f"sqlite:///{folder / 'events.db'}").close()
     return folder

@@ -29,7 +29,10 @@ DEFINITION = {
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'events.db'}"
+    """An empty store."""
+    made = f"sqlite:///{tmp_path / 'events.db'}"
+    open_database(made).close()
+    return made
 
 
 def run(*arguments: str) -> Result:
@@ -77,10 +80,11 @@ def test_from_start_to_stop(url: str, tmp_path: Path) -> None:
 
 
 def test_it_is_listed_and_reported_while_a_service_has_the_file(url: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="There is no store"):
-        run("list", "--store", url)
     file = tmp_path / "order.json"
     file.write_text(json.dumps(DEFINITION))
+    for command in (["list"], ["start", str(file)]):
+        with pytest.raises(StoreError, match="There is no store"):
+            run(*command, "--store", url.replace("events", "evnets"))
     run("start", str(file), "--store", url)
     service = open_database(url)
     assert "since" in run("list", "--store", url).stdout
@@ -157,7 +161,6 @@ def test_tenants_do_not_see_each_other(url: str) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(url: str, arguments: list[str], said: str) -> None:
-    open_database(url).close()
     with pytest.raises(ConfigError, match=said):
         run(*arguments, "--store", url)
 

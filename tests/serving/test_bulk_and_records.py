@@ -45,6 +45,14 @@ def test_a_hundred_thousand_lines_with_broken_ones_among_them(client: TestClient
     assert (again["stored"], again["duplicates"]) == (1, 2)
 
 
+def test_empty_lines_count_where_lines_are_told_by_number(client: TestClient) -> None:
+    body = b"".join([line(0), b"\n", b"  \r\n", b"{\n", line(1), b"\n" * 6_000, line(2), b"nonsense"])
+    last = lines_of(client, body)[-1]
+    assert last["done"]
+    assert [error["line"] for error in last["errors"]] == [4, 6_007]
+    assert (last["lines"], last["stored"], last["refused"]) == (6_007, 3, 2)
+
+
 def test_a_line_without_end_ends_the_stream_and_says_how_far_it_came(client: TestClient) -> None:
     whole = b"".join(line(number) for number in range(5_000))
     told = lines_of(client, whole + b"x" * 1_000_001)

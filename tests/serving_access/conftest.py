@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -32,7 +32,14 @@ class MemoryAccessStore:
 
     def put_key(self, key: StoredKey) -> None:
         self._work()
-        self.stored[key.key_id] = key
+        before = self.stored.get(key.key_id, key)
+        ends = {
+            name: min(
+                (end for end in (getattr(before, name), getattr(key, name)) if end is not None), default=None
+            )
+            for name in ("expires", "revoked")
+        }
+        self.stored[key.key_id] = replace(key, **ends)
 
     def key(self, key_id: str) -> StoredKey | None:
         self._work()

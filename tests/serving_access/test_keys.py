@@ -100,6 +100,24 @@ def test_revoked_stays_revoked(keys: ApiKeys, store, clock) -> None:
         keys.rotate(key_id)
 
 
+def test_a_key_that_is_revoked_while_it_is_renewed_has_no_successor(
+    keys: ApiKeys, store, monkeypatch
+) -> None:
+    old = keys.create("shop", BOTH)
+    put = store.put_key
+
+    def put_late(key) -> None:
+        put(key)
+        if len(store.stored) == 2 and store.stored[old.stored.key_id].revoked is None:
+            keys.revoke(old.stored.key_id)
+
+    monkeypatch.setattr(store, "put_key", put_late)
+    with pytest.raises(RequestError, match="is revoked and cannot be renewed"):
+        keys.rotate(old.stored.key_id)
+    assert {state(key, 0.0) for key in store.stored.values()} == {"revoked"}
+    assert len(store.stored) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "allowance", "said"),
     [

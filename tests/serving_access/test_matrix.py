@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
@@ -302,6 +304,35 @@ def test_a_revoked_key_is_refused_within_two_seconds(house: House, url: str) -> 
     while house.ask("POST /v1/recommend", new.text).status_code == 200:
         assert time.monotonic() - revoked_at < 2.5
         time.sleep(0.02)
+
+
+def test_a_stream_ends_with_its_key(house: House, url: str) -> None:
+    """Lines that come after the key was revoked are not stored."""
+    beside = open_beside(url)
+    keys = ApiKeys(beside.access)
+    new = keys.create("streams", Allowance((INGEST,), "tea"))
+
+    async def lines() -> AsyncIterator[bytes]:
+        for number in range(20_000):
+            if number == 10_000:
+                keys.revoke(new.stored.key_id)
+                await asyncio.sleep(2.5)
+            event = {"user_id": "streamer", "item_id": "tea-i1", "event_id": f"s-{number}"}
+            yield json.dumps(event).encode() + b"\n"
+
+    async def send() -> httpx.Response:
+        door = httpx.ASGITransport(house.client.app)
+        headers = {"X-API-Key": new.text, "Content-Type": "application/x-ndjson"}
+        async with httpx.AsyncClient(transport=door, base_url="http://testserver") as client:
+            return await client.post("/v1/events/bulk", content=lines(), headers=headers)
+
+    told = [json.loads(line) for line in asyncio.run(send()).text.splitlines()]
+    beside.close()
+    assert told[-1]["problem"] == f"The key {new.stored.key_id} is revoked."
+    assert "done" not in told[-1]
+    assert told[-1]["lines"] == told[-1]["stored"] == 10_000
+    kept = house.ask("GET /v1/users/{user_id}", house.full("tea"), user_id="streamer").json()["events"]
+    assert len(kept) == 10_000
 
 
 def test_neither_keys_nor_people_are_in_the_logs(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiyin.serving.access import rates
-from zhiyin.serving.access.rates import RateLimits
+from zhiyin.serving.access.rates import EVENTS_PER_REQUEST, RateLimits
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import AccessSettings
@@ -31,11 +31,11 @@ def limits(time: Time, per_second: float = 10, burst_seconds: float = 2) -> Rate
     return RateLimits(LocalRateLimiter(lambda: time.now), settings)
 
 
-async def n_allowed(limits: RateLimits, who: Principal, n: int, cost: float = 1.0) -> int:
+async def n_allowed(limits: RateLimits, who: Principal, n: int) -> int:
     allowed = 0
     for _ in range(n):
         with contextlib.suppress(Refused):
-            await limits.take(who, cost)
+            await limits.take(who)
             allowed += 1
     return allowed
 
@@ -84,14 +84,23 @@ def test_events_cost_a_hundredth() -> None:
     asyncio.run(test())
 
 
-def test_what_costs_more_than_a_full_bucket_is_allowed_when_it_is_full() -> None:
+@pytest.mark.parametrize("rate", [0.1, 1, 10, 200])
+def test_who_sends_more_events_than_a_bucket_holds_gets_in_as_told_and_keeps_to_the_rate(rate: float) -> None:
     async def test() -> None:
         time = Time()
-        asked = limits(time)
-        await asked.take_events(principal(), 10_000)
-        assert await n_allowed(asked, principal(), 1) == 0
-        time.now += 2
-        await asked.take_events(principal(), 10_000)
+        asked = limits(time, per_second=rate)
+        n_sent = 0
+        for _ in range(400):
+            try:
+                await asked.take(principal())
+                await asked.take_events(principal(), 3_000)
+            except Refused as refused:
+                time.now += float(refused.headers["Retry-After"])
+            else:
+                n_sent += 1
+        assert n_sent >= 130, "of three tries one: the bucket of the request itself, then that of its events"
+        cost = n_sent * (1 + 3_000 / EVENTS_PER_REQUEST)
+        assert cost <= rate * time.now + rate * 2 + 31 + 1
 
     asyncio.run(test())
 
@@ -110,8 +119,8 @@ def test_a_stream_that_is_too_fast_waits(monkeypatch: pytest.MonkeyPatch) -> Non
             await asked.wait_for_events(principal(), 1_000)
 
     asyncio.run(test())
-    # 100 groups of 10 at 10 a second, the first 20 at once; waiting is in whole seconds.
-    assert 98 <= time.now <= 100
+    # 100 groups of 10 at 10 a second, the first 20 at once.
+    assert 98 <= time.now <= 98.1
 
 
 def test_the_headers_tell_what_is_left() -> None:
@@ -127,27 +136,36 @@ def test_the_headers_tell_what_is_left() -> None:
         }
         await n_allowed(asked, principal(), 50)
         with pytest.raises(Refused) as refused:
-            await asked.take(principal(), 15)
+            await asked.take_events(principal(), 1_500)
         assert refused.value.kind == "rate-limited"
         assert refused.value.headers["Retry-After"] == "2"
         assert refused.value.headers["ratelimit-remaining"] == "0"
         time.now += 2  # whoever waits as told gets in
-        await asked.take(principal(), 15)
+        await asked.take(principal())
+        await asked.take_events(principal(), 1_500)
 
     asyncio.run(test())
 
 
-@given(st.floats(0.01, 1e6), st.floats(0.001, 3600), st.lists(st.floats(0, 200), min_size=1, max_size=20))
-def test_whoever_waits_as_told_gets_in(rate: float, burst_seconds: float, costs: list[float]) -> None:
+@given(st.floats(0.01, 1e6), st.floats(0.001, 3600), st.lists(st.integers(0, 20_000), min_size=1, max_size=9))
+def test_whoever_waits_as_told_gets_in(rate: float, burst_seconds: float, n_events: list[int]) -> None:
     async def test() -> None:
         time = Time()
         asked = limits(time, rate, burst_seconds)
-        for cost in costs:
-            try:
-                await asked.take(principal(), cost)
-            except Refused as refused:
-                time.now += int(refused.headers["Retry-After"]) * (1 + 1e-9)
-                await asked.take(principal(), cost)
+
+        async def send(n: int) -> None:
+            await asked.take(principal())
+            await asked.take_events(principal(), n)
+
+        for n in n_events:
+            for _ in range(2):  # the bucket of the request itself, then that of its events
+                try:
+                    await send(n)
+                    break
+                except Refused as refused:
+                    time.now += int(refused.headers["Retry-After"]) * (1 + 1e-9)
+            else:
+                await send(n)
 
     asyncio.run(test())
 
@@ -156,9 +174,11 @@ def test_a_limiter_that_waits_is_asked_in_a_thread() -> None:
     asked_in: list[threading.Thread] = []
 
     class Remote:
-        def take(self, key: str, cost: float, *, per_second: float, burst: float) -> Decision:
+        def take(
+            self, key: str, cost: float, *, per_second: float, burst: float, needed: float | None
+        ) -> Decision:
             asked_in.append(threading.current_thread())
-            assert (key, cost, per_second, burst) == ("k", 1.0, 10.0, 20.0)
+            assert (key, cost, per_second, burst, needed) == ("k", 1.0, 10.0, 20.0, 1.0)
             return Decision(True, 0.0, 19.0)
 
     settings = AccessSettings(requests_per_second=10, burst_seconds=2)

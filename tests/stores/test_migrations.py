@@ -15,8 +15,9 @@ from alembic.migration import MigrationContext
 
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores import tables
+from zhiyin.stores.file_lock import FileLock
 from zhiyin.stores.migrating import VERSION_TABLE, move_to
-from zhiyin.stores.opening import open_database
+from zhiyin.stores.opening import open_beside, open_database
 from zhiyin.stores.records import Event, Impression, StoredItem, StoredUser
 from zhiyin.testing.change_log_contract import Follower
 
@@ -143,6 +144,31 @@ def test_down_and_up_again_keeps_what_version_one_can_hold(empty: sql.Engine) ->
         assert set(sql.inspect(connection).get_table_names()) <= {VERSION_TABLE}
     open_database(url_of(empty)).close()
     assert differences(empty) == []
+
+
+def test_a_guest_leaves_the_tables_to_an_older_service(tmp_path: Path) -> None:
+    url, file = f"sqlite:///{tmp_path}/s.db", tmp_path / "s.db"
+    with sqlite3.connect(file) as first:
+        first.executescript(FIRST_VERSION)
+    service = FileLock(file)
+    with pytest.raises(StoreError, match="tables of an older Zhiyin, and a service of that version uses it"):
+        open_beside(url)
+    with sqlite3.connect(file) as first:
+        assert first.execute("SELECT version FROM zhiyin_store").fetchone() == (1,)
+    service.release()
+    guest = open_beside(url)
+    assert guest.access.keys() == []
+    open_database(url).close()
+    guest.close()
+
+
+def test_a_check_leaves_the_version_of_newer_tables(empty: sql.Engine) -> None:
+    database = open_database(url_of(empty))
+    run(empty, f"UPDATE zhiyin_store SET version = {tables.SCHEMA_VERSION + 1}")
+    database.check()
+    database.close()
+    with pytest.raises(StoreError, match="newer Zhiyin"):
+        open_database(url_of(empty))
 
 
 def test_the_log_keeps_growing_after_every_version_below(tmp_path: Path) -> None:

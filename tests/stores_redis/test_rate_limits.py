@@ -73,6 +73,21 @@ def test_a_lower_limit_counts_at_once(limiter: RateLimiter) -> None:
     assert refused.retry_after_seconds <= 0.011
 
 
+def test_what_is_dearer_than_the_bucket_is_owed(limiter: RateLimiter) -> None:
+    first = limiter.take("a", 12, per_second=50, burst=2, needed=2)
+    assert first.allowed
+    assert first.remaining == 0
+    refused = limiter.take("a", 1, per_second=50, burst=2)
+    assert 0.19 <= refused.retry_after_seconds <= 0.22, "what is owed is paid before the next"
+    time.sleep(0.1)
+    assert 0.05 <= limiter.take("a", 1, per_second=50, burst=2).retry_after_seconds <= 0.12
+    time.sleep(refused.retry_after_seconds)
+    assert limiter.take("a", 1, per_second=50, burst=2).allowed
+    assert limiter.take("b", 3, per_second=50, burst=2, needed=3).retry_after_seconds == math.inf
+    assert limiter.take("b", 1e9, per_second=1, burst=2, needed=0).allowed
+    assert 590 <= limiter.take("b", 1, per_second=1, burst=2).retry_after_seconds <= 600, "not for ever"
+
+
 @pytest.mark.parametrize(
     "wrong", [{"cost": -1}, {"cost": math.nan}, {"per_second": 0}, {"burst": 0}, {"burst": math.inf}]
 )
@@ -185,7 +200,7 @@ def test_buckets_nobody_needs_leave_memory() -> None:
     for number in range(120_000):
         clock.now += 0.001
         limiter.take(f"key-{number}", per_second=1, burst=1)
-    assert len(limiter._full_at) <= 50_001
+    assert len(limiter._buckets) <= 50_001
 
 
 def test_while_redis_is_away_every_process_limits_alone(redis_server: Any) -> None:

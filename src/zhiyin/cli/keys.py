@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.audited import noted
-from zhiyin.cli.beside import store_beside
+from zhiyin.cli.stores import store_beside
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
 from zhiyin.serving.access.keys import GRACE_SECONDS, Allowance, ApiKeys, NewKey, state

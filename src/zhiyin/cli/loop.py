@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from zhiyin.cli.audited import noted
 from zhiyin.cli.progress import TerminalProgress
+from zhiyin.cli.stores import Tenant, store_of
 from zhiyin.cli.terminal import ERR, OUT
 from zhiyin.domain.errors import RequestError
 from zhiyin.experiments.refreshing.loop import Customs, LearningLoop, Step, refuse_unknown_recipe
@@ -31,7 +32,6 @@ from zhiyin.serving.access.secret import open_secrets
 from zhiyin.serving.border import Border
 from zhiyin.serving.settings import PrivacySettings, load_settings
 from zhiyin.stores.events import DEFAULT_TENANT, Database
-from zhiyin.stores.opening import open_database
 
 Store = Annotated[
     str,
@@ -40,7 +40,6 @@ Store = Annotated[
         help="The store the service uses, such as sqlite:///events.db or postgresql://….",
     ),
 ]
-Tenant = Annotated[str, typer.Option(help="Whose data and bundles.")]
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -54,15 +53,12 @@ def publish(
     ] = False,
 ) -> None:
     """Put a bundle into the store, so that every process of the service can serve it."""
-    database = open_database(store)
-    try:
+    with store_of(store, may_make=True) as database:
         events = database.store(tenant)
         version = put_bundle(events, bundle)
         if activate:
             with noted(database.access, tenant, "bundle.activate", version):
                 put_in_use(events, version)
-    finally:
-        database.close()
     OUT.print(f"Version {version} is in the store{' and in use' if activate else ''}.", highlight=False)
     if not activate:
         OUT.print(f"Next:   zhiyin publish {bundle} --activate, with the same --store", highlight=False)
@@ -76,15 +72,12 @@ def rollback(
     ] = None,
 ) -> None:
     """Serve an earlier version again; services swap by themselves, and the loop waits for --release."""
-    database = open_database(store)
-    try:
+    with store_of(store) as database:
         events = database.store(tenant)
         to = to or version_before(events)
         with noted(database.access, tenant, "bundle.activate", to):
             version = roll_back(events, to)
         facts = next(bundle.facts for bundle in events.bundles() if bundle.version == version)
-    finally:
-        database.close()
     OUT.print(f"Version {version} is in use.", highlight=False)
     if REFUSED in facts:
         ERR.print(f"The loop had refused it: {facts[REFUSED]}.", style="yellow", highlight=False)
@@ -127,9 +120,8 @@ def loop(
     """Learn from the log of a service, again and again: refresh, judge, publish, watch for drift."""
     config = loop_config(seconds_of(every), recipe, settings or [])
     privacy = load_settings(settings_file, os.environ).privacy
-    database = open_database(store)
     stop = threading.Event()
-    try:
+    with store_of(store) as database:
         learning = LearningLoop(
             database.store(tenant),
             config,
@@ -148,8 +140,6 @@ def loop(
                 learning.round(stop)
             else:
                 learning.run(stop)
-    finally:
-        database.close()
 
 
 def _naming(database: Database, tenant: str, privacy: PrivacySettings) -> Callable[[list[str]], list[str]]:

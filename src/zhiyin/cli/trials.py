@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.audited import noted
-from zhiyin.cli.beside import store_beside
 from zhiyin.cli.learning import refuse_without_folder
+from zhiyin.cli.stores import Tenant, store_beside, store_of
 from zhiyin.cli.terminal import OUT
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.figures import day, percent
@@ -27,8 +25,7 @@ from zhiyin.online.trials.running import start as start_trial
 from zhiyin.online.trials.running import started_trials
 from zhiyin.online.trials.running import stop as stop_trial
 from zhiyin.online.versions import stored_attributes
-from zhiyin.stores.events import DEFAULT_TENANT, Database
-from zhiyin.stores.opening import open_database
+from zhiyin.stores.events import DEFAULT_TENANT
 
 experiments = typer.Typer(
     help="Compare bundles or settings with living users.", no_args_is_help=True, rich_markup_mode="rich"
@@ -42,7 +39,6 @@ Store = Annotated[
         help="The store the service uses, such as sqlite:///events.db or postgresql://….",
     ),
 ]
-Tenant = Annotated[str, typer.Option(help="Whose users.")]
 
 
 @experiments.command("start")
@@ -66,7 +62,7 @@ def start(
     """Start an experiment; every process of the service follows at once."""
     settings = _definition(file, name, arm or [], {"kind": kind, "metric": metric, "share_of_users": share})
     trial = parse_trial(settings)
-    with _database(store) as database, noted(database.access, tenant, "experiment.change", trial.name):
+    with store_of(store) as database, noted(database.access, tenant, "experiment.change", trial.name):
         tenant_store = database.store(tenant)
         has_boosts = any(arm.boost for arm in trial.arms.values())
         attributes = stored_attributes(tenant_store) if has_boosts else None
@@ -93,7 +89,7 @@ def list_all(store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
 @experiments.command("stop")
 def stop(name: Name, store: Store, tenant: Tenant = DEFAULT_TENANT) -> None:
     """End an experiment: everybody gets the ordinary answer again, its report stays."""
-    with _database(store) as database, noted(database.access, tenant, "experiment.change", name):
+    with store_of(store) as database, noted(database.access, tenant, "experiment.change", name):
         stopped = stop_trial(database.store(tenant), name)
     told = f"[bold]{escape(name)}[/bold]"
     if stopped.has_begun(stopped.stop):
@@ -118,15 +114,6 @@ def report(
     if html is not None:
         write_page(found, html)
     print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else render_text(found).rstrip())
-
-
-@contextmanager
-def _database(url: str) -> Iterator[Database]:
-    database = open_database(url)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 def _definition(

@@ -76,12 +76,20 @@ class SqlAccess:
 
 @dataclass(frozen=True)
 class _PutKey(UnloggedChange):
+    """Add or change a key; what was read before somebody else shortened its life gives none of it back."""
+
     key: StoredKey
 
     def make_in(self, connection: Connection) -> None:
         values = asdict(self.key)
         values["scopes"] = list(self.key.scopes)
-        upsert(connection, tables.api_keys, {"key_id": values.pop("key_id")}, values)
+        ends = {name: _sooner(tables.api_keys.c[name], values[name]) for name in ("expires", "revoked")}
+        upsert(connection, tables.api_keys, {"key_id": values.pop("key_id")}, {**values, **ends}, values)
+
+
+def _sooner(column: sql.Column[Any], moment: int | None) -> sql.ColumnElement[Any]:
+    """Return the earlier of what is stored and a moment; none at all is the end of time."""
+    return column if moment is None else sql.case((column < moment, column), else_=moment)
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,8 @@ def upsert(
     changed: Mapping[str, Any],
     new: Mapping[str, Any] | None = None,
 ) -> None:
-    """Set columns of the row with a key; ``new`` holds what a row made now has besides."""
-    insert = _INSERT[connection.dialect.name](table).values({**key, **(new or {}), **changed})
+    """Set columns of the row with a key; ``new`` holds what a row made now has besides, or instead."""
+    insert = _INSERT[connection.dialect.name](table).values({**key, **changed, **(new or {})})
     connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(changed)))
 
 

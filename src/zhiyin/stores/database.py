@@ -196,4 +196,4 @@ class _Touch(UnloggedChange):
     """Writes, and changes nothing that matters."""
 
     def make_in(self, connection: Connection) -> None:
-        connection.execute(sql.update(tables.version).values(version=tables.SCHEMA_VERSION))
+        connection.execute(sql.update(tables.version).values(version=tables.version.c.version))

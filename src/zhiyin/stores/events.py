@@ -217,7 +217,7 @@ class AccessStore(Protocol):
     """Keeps API keys and the audit log of a whole database. Methods return when the change is durable."""
 
     def put_key(self, key: StoredKey) -> None:
-        """Add a key, or change the one with this id."""
+        """Add a key, or change the one with this id, whose end and revocation never move to a later time."""
         ...
 
     def key(self, key_id: str) -> StoredKey | None:

@@ -34,22 +34,31 @@ def migrate(connection: Connection, label: str) -> None:
     Raises:
         StoreError: when the tables are another program's or of a newer Zhiyin.
     """
+    version = version_of(connection, label)
+    if version and VERSION_TABLE not in sql.inspect(connection).get_table_names():
+        _write_down(connection, f"{version:04}")
+    if version < tables.SCHEMA_VERSION:
+        move_to(connection, f"{tables.SCHEMA_VERSION:04}")
+
+
+def version_of(connection: Connection, label: str) -> int:
+    """Return the version of the tables; 0 where there are none.
+
+    Raises:
+        StoreError: when the tables are another program's or of a newer Zhiyin.
+    """
     names = set(sql.inspect(connection).get_table_names())
     if tables.version.name not in names:
         _refuse_strangers(connection, names, label)
-        version = 0
-    else:
-        version = connection.execute(sql.select(tables.version.c.version)).scalar_one()
+        return 0
+    version = int(connection.execute(sql.select(tables.version.c.version)).scalar_one())
     if version > tables.SCHEMA_VERSION:
         raise StoreError(
             f"{label} was written by a newer Zhiyin: its tables have version {version}.",
             possible=f"This Zhiyin reads versions up to {tables.SCHEMA_VERSION}.",
             remedy="Upgrade Zhiyin, or name another database.",
         )
-    if version and VERSION_TABLE not in names:
-        _write_down(connection, f"{version:04}")
-    if version < tables.SCHEMA_VERSION:
-        move_to(connection, f"{tables.SCHEMA_VERSION:04}")
+    return version
 
 
 def move_to(connection: Connection, revision: str) -> None:

@@ -24,7 +24,7 @@ from zhiyin.stores import tables
 from zhiyin.stores.backend import Backend, filled_columns
 from zhiyin.stores.file_lock import FileLock, store_in_use
 from zhiyin.stores.log import OpenLog
-from zhiyin.stores.migrating import migrate
+from zhiyin.stores.migrating import migrate, version_of
 from zhiyin.stores.writer import EveryWriteFails
 
 BUSY_SECONDS = 5.0
@@ -54,7 +54,7 @@ class SqliteBackend(Backend):
 
     Raises:
         StoreError: when the file is not a database, is another program's, comes from a newer version, is in
-            use by another service, or cannot be written.
+            use by another service (for a guest: one of an older version), or cannot be written.
     """
 
     is_shared: ClassVar[bool] = False
@@ -68,8 +68,10 @@ class SqliteBackend(Backend):
         try:
             self.engine = _engine(self.path)
             self.writing = self.engine.execution_options(begin="BEGIN IMMEDIATE")
-            with self.writing.begin() as connection:
-                migrate(connection, str(self.path))
+            if is_guest:
+                self._migrate_as_guest()
+            else:
+                self._migrate()
         except BaseException as error:
             self._let_go()
             if isinstance(error, Exception):
@@ -204,6 +206,27 @@ class SqliteBackend(Backend):
         self._give_up_appending()
         self.engine.dispose()
         self._let_go()
+
+    def _migrate(self) -> None:
+        with self.writing.begin() as connection:
+            migrate(connection, str(self.path))
+
+    def _migrate_as_guest(self) -> None:
+        """Bring tables to this version, unless a service of an older one still counts on them."""
+        with self.engine.connect() as connection:
+            if version_of(connection, str(self.path)) == tables.SCHEMA_VERSION:
+                return
+        try:
+            lock = FileLock(self.path)
+        except StoreError:
+            raise StoreError(
+                f"{self.label} has tables of an older Zhiyin, and a service of that version uses it.",
+                remedy="Use the Zhiyin of that service, or start the service again with this one first.",
+            ) from None
+        try:
+            self._migrate()
+        finally:
+            lock.release()
 
     def _refuse_guest(self) -> None:
         if self._lock is None:

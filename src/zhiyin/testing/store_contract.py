@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -407,6 +408,18 @@ class DatabaseContract:
         assert database.access.keys() == [full, revoked, others[0]]
         assert database.access.keys("shop") == [full, revoked]
         database.close()
+
+    def test_no_change_gives_a_key_back_what_somebody_else_took(self, database: Database) -> None:
+        access, plain = database.access, StoredKey("k1", "d", "shop", "n", ("admin",), 5)
+        access.put_key(plain)
+        access.put_key(replace(plain, expires=90))
+        access.put_key(replace(plain, revoked=20))
+        assert access.key("k1") == replace(plain, expires=90, revoked=20)
+        access.put_key(replace(plain, expires=100, revoked=30))
+        access.put_key(plain)
+        assert access.key("k1") == replace(plain, expires=90, revoked=20)
+        access.put_key(replace(plain, expires=80, revoked=10))
+        assert access.key("k1") == replace(plain, expires=80, revoked=10)
 
     def test_the_audit_log_is_read_newest_first(self, database: Database) -> None:
         entries = [

@@ -99,10 +99,16 @@ class KeyCheck:
         key = await self._key(found["key_id"])
         if key is None or not matches(text, key):
             raise unauthenticated("The key is not known.")
-        now_is = state(key, self._clock())
-        if now_is != "valid":
-            raise unauthenticated(f"The key {key.key_id} is {now_is}.")
-        return _principal(key)
+        return _principal(self._valid(key.key_id, key))
+
+    async def refuse_ended(self, principal: Principal) -> None:
+        """Look again at the key of a request that takes long.
+
+        Raises:
+            Refused: when the key is not valid any more; with 503 when the database cannot say.
+        """
+        if principal.key_id:
+            self._valid(principal.key_id, await self._key(principal.key_id))
 
     async def has_keys(self) -> bool:
         """Tell whether there is any key, valid or not; once there is one, there is always one."""
@@ -118,6 +124,12 @@ class KeyCheck:
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=True)
+
+    def _valid(self, key_id: str, key: StoredKey | None) -> StoredKey:
+        now_is = "not known" if key is None else state(key, self._clock())
+        if key is None or now_is != "valid":
+            raise unauthenticated(f"The key {key_id} is {now_is}.")
+        return key
 
     async def _key(self, key_id: str) -> StoredKey | None:
         now = self._ticks()

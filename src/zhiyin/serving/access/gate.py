@@ -38,8 +38,8 @@ class Refusals(Protocol):
 class Gate:
     """ASGI middleware; stands inside the one that gives requests their id, and outside everything else.
 
-    Whom it lets in, it names in ``scope["state"]["principal"]``, and puts ``limits`` beside it for routes
-    that cost more than a request. Open and unknown routes name nobody.
+    Whom it lets in, it names in ``scope["state"]["principal"]``, and puts ``limits`` and ``keys`` beside it
+    for routes that cost more, or last longer, than a request. Open and unknown routes name nobody.
 
     Args:
         app: What answers.
@@ -113,7 +113,11 @@ class Gate:
             principal = await self._who(scope, sent)
         # Noted first, so that the log tells whose requests are refused.
         scope.setdefault("state", {}).update(
-            principal=principal, tenant=principal.tenant, key_id=principal.key_id, limits=self._limits
+            principal=principal,
+            tenant=principal.tenant,
+            key_id=principal.key_id,
+            limits=self._limits,
+            keys=self._keys,
         )
         headers = await self._limits.take(principal)  # before the next step, which may write to the audit log
         if needed not in principal.scopes:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from zhiyin.domain.errors import RequestError, did_you_mean
 from zhiyin.stores.events import DEFAULT_TENANT, AccessStore
 from zhiyin.stores.records import StoredKey
+from zhiyin.stores.tenants import refuse_unfit_tenant
 
 INGEST, RECOMMEND, ADMIN = "ingest", "recommend", "admin"
 SCOPES = (INGEST, RECOMMEND, ADMIN)
@@ -28,7 +29,6 @@ KEY = re.compile(r"zk_(?P<key_id>[0-9a-f]{16})_(?P<secret>[a-z2-7]{52})")
 """How a key looks; 64 bits of id, 256 bits of secret."""
 GRACE_SECONDS = 24 * 3600
 """How long an old key goes on working after it was renewed, unless told otherwise."""
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _NAME_LENGTH = 100
 
 
@@ -111,16 +111,13 @@ class ApiKeys:
             grace_seconds: How long the old one goes on working, 0 or more.
 
         Raises:
-            RequestError: when there is no such key, or it is revoked or expired.
+            RequestError: when there is no such key, or it is revoked or expired, also meanwhile.
         """
         if grace_seconds < 0:
             raise RequestError("The time of grace cannot be negative.")
         old, now = self._named(key_id), int(self._clock())
         if state(old, now) != "valid":
-            raise RequestError(
-                f"The key {key_id} is {state(old, now)} and cannot be renewed.",
-                remedy="Make a new one:  zhiyin keys create",
-            )
+            raise _cannot_renew(key_id, state(old, now))
         lifetime = None if old.expires is None else old.expires - old.created
         new = _made(
             dataclasses.replace(
@@ -136,6 +133,9 @@ class ApiKeys:
         self._store.put_key(
             dataclasses.replace(old, expires=ends if old.expires is None else min(old.expires, ends))
         )
+        if self._named(key_id).revoked is not None:  # by somebody else: its holder shall not have another
+            self.revoke(new.stored.key_id)
+            raise _cannot_renew(key_id, "revoked")
         return new
 
     def revoke(self, key_id: str) -> StoredKey:
@@ -163,6 +163,13 @@ class ApiKeys:
                 remedy="`zhiyin keys list` lists them; the id is what stands between zk_ and the secret.",
             )
         return key
+
+
+def _cannot_renew(key_id: str, now_is: str) -> RequestError:
+    return RequestError(
+        f"The key {key_id} is {now_is} and cannot be renewed.",
+        remedy="Make a new one:  zhiyin keys create",
+    )
 
 
 def digest_of(text: str) -> str:
@@ -207,11 +214,7 @@ def _check(name: str, allowance: Allowance) -> None:
             )
     if not allowance.scopes:
         raise RequestError("A key needs a scope.", possible=f"The scopes are {', '.join(SCOPES)}.")
-    if not _TENANT.fullmatch(allowance.tenant):
-        raise RequestError(
-            f"The tenant {allowance.tenant!r} cannot be.",
-            possible="A tenant is 1 to 63 of a-z, 0-9, '-', '_' and '.', and begins with a letter or digit.",
-        )
+    refuse_unfit_tenant(allowance.tenant)
     for number, said in (
         (allowance.lifetime_seconds, "lifetime"),
         (allowance.requests_per_second, "rate limit"),

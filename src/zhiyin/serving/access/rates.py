@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.problems import Refused
@@ -50,7 +50,7 @@ class RateLimits:
         self._waits = waits
         self._refused = refused
 
-    async def take(self, principal: Principal, cost: float = 1.0) -> Headers:
+    async def take(self, principal: Principal) -> Headers:
         """Take the cost of a request; a caller without a key has no limit.
 
         Returns:
@@ -61,62 +61,85 @@ class RateLimits:
         Raises:
             Refused: when the bucket holds too little; nothing is taken then.
         """
-        try:
-            return await self._take(principal, cost)
-        except Refused:
-            self._refused(principal.tenant)
-            raise
-
-    async def _take(self, principal: Principal, cost: float) -> Headers:
-        rate = principal.requests_per_second or self._default
-        if not principal.key_id or rate <= 0:
+        bucket = self._bucket_of(principal)
+        if bucket is None:
             return []
-        burst = max(1.0, rate * self._burst_seconds)
-        cost = min(cost, burst)  # dearer than a full bucket would never be allowed
-        decision = await self._decide(principal.key_id, cost, rate, burst)
-        headers = _headers(decision, rate, burst)
-        if decision.allowed:
-            return headers
-        seconds = max(1, math.ceil(decision.retry_after_seconds))
-        raise Refused(
-            "rate-limited",
-            f"The key {principal.key_id} asks for more than {rate:g} requests a second.",
-            possible=f"It may ask for {rate:g} a second, and {burst:g} at once after a pause.",
-            remedy=f"Send the request again in {seconds} s. A request with events costs 1 more for every "
-            f"{EVENTS_PER_REQUEST} of them.",
-            headers={"Retry-After": str(seconds)}
-            | {name.decode(): value.decode() for name, value in headers},
-        )
+        decision = await self._decide(bucket, 1.0, 1.0)
+        if not decision.allowed:
+            raise self._refusal(principal, bucket, decision, decision.retry_after_seconds)
+        return _headers(decision, bucket)
 
     async def take_events(self, principal: Principal, n_events: int) -> None:
         """Take what events cost beyond their request, once it is known how many there are.
 
+        Where that is more than a bucket holds, a full one lets them in, and the key owes the rest.
+
         Raises:
             Refused: when the bucket holds too little.
         """
-        await self.take(principal, n_events / EVENTS_PER_REQUEST)
+        bucket = self._bucket_of(principal)
+        if bucket is None:
+            return
+        cost = n_events / EVENTS_PER_REQUEST
+        # The request itself has taken 1 from it, and will again when it is sent again.
+        decision = await self._decide(bucket, cost, min(cost, bucket.burst - 1.0))
+        if not decision.allowed:
+            seconds = decision.retry_after_seconds + 1.0 / bucket.rate
+            raise self._refusal(principal, bucket, decision, seconds)
 
     async def wait_for_events(self, principal: Principal, n_events: int) -> None:
-        """Take what events of a stream cost, and wait until the bucket holds as much.
+        """Take what events of a stream cost, and wait until the bucket holds as much as it can of that.
 
         A stream that is too fast is slowed down: refused in the middle, it would only come again.
         """
+        bucket = self._bucket_of(principal)
+        if bucket is None:
+            return
+        cost = n_events / EVENTS_PER_REQUEST
         while True:
-            try:
-                await self._take(principal, n_events / EVENTS_PER_REQUEST)
-            except Refused as refused:
-                await asyncio.sleep(float(refused.headers["Retry-After"]))
-            else:
+            decision = await self._decide(bucket, cost, min(cost, bucket.burst))
+            if decision.allowed:
                 return
+            await asyncio.sleep(decision.retry_after_seconds)
 
-    async def _decide(self, key_id: str, cost: float, rate: float, burst: float) -> Decision:
+    def _bucket_of(self, principal: Principal) -> _Bucket | None:
+        rate = principal.requests_per_second or self._default
+        if not principal.key_id or rate <= 0:
+            return None
+        return _Bucket(principal.key_id, rate, max(1.0, rate * self._burst_seconds))
+
+    async def _decide(self, bucket: _Bucket, cost: float, needed: float) -> Decision:
         def take() -> Decision:
-            return self._limiter.take(key_id, cost, per_second=rate, burst=burst)
+            return self._limiter.take(
+                bucket.key_id, cost, per_second=bucket.rate, burst=bucket.burst, needed=needed
+            )
 
         return await asyncio.to_thread(take) if self._waits else take()
 
+    def _refusal(self, principal: Principal, bucket: _Bucket, decision: Decision, wait: float) -> Refused:
+        self._refused(principal.tenant)
+        seconds = max(1, math.ceil(wait))
+        headers = {name.decode(): value.decode() for name, value in _headers(decision, bucket)}
+        return Refused(
+            "rate-limited",
+            f"The key {principal.key_id} asks for more than {bucket.rate:g} requests a second.",
+            possible=f"It may ask for {bucket.rate:g} a second, and {bucket.burst:g} at once after a pause.",
+            remedy=f"Send the request again in {seconds} s. A request with events costs 1 more for every "
+            f"{EVENTS_PER_REQUEST} of them.",
+            headers={"Retry-After": str(seconds)} | headers,
+        )
 
-def _headers(decision: Decision, rate: float, burst: float) -> Headers:
+
+class _Bucket(NamedTuple):
+    """Whose requests, how many a second, and how many at once."""
+
+    key_id: str
+    rate: float
+    burst: float
+
+
+def _headers(decision: Decision, bucket: _Bucket) -> Headers:
+    rate, burst = bucket.rate, bucket.burst
     limit, left = int(burst), int(decision.remaining)
     full_in = math.ceil((burst - decision.remaining) / rate)
     return [

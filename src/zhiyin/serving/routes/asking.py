@@ -13,6 +13,7 @@ import orjson
 from fastapi import Request, Response
 
 from zhiyin.online.engine import LiveEngine
+from zhiyin.serving.access.checking import KeyCheck
 from zhiyin.serving.access.rates import RateLimits
 from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.service import Service
@@ -41,6 +42,12 @@ def limits_of(request: Request) -> RateLimits:
     """Return who counts what a request costs beyond itself."""
     limits: RateLimits = request.scope["state"]["limits"]
     return limits
+
+
+def keys_of(request: Request) -> KeyCheck:
+    """Return who knows which keys are valid now."""
+    keys: KeyCheck = request.scope["state"]["keys"]
+    return keys
 
 
 async def engine_of(request: Request) -> LiveEngine:

@@ -26,6 +26,7 @@ from zhiyin.serving.routes.asking import (
     durable,
     engine_of,
     json_response,
+    keys_of,
     limits_of,
     people_of,
     principal_of,
@@ -89,8 +90,9 @@ async def post_bulk(request: Request) -> Response:
 
     The content type is `application/x-ndjson`. Lines are stored in groups while they arrive, and after each
     group a line of progress comes back, so that a broken stream tells how far it got: every line up to
-    `lines` of the last progress is stored or was refused. A line that is wrong is refused and the others go
-    on; events with an `event_id` can be sent again safely.
+    `lines` of the last progress is stored or was refused, or is empty. A line that is wrong is refused and
+    the others go on; events with an `event_id` can be sent again safely. When the key is revoked or expires
+    meanwhile, the stream ends.
     """
     refuse_compressed(request)
     if media_type_of(request) not in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
@@ -137,6 +139,7 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
         async for lines in _groups(request):
             group = _read(lines)
             if group.sent:
+                await keys_of(request).refuse_ended(principal_of(request))
                 await limits_of(request).wait_for_events(principal_of(request), len(group.sent))
             before = under_way
             stored = asyncio.create_task(_stored(request, engine, group.sent)) if group.sent else None
@@ -166,7 +169,7 @@ class _Group:
     """Lines of a stream that are stored together.
 
     Attributes:
-        n_lines: All of them.
+        n_lines: All of them, empty ones included.
         n_refused: Those that are no event.
         problems: Place in the group and reason of the first of these.
         sent: The others; None where there are none.
@@ -180,7 +183,8 @@ class _Group:
 
 def _read(lines: Sequence[bytes]) -> _Group:
     try:
-        sent = read_together([orjson.loads(line) for line in lines], time.time())
+        events = [orjson.loads(line) for line in lines if line.strip()]
+        sent = read_together(events, time.time()) if events else None
     except orjson.JSONDecodeError:
         sent = None
     return _read_one_by_one(lines) if sent is None else _Group(len(lines), 0, (), sent)
@@ -190,6 +194,8 @@ def _read_one_by_one(lines: Sequence[bytes]) -> _Group:
     events = []
     problems: list[tuple[int, str]] = []
     for place, line in enumerate(lines):
+        if not line.strip():
+            continue
         try:
             events.append(_EVENT.validate_python(orjson.loads(line)))
         except (orjson.JSONDecodeError, ValidationError) as error:
@@ -218,19 +224,19 @@ async def _told(
 
 
 async def _groups(request: Request) -> AsyncIterator[Sequence[bytes]]:
-    """Yield the lines of a body as they come, without empty ones."""
+    """Yield the lines of a body as they come, empty ones too: they count where lines are told by number."""
     rest = b""
     waiting: list[bytes] = []
     async for chunk in request.stream():
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST_LINE:
             raise Refused("too-large", f"A line has more than {_LONGEST_LINE} bytes.")
-        waiting += [line for line in lines if line.strip()]
+        waiting += lines
         while len(waiting) >= _LINES_AT_ONCE:
             yield waiting[:_LINES_AT_ONCE]
             waiting = waiting[_LINES_AT_ONCE:]
         await asyncio.sleep(0)
-    if rest.strip():
+    if rest:
         waiting.append(rest)
     if waiting:
         yield waiting

@@ -3,6 +3,7 @@
 The generic cell rate algorithm keeps one number a bucket, the *theoretical arrival time* (ITU-T I.371): the
 moment at which the bucket is full again. Taking ``cost`` moves it by ``cost / rate``; that is allowed while
 it stays within ``burst / rate`` of now. So any window of w seconds is granted ``burst + rate · w`` at most.
+What is dearer than a full bucket may be let in for less and owe the rest, which is paid before the next.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores.redis.connection import RedisConnection
 
 _MANY_KEYS = 50_000
 """Buckets in memory before full ones are thrown away; a full bucket and no bucket are the same."""
+
+_LONGEST_OWED_SECONDS = 600.0
+"""How long a bucket may owe, the rest is forgiven; also what a clock that jumps back costs at most."""
 
 _ROUNDING_SECONDS = 1e-9
 """What adding and taking away seconds may be wrong by."""
@@ -30,8 +34,8 @@ class Decision:
 
     Attributes:
         allowed: Whether it may; only then the tokens are gone.
-        retry_after_seconds: When to ask again, 0 where it is allowed; infinite where the cost is more than
-            the bucket holds, so that it never will be.
+        retry_after_seconds: When to ask again, 0 where it is allowed; infinite where more is needed than the
+            bucket holds, so that it never will be.
         remaining: Tokens left in the bucket, 0 or more.
     """
 
@@ -43,7 +47,9 @@ class Decision:
 class RateLimiter(Protocol):
     """Decides who may do how much."""
 
-    def take(self, key: str, cost: float = 1.0, *, per_second: float, burst: float) -> Decision:
+    def take(
+        self, key: str, cost: float = 1.0, *, per_second: float, burst: float, needed: float | None = None
+    ) -> Decision:
         """Take tokens out of the bucket of a key, or none where there are too few.
 
         Args:
@@ -51,6 +57,7 @@ class RateLimiter(Protocol):
             cost: Tokens, 0 or more.
             per_second: Tokens that flow in each second, above 0.
             burst: Tokens the bucket holds, above 0; it starts full.
+            needed: Tokens that must be there, where that is fewer than the cost; the bucket owes the rest.
         """
         ...
 
@@ -65,58 +72,91 @@ class LocalRateLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._full_at: dict[str, float] = {}
+        self._buckets: dict[str, _Bucket] = {}
         self._tidy_at = _MANY_KEYS
 
-    def take(self, key: str, cost: float = 1.0, *, per_second: float, burst: float) -> Decision:
+    def take(
+        self, key: str, cost: float = 1.0, *, per_second: float, burst: float, needed: float | None = None
+    ) -> Decision:
         """Take tokens out of the bucket of a key; see `RateLimiter.take`."""
-        _check(cost, per_second, burst)
+        asked = _Asked.checked(cost, per_second, burst, needed)
         with self._lock:
             now = self._clock()
-            decision, full_at = _taken(self._full_at.get(key, now), now, cost, per_second, burst)
-            self._full_at[key] = full_at
-            if len(self._full_at) > self._tidy_at:
-                self._full_at = {key: at for key, at in self._full_at.items() if at > now}
-                self._tidy_at = max(_MANY_KEYS, 2 * len(self._full_at))
+            decision, self._buckets[key] = asked.taken(self._buckets.get(key) or _Bucket(now), now)
+            if len(self._buckets) > self._tidy_at:
+                self._buckets = {key: one for key, one in self._buckets.items() if one.full_at > now}
+                self._tidy_at = max(_MANY_KEYS, 2 * len(self._buckets))
         return decision
 
 
-def _taken(
-    full_at: float, now: float, cost: float, per_second: float, burst: float
-) -> tuple[Decision, float]:
-    """Decide, and return when the bucket is full then. `_TAKE` says the same in Lua."""
-    fill_seconds = burst / per_second
-    # Later than an empty bucket takes to fill is only possible when a setting or the clock changed.
-    full_at = min(max(full_at, now), now + fill_seconds)
-    full_then = full_at + cost / per_second
-    wait = full_then - now - fill_seconds
-    if cost > burst:
-        return Decision(False, math.inf, _left(full_at, now, per_second, burst)), full_at
-    if wait > _ROUNDING_SECONDS:
-        return Decision(False, wait, _left(full_at, now, per_second, burst)), full_at
-    return Decision(True, 0.0, _left(full_then, now, per_second, burst)), full_then
+class _Bucket(NamedTuple):
+    """When a bucket is full, and the same once more where it owes, else 0."""
+
+    full_at: float
+    owes_until: float = 0.0
 
 
-def _left(full_at: float, now: float, per_second: float, burst: float) -> float:
-    return max(0.0, burst - (full_at - now) * per_second)
+class _Asked(NamedTuple):
+    """What somebody wants to take, and out of what."""
+
+    cost: float
+    needed: float
+    per_second: float
+    burst: float
+
+    @classmethod
+    def checked(cls, cost: float, per_second: float, burst: float, needed: float | None) -> _Asked:
+        """Refuse what cannot be.
+
+        Raises:
+            ValueError: saying what.
+        """
+        if not (0 <= cost < math.inf and 0 < per_second < math.inf and 0 < burst < math.inf):
+            wrong = f"cost {cost} must be 0 or more, per_second {per_second} and burst {burst} above 0"
+            raise ValueError(f"{wrong}, all finite")
+        return cls(cost, cost if needed is None else min(needed, cost), per_second, burst)
+
+    def taken(self, bucket: _Bucket, now: float) -> tuple[Decision, _Bucket]:
+        """Decide, and return what the bucket is then. `_TAKE` says the same in Lua."""
+        empty = now + self.burst / self.per_second
+        latest = max(empty, now + _LONGEST_OWED_SECONDS)
+        # Later than an empty bucket takes to fill, and owing nothing, is only possible when a setting or the
+        # clock changed.
+        full_at = min(max(bucket.full_at, now), max(empty, min(bucket.owes_until, latest)))
+        wait = full_at + self.needed / self.per_second - empty
+        if self.needed > self.burst:
+            return Decision(False, math.inf, self._left(full_at, now)), bucket
+        if wait > _ROUNDING_SECONDS:
+            return Decision(False, wait, self._left(full_at, now)), bucket
+        full_then = min(full_at + self.cost / self.per_second, latest)
+        owes_until = full_then if full_then > empty else 0.0
+        return Decision(True, 0.0, self._left(full_then, now)), _Bucket(full_then, owes_until)
+
+    def _left(self, full_at: float, now: float) -> float:
+        return max(0.0, self.burst - (full_at - now) * self.per_second)
 
 
-# KEYS: bucket. ARGV: cost, per second, burst. Answers {allowed, wait in microseconds, remaining}. Times are
-# whole microseconds of the server's clock; rounding grants at most what flows in during one of them.
+# KEYS: bucket. ARGV: cost, needed, per second, burst, seconds it may owe. Answers {allowed, wait in
+# microseconds, remaining}. Times are whole microseconds of the server's clock; rounding grants at most what
+# flows in during one of them.
 _TAKE = """
-local cost, rate, burst = tonumber(ARGV[1]), tonumber(ARGV[2]) / 1000000, tonumber(ARGV[3])
+local cost, needed = tonumber(ARGV[1]), tonumber(ARGV[2])
+local rate, burst, owed = tonumber(ARGV[3]) / 1000000, tonumber(ARGV[4]), tonumber(ARGV[5]) * 1000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local fill = burst / rate
-local full_at = tonumber(redis.call('GET', KEYS[1]) or now)
-full_at = math.min(math.max(full_at, now), now + math.ceil(fill))
-local full_then = full_at + math.ceil(cost / rate)
-local wait = full_then - now - math.ceil(fill)
+local empty = now + math.ceil(fill)
+local latest = math.max(empty, now + owed)
+local full_at, owes_until = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) ?(%d*)$')
+full_at, owes_until = tonumber(full_at or now), tonumber(owes_until) or 0
+full_at = math.min(math.max(full_at, now), math.max(empty, math.min(owes_until, latest)))
+local wait = full_at + math.ceil(needed / rate) - empty
 local allowed = wait <= 0
 if allowed then
-  full_at = full_then
+  full_at = math.min(full_at + math.ceil(cost / rate), latest)
   if cost > 0 then
-    redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1)
+    local bucket = string.format(full_at > empty and '%.0f %.0f' or '%.0f', full_at, full_at)
+    redis.call('SET', KEYS[1], bucket, 'PX', math.ceil((full_at - now) / 1000) + 1)
   end
   wait = 0
 end
@@ -144,20 +184,15 @@ class SharedRateLimiter:
         self._take = connection.script(_TAKE)
         self._alone = alone or LocalRateLimiter()
 
-    def take(self, key: str, cost: float = 1.0, *, per_second: float, burst: float) -> Decision:
+    def take(
+        self, key: str, cost: float = 1.0, *, per_second: float, burst: float, needed: float | None = None
+    ) -> Decision:
         """Take tokens out of the bucket of a key; see `RateLimiter.take`."""
-        _check(cost, per_second, burst)
-        arguments: list[object] = [repr(float(number)) for number in (cost, per_second, burst)]
+        asked = _Asked.checked(cost, per_second, burst, needed)
+        arguments: list[object] = [repr(float(number)) for number in (*asked, _LONGEST_OWED_SECONDS)]
         try:
             allowed, wait, left = self._take([f"{self._name}:limit:{key}"], arguments)
         except StoreError:
-            return self._alone.take(key, cost, per_second=per_second, burst=burst)
-        seconds = math.inf if cost > burst else int(wait) / 1e6
+            return self._alone.take(key, cost, per_second=per_second, burst=burst, needed=needed)
+        seconds = math.inf if asked.needed > burst else int(wait) / 1e6
         return Decision(allowed == 1, seconds, float(left))
-
-
-def _check(cost: float, per_second: float, burst: float) -> None:
-    if not (0 <= cost < math.inf and 0 < per_second < math.inf and 0 < burst < math.inf):
-        raise ValueError(
-            f"cost {cost} must be 0 or more, per_second {per_second} and burst {burst} above 0, all finite"
-        )
