@@ -76,16 +76,16 @@ def item_texts(catalogue: Catalogue, template: TextTemplate | None = None) -> li
     """
     template = template or TextTemplate()
     table = catalogue.table
+    # Column by column and step by step: one expression of all of it would hold each step many times over.
     parts = [
-        _part(table.schema, name, template).alias(f"part {place}")
+        _part(table, name, template).alias(f"part {place}")
         for place, name in enumerate(_text_columns(table.schema, template))
     ]
     if not parts:
         return [""] * len(catalogue)
-    whole = pl.concat_str(pl.all(), separator=". ", ignore_nulls=True)
-    texts = table.select(parts).select(_cut(whole, template.max_characters).fill_null("").alias("text"))
-    result: list[str] = texts["text"].to_list()
-    return result
+    whole = pl.DataFrame(parts).select(pl.concat_str(pl.all(), separator=". ", ignore_nulls=True))
+    texts: list[str] = _cut(whole.to_series(), template.max_characters).fill_null("").to_list()
+    return texts
 
 
 def short_names(catalogue: Catalogue, texts: Sequence[str]) -> list[str]:
@@ -135,29 +135,29 @@ def _holds_words(name: str, dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Boolean)
 
 
-def _part(schema: pl.Schema, name: str, template: TextTemplate) -> pl.Expr:
+def _part(table: pl.DataFrame, name: str, template: TextTemplate) -> pl.Series:
     words = name.replace("_", " ").strip()
-    dtype = schema[name]
-    if isinstance(dtype, pl.Boolean):
-        return pl.when(pl.col(name)).then(pl.lit(words))
-    whole = _as_string(name, dtype)
+    column = table[name]
+    if column.dtype == pl.Boolean:
+        return pl.select(pl.when(column).then(pl.lit(words))).to_series()
+    whole = _as_string(column)
     if name in KNOWN_FIRST:
         value = _cut(_clean(whole), template.max_value_characters)
         return _unless(value, value.str.contains(_URL))
-    whole = _clean(whole.map_batches(_told_objects, return_dtype=pl.String))
+    whole = _clean(_told_objects(whole))
     # Before the cut: a piece of nested data no longer looks like one.
     whole = _unless(whole, whole.str.contains(_MARKUP_OF_DATA))
     value = _readable(name, _cut(whole, template.max_value_characters))
-    if "title" in schema and name not in template.columns:
-        value = _unless(value, value == pl.col("title").cast(pl.String).str.strip_chars())
-    return pl.format("{}: {}", pl.lit(words), value)
+    if "title" in table.columns and name not in template.columns:
+        value = _unless(value, value == table["title"].cast(pl.String).str.strip_chars())
+    return pl.select(pl.format("{}: {}", pl.lit(words), value)).to_series()
 
 
-def _as_string(name: str, dtype: pl.DataType) -> pl.Expr:
-    column = pl.col(name)
-    if isinstance(dtype, pl.Array):
+def _as_string(column: pl.Series) -> pl.Series:
+    name = column.name
+    if isinstance(column.dtype, pl.Array):
         column = column.arr.to_list()
-    if isinstance(dtype, pl.List | pl.Array):
+    if isinstance(column.dtype, pl.List):
         filled = column.cast(pl.List(pl.String)).list.eval(pl.element().drop_nulls())
         column = filled.list.unique(maintain_order=True).list.join(", ")
     column = column.cast(pl.String)
@@ -195,7 +195,7 @@ def _is_word(text: str) -> bool:
     return any(letter.isalpha() for letter in text) and not any(re.search(one, text) for one in noise)
 
 
-def _clean(text: pl.Expr) -> pl.Expr:
+def _clean(text: pl.Series) -> pl.Series:
     """Undo HTML, join lines, and strip what would double the full stop between two parts."""
     plain = text.str.replace_many(list(_ENTITIES), list(_ENTITIES.values()))
     plain = plain.str.replace_all(r"<[A-Za-z/!][^<>]*>", " ").str.replace_all(r"\s+", " ")
@@ -203,21 +203,22 @@ def _clean(text: pl.Expr) -> pl.Expr:
     return _unless(plain, plain == "")
 
 
-def _readable(name: str, value: pl.Expr) -> pl.Expr:
+def _readable(name: str, value: pl.Series) -> pl.Series:
     noise = value.str.contains(_URL) | value.str.contains(_DOTTED_NAME) | value.str.contains(_HASH_LIKE)
-    number = value.str.contains(_WITHOUT_LETTERS)
-    is_year = pl.lit(name).str.contains(_YEAR_NAME) & value.str.contains(_YEAR)
-    return _unless(value, ~is_year & (noise | number)).str.strip_suffix(".0")
+    dropped = noise | value.str.contains(_WITHOUT_LETTERS)
+    if re.search(_YEAR_NAME, name):
+        dropped &= ~value.str.contains(_YEAR)
+    return _unless(value, dropped).str.strip_suffix(".0")
 
 
-def _unless(value: pl.Expr, dropped: pl.Expr) -> pl.Expr:
-    return pl.when(~dropped.fill_null(value=False)).then(value)
+def _unless(value: pl.Series, dropped: pl.Series) -> pl.Series:
+    return value.set(dropped.fill_null(value=False), None)
 
 
-def _cut(text: pl.Expr, n_characters: int) -> pl.Expr:
+def _cut(text: pl.Series, n_characters: int) -> pl.Series:
     """Keep ``n_characters`` at most, in whole words where spaces divide them; dense scripts weigh more."""
     length = text.str.len_chars()
     weight = length + (_WORTH_OF_DENSE - 1) * text.str.count_matches(_DENSE)
     kept = (n_characters * length // weight.clip(lower_bound=1)).cast(pl.UInt32)
     at_word = text.str.slice(0, kept + 1).str.replace(r"\s\S{0,30}$", "").str.slice(0, kept)
-    return pl.when(weight > n_characters).then(at_word).otherwise(text)
+    return at_word.zip_with(weight > n_characters, text)
