@@ -39,6 +39,9 @@ class Seen:
         while self.applied < until:
             self.take(store.changes_after(self.applied))
 
+    def await_items(self, seconds: float | None = None) -> None:
+        """Items come at once."""
+
     def record(self, event: Event) -> None:
         self.events.append(f"{event.user_id}:{event.item_id}")
 

@@ -1,11 +1,14 @@
 """One live bundle: what it reflects when events are handed to it, and when it reads them from the log."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from zhiyin.domain import Vocabulary
+from zhiyin.domain import PAD, Vocabulary
+from zhiyin.online.following import AskTheLog, Following
 from zhiyin.online.live import Live
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import EventStore
@@ -58,6 +61,7 @@ def test_users_items_and_events_of_the_log_are_reflected_in_their_order(
     store.delete_user("u1").result()
     store.put_user("described", {"city": "Wien"}).result()
     live.catch_up(store, store.position())
+    live.await_items()
     assert items_of(live, "u1") == []
     assert not live.histories.is_user("u1")
     assert items_of(live, "visitor") == ["fresh"]
@@ -87,4 +91,38 @@ def test_people_of_the_bundle_may_be_called_otherwise_in_the_store(pipeline: Pip
     assert not live.histories.is_user("u1")
     live.forget("hidden-u1")
     assert not live.histories.is_user("hidden-u1")
+    live.close()
+
+
+def test_a_slow_item_of_another_process_holds_up_neither_answers_nor_writers(
+    store: EventStore, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process has put an item whose text takes long; this one goes on answering and writing."""
+    may_come = threading.Event()
+    add_items = Pipeline.add_items
+
+    def slowly(self: Pipeline, *items: Any) -> None:
+        assert may_come.wait(30)
+        add_items(self, *items)
+
+    monkeypatch.setattr(Pipeline, "add_items", slowly)
+    following = Following(store, AskTheLog(), is_shared=True, on_changes=lambda _: None)
+    live = Live(pipeline, version="v1")
+    following.add(live)
+    store.put_item("fresh", {}).result()
+    event = Event("e1", "ann", "i1", "view", 1)
+    assert following.catch_up()
+    assert following.applied == 1
+    assert live.histories.item_index("fresh") == PAD
+    waiting = threading.Thread(target=live.await_items)
+    waiting.start()
+    store.append_events(
+        [event],
+        on_durable=lambda _, position: following.reflect(position, lambda live: live.record([event])),
+    ).result(timeout=5)
+    assert items_of(live, "ann") == ["i1"]
+    may_come.set()
+    waiting.join(10)
+    assert following.catch_up()
+    assert live.histories.item_index("fresh") != PAD
     live.close()

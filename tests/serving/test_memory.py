@@ -32,7 +32,7 @@ for _ in range(24):
     for thread in threads: thread.join()
     give_back_unused()
     sizes.append(resident())
-print(sizes[-1] - sizes[3])
+print(sorted(sizes[-9:])[4] - sorted(sizes[2:11])[4])
 """
 
 

@@ -148,6 +148,9 @@ def test_a_bundle_an_experiment_and_an_erasure_reach_all(
         until(lambda process=process: process.said("GET", "/v1/bundles")["serving"] == versions[1])
     assert together[0].slate("u1") == together[1].slate("u1")
     assert together[0].said("POST", "/v1/recommend", {"user_id": "u1"})["known_user"]
+    for number in range(2, 8):  # what the bundle remembers of them is not told either
+        together[number % 2].said("DELETE", f"/v1/users/u{number}")
+        assert together[1 - number % 2].send("GET", f"/v1/users/u{number}").status_code == 404
     together[1].said("DELETE", "/v1/users/u1")
     assert not together[0].said("POST", "/v1/recommend", {"user_id": "u1"})["known_user"]
 

@@ -15,6 +15,10 @@ from zhiyin.stores.records import Changes
 _LOG = logging.getLogger(__name__)
 
 
+ITEM_SECONDS = 0.2
+"""How long an answer waits for items that another process put; few take as long."""
+
+
 class Heads(Protocol):
     """The newest position of each tenant's log, known to all processes faster than the database tells it.
 
@@ -90,10 +94,12 @@ class Following:
         Most of the log is read while others answer; only the last of it is read while they wait.
         """
         live.catch_up(self._store, self._store.position())
+        live.await_items()
         with self._lock:
             self._read_until(max(self._store.position(), live.applied))
             live.catch_up(self._store, self.applied)
             self.lives = (*self.lives, live)
+        live.await_items()
 
     def drop(self, live: Live) -> None:
         """Stop following with a live bundle."""
@@ -138,6 +144,8 @@ class Following:
     def catch_up(self) -> bool:
         """Reflect everything that was acknowledged by anybody so far; call it before an answer.
 
+        Items of others whose texts take longer to encode than an answer can wait come a moment later.
+
         Returns:
             Whether that was possible; when the log cannot be read, answers come from what is known.
         """
@@ -149,6 +157,9 @@ class Following:
             if newest > self.applied:
                 with self._lock:
                     self._read_until(newest)
+            # Not while the lock is held, for which those wait who write.
+            for live in self.lives:
+                live.await_items(ITEM_SECONDS)
         except StoreError as error:
             if not self.is_stale:
                 _LOG.warning("the change log of %s cannot be read: %s", self._store.tenant, error)

@@ -174,6 +174,7 @@ class Intake:
             UnknownUser: when nothing is.
             StoreError: when the store cannot be read.
         """
+        self._following.catch_up()  # another process may have erased them
         self._impressions.store_all()
         stored = self._store.user(user_id)
         events = self._store.events_of(user_id)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zhiyin.data.kinds import EventKinds
@@ -70,6 +72,7 @@ class Live:
             reads=pipeline.reads_of_users,
         )
         self.catalogue = LiveCatalogue(pipeline, self.histories)
+        self._arriving: deque[Future[None]] = deque()
         if pipeline.early.height:
             self.catalogue.absorb(self.histories.record_batch(pipeline.early))
         masks = FilterMasks()  # of both: an answer in a hurry finds the masks of those before
@@ -82,7 +85,7 @@ class Live:
         return self.catalogue.pipeline
 
     def catch_up(self, store: EventStore, until: int) -> None:
-        """Read the change log up to a position, at least.
+        """Read the change log up to a position, at least; see `take`.
 
         Raises:
             StoreError: when it cannot be read.
@@ -91,15 +94,27 @@ class Live:
             self.take(store.changes_after(self.applied))
 
     def take(self, changes: Changes) -> None:
-        """Reflect what changed since `applied`."""
+        """Reflect what changed since `applied`; items come a little later, see `await_items`."""
         for user_id in changes.forgotten:
             self.forget(user_id)
-        if changes.items:
-            wait([self.catalogue.put(item) for item in changes.items])
+        self._arriving.extend(self.catalogue.put(item) for item in changes.items)
         self.histories.describe(changes.described)
         if changes.events.height:
             self.catalogue.absorb(self.histories.record_batch(changes.events))
         self.applied = changes.position
+
+    def await_items(self, seconds: float | None = None) -> None:
+        """Wait until items that were taken have arrived, or failed to.
+
+        Args:
+            seconds: How long at most; None for as long as it takes.
+        """
+        if not self._arriving:
+            return
+        done, _ = wait(tuple(self._arriving), seconds)
+        for future in done:
+            with suppress(ValueError):  # somebody else who waited was sooner
+                self._arriving.remove(future)
 
     def record(self, events: Sequence[Event]) -> None:
         """Reflect events that became durable in this process."""
