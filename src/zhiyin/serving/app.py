@@ -32,6 +32,7 @@ from zhiyin.serving.log import make_log
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.openapi import describe
 from zhiyin.serving.problems import Refused, internal_error, invalid_request, refuse
+from zhiyin.serving.receiving import Received
 from zhiyin.serving.requests import Requests
 from zhiyin.serving.routes import auditing, bundles, events, experiments, items, people, slates
 from zhiyin.serving.schemas import KNOWN_FIELDS
@@ -118,6 +119,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service, app.state.metrics, app.state.settings = service, metrics, settings
+    app.state.received = Received(partial(metrics.count_shed, "bodies"))
     for router in _ROUTERS:
         app.include_router(router)
     _refuse_clearly(app)

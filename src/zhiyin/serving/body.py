@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from zhiyin.serving.problems import Refused, invalid_request
+from zhiyin.serving.receiving import Received
 from zhiyin.serving.schemas import KNOWN_FIELDS
 
 MAX_DEPTH = 32
@@ -108,13 +109,16 @@ async def _bounded(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     n_bytes = int(declared) if declared.isascii() and declared.isdigit() else 0
     chunks: list[bytes] = []
+    received: Received = request.app.state.received
     if n_bytes <= limit:
         n_bytes = 0
-        async for chunk in request.stream():
-            n_bytes += len(chunk)
-            if n_bytes > limit:
-                break
-            chunks.append(chunk)
+        with received.counted() as counted:
+            async for chunk in request.stream():
+                counted.add(len(chunk))
+                n_bytes += len(chunk)
+                if n_bytes > limit:
+                    break
+                chunks.append(chunk)
     if n_bytes > limit:
         raise Refused(
             "too-large",

@@ -22,6 +22,7 @@ from zhiyin.online.event_rules import SentEvents, read_together
 from zhiyin.serving import schemas, told
 from zhiyin.serving.body import JsonRoute, media_type_of, refuse_compressed
 from zhiyin.serving.problems import Refused, invalid_request
+from zhiyin.serving.receiving import line_groups
 from zhiyin.serving.routes.asking import (
     durable,
     engine_of,
@@ -39,10 +40,6 @@ from zhiyin.stores.event_columns import EventColumns
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=JsonRoute)
 
-_LINES_AT_ONCE = 5_000
-"""Lines of a stream that are stored together."""
-_LONGEST_LINE = 1_000_000
-"""Bytes."""
 _MAX_SAID = 20
 """Refused lines that are described; the rest is counted."""
 _MAX_FIELDS_SAID = 4
@@ -135,9 +132,10 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
     told: dict[str, Any] = {"lines": 0, "stored": 0, "duplicates": 0, "refused": 0}
     errors: list[dict[str, Any]] = []
     under_way: tuple[_Group, asyncio.Task[Accepted] | None] | None = None
+    service, received = service_of(request), request.app.state.received
     try:
-        async for lines in _groups(request):
-            group = _read(lines)
+        async for lines in line_groups(request.stream(), received, lambda: service.is_stopping):
+            group = await _read(lines)
             if group.sent:
                 await keys_of(request).refuse_ended(principal_of(request))
                 await limits_of(request).wait_for_events(principal_of(request), len(group.sent))
@@ -151,12 +149,12 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
     except Refused as refused:
         if under_way is not None:
             await _told(told, errors, *under_way)
-        told["problem"] = refused.detail
+        told["problem"], told["remedy"] = refused.detail, refused.remedy or _send_the_rest(told)
     except Exception as error:  # The status has been sent; what failed must still be said.
         if isinstance(error, StoreError):
-            service_of(request).metrics.count_store_error("database")
+            service.metrics.count_store_error("database")
         told["problem"] = getattr(error, "problem", "Something went wrong inside the service.")
-        told["remedy"] = f"Everything up to line {told['lines']} of the last line of progress is stored."
+        told["remedy"] = _send_the_rest(told)
         if under_way is not None and under_way[1] is not None:
             await asyncio.wait([under_way[1]])
     else:
@@ -181,13 +179,24 @@ class _Group:
     sent: SentEvents | None
 
 
-def _read(lines: Sequence[bytes]) -> _Group:
+def _send_the_rest(told: dict[str, Any]) -> str:
+    return f"Everything up to line {told['lines']} is stored or was refused; send the lines after it again."
+
+
+async def _read(lines: Sequence[bytes]) -> _Group:
+    together = _read_together(lines)
+    # One by one takes so long that everybody else would wait for it.
+    return await asyncio.to_thread(_read_one_by_one, lines) if together is None else together
+
+
+def _read_together(lines: Sequence[bytes]) -> _Group | None:
+    """Read lines that are all plainly right; None where one is not, or they are none."""
     try:
         events = [orjson.loads(line) for line in lines if line.strip()]
-        sent = read_together(events, time.time()) if events else None
     except orjson.JSONDecodeError:
-        sent = None
-    return _read_one_by_one(lines) if sent is None else _Group(len(lines), 0, (), sent)
+        return None
+    sent = read_together(events, time.time()) if events else None
+    return None if sent is None else _Group(len(lines), 0, (), sent)
 
 
 def _read_one_by_one(lines: Sequence[bytes]) -> _Group:
@@ -221,25 +230,6 @@ async def _told(
     told["lines"] += group.n_lines
     told["refused"] += group.n_refused
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
-
-
-async def _groups(request: Request) -> AsyncIterator[Sequence[bytes]]:
-    """Yield the lines of a body as they come, empty ones too: they count where lines are told by number."""
-    rest = b""
-    waiting: list[bytes] = []
-    async for chunk in request.stream():
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > _LONGEST_LINE:
-            raise Refused("too-large", f"A line has more than {_LONGEST_LINE} bytes.")
-        waiting += lines
-        while len(waiting) >= _LINES_AT_ONCE:
-            yield waiting[:_LINES_AT_ONCE]
-            waiting = waiting[_LINES_AT_ONCE:]
-        await asyncio.sleep(0)
-    if rest:
-        waiting.append(rest)
-    if waiting:
-        yield waiting
 
 
 def _what_is_wrong(error: orjson.JSONDecodeError | ValidationError) -> str:

@@ -1,0 +1,169 @@
+"""What comes in and is not read yet: bounded over all requests, and cut into groups where it is a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+from zhiyin.serving.problems import Refused
+
+MOST_BYTES = 256_000_000
+"""Bytes of bodies of all requests together that have come and are not read yet."""
+LINES_AT_ONCE = 5_000
+"""Lines of a stream that are stored together, at most."""
+BYTES_AT_ONCE = 4_000_000
+"""Bytes after which a group of lines is closed."""
+SECONDS_AT_ONCE = 0.5
+"""How long a line waits for others to be stored with, about."""
+LONGEST_LINE = 1_000_000
+"""Bytes."""
+
+
+class Received:
+    """Bytes that have come and are not read yet, of all requests of a process together.
+
+    Args:
+        shed: Told when there are too many.
+    """
+
+    def __init__(self, shed: Callable[[], None]) -> None:
+        self._shed = shed
+        self.n_bytes = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[_Counted]:
+        """Count what one request brings, until it is read."""
+        counted = _Counted(self)
+        try:
+            yield counted
+        finally:
+            counted.drop(counted.n_bytes)
+
+    def refuse(self) -> None:
+        """Refuse more for the moment.
+
+        Raises:
+            Refused: always.
+        """
+        self._shed()
+        raise Refused(
+            "overloaded",
+            "Too many bodies are on their way to the service.",
+            remedy="Send the request again in a moment, in smaller parts.",
+            # What is left of the body would otherwise be read as the next request.
+            headers={"Retry-After": "1", "Connection": "close"},
+        )
+
+
+class _Counted:
+    """The part of one request."""
+
+    def __init__(self, whole: Received) -> None:
+        self._whole = whole
+        self.n_bytes = 0
+
+    def add(self, n_bytes: int) -> None:
+        """Count bytes that have come.
+
+        Raises:
+            Refused: when there are too many, of all requests together.
+        """
+        if self._whole.n_bytes + n_bytes > MOST_BYTES:
+            self._whole.refuse()
+        self._whole.n_bytes += n_bytes
+        self.n_bytes += n_bytes
+
+    def drop(self, n_bytes: int) -> None:
+        """Count bytes no longer."""
+        self._whole.n_bytes -= n_bytes
+        self.n_bytes -= n_bytes
+
+
+async def line_groups(
+    parts: AsyncIterator[bytes], received: Received, is_stopping: Callable[[], bool]
+) -> AsyncIterator[list[bytes]]:
+    """Cut a body into groups of lines: when there are many, or long ones, or no others come for a moment.
+
+    Args:
+        parts: The body as it comes.
+        received: Counts what is not read yet.
+        is_stopping: Whether the service wants the stream to end.
+
+    Yields:
+        Lines without their ends; empty ones too, since they count where lines are told by number.
+
+    Raises:
+        Refused: when a line is too long, too much comes at once, or the service stops.
+    """
+    lines = _Lines()
+    coming = _next(parts)
+    with received.counted() as counted:
+        try:
+            part: bytes | None = b""
+            while part is not None:
+                await asyncio.wait({coming}, timeout=SECONDS_AT_ONCE)
+                if lines.are_due(is_last=not coming.done()):
+                    yield lines.take(counted)
+                if is_stopping():
+                    raise Refused("overloaded", "The service is stopping.", headers={"Retry-After": "1"})
+                if coming.done():
+                    part = coming.result()
+                    coming = _next(parts)
+                    counted.add(len(part or b""))
+                    for line in lines.of(part or b""):
+                        if lines.add(line):
+                            yield lines.take(counted)
+        finally:
+            coming.cancel()
+        if lines.rest:
+            lines.add(lines.rest)
+        if lines.waiting:
+            yield lines.take(counted)
+
+
+class _Lines:
+    """Lines that wait for others, and the beginning of the next."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.waiting: list[bytes] = []
+        self._n_bytes = 0
+        self._since = 0.0
+
+    def of(self, part: bytes) -> list[bytes]:
+        """Return the lines that are whole with a further part."""
+        *lines, self.rest = (self.rest + part).split(b"\n")
+        if len(self.rest) > LONGEST_LINE:
+            raise Refused("too-large", f"A line has more than {LONGEST_LINE} bytes.")
+        return lines
+
+    def add(self, line: bytes) -> bool:
+        """Let a line wait; return whether those that wait are a whole group."""
+        if not self.waiting:
+            self._since = time.monotonic()
+        self.waiting.append(line)
+        self._n_bytes += len(line) + 1
+        return len(self.waiting) == LINES_AT_ONCE or self._n_bytes >= BYTES_AT_ONCE
+
+    def are_due(self, *, is_last: bool) -> bool:
+        """Whether lines wait that should wait no longer: nothing follows them yet, or they wait too long."""
+        return bool(self.waiting) and (is_last or time.monotonic() - self._since > SECONDS_AT_ONCE)
+
+    def take(self, counted: _Counted) -> list[bytes]:
+        """Return those that wait."""
+        counted.drop(min(self._n_bytes, counted.n_bytes))
+        taken, self.waiting, self._n_bytes = self.waiting, [], 0
+        return taken
+
+
+def _next(parts: AsyncIterator[bytes]) -> asyncio.Task[bytes | None]:
+    """Ask for the next part, None after the last; whoever stops listening need not hear why it failed."""
+
+    async def ask() -> bytes | None:
+        return await anext(parts, None)
+
+    task = asyncio.create_task(ask())
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -1,0 +1,137 @@
+"""Bodies that come slowly, at great length, or while the service stops."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from zhiyin.serving import receiving
+from zhiyin.serving.problems import Refused
+from zhiyin.serving.receiving import Received, line_groups
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def counting() -> tuple[Received, list[int]]:
+    shed: list[int] = []
+    return Received(lambda: shed.append(1)), shed
+
+
+async def parts_of(*parts: bytes | float) -> AsyncIterator[bytes]:
+    for part in parts:
+        if isinstance(part, float):
+            await asyncio.sleep(part)
+        else:
+            yield part
+
+
+def groups(*parts: bytes | float, is_stopping: Callable[[], bool] = lambda: False) -> list[list[bytes]]:
+    async def gather() -> list[list[bytes]]:
+        received, _ = counting()
+        found = [lines async for lines in line_groups(parts_of(*parts), received, is_stopping)]
+        assert received.n_bytes == 0
+        return found
+
+    return asyncio.run(gather())
+
+
+def test_lines_are_cut_wherever_parts_end() -> None:
+    assert groups(b"a\nb", b"b\n", b"\nc") == [[b"a", b"bb", b"", b"c"]]
+    assert groups(b"a\n") == [[b"a"]]
+    assert groups() == groups(b"") == []
+
+
+def test_many_and_long_lines_are_stored_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [len(lines) for lines in groups(b"x\n" * 12_001)] == [5_000, 5_000, 2_001]
+    monkeypatch.setattr(receiving, "BYTES_AT_ONCE", 1_000)
+    assert [len(lines) for lines in groups(b"y" * 399 + b"\n", (b"y" * 399 + b"\n") * 4)] == [3, 2]
+
+
+def test_what_comes_slowly_waits_half_a_second_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "SECONDS_AT_ONCE", 0.1)
+    assert groups(b"a\nb", 0.3, b"\nc\n") == [[b"a"], [b"b", b"c"]]
+    trickle = [step for n in range(12) for step in (b"%d\n" % n, 0.03)]
+    found = groups(*trickle)
+    assert len(found) > 1
+    assert [line for lines in found for line in lines] == [b"%d" % n for n in range(12)]
+
+
+def test_a_stream_ends_with_the_service_and_what_came_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "SECONDS_AT_ONCE", 0.05)
+    found: list[list[bytes]] = []
+
+    async def listen() -> None:
+        received, _ = counting()
+        async for lines in line_groups(parts_of(b"a\nb\n", 30.0), received, lambda: bool(found)):
+            keep(lines)
+
+    keep = found.append
+    with pytest.raises(Refused, match="The service is stopping"):
+        asyncio.run(asyncio.wait_for(listen(), 10))
+    assert found == [[b"a", b"b"]]
+
+
+def test_a_line_without_end_and_too_much_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refused, match="more than 1000000 bytes"):
+        groups(b"x" * 600_000, b"x" * 600_000)
+    monkeypatch.setattr(receiving, "MOST_BYTES", 100)
+    received, shed = counting()
+
+    async def both() -> list[Any]:
+        async def one(*parts: bytes | float) -> int:
+            return len([0 async for _ in line_groups(parts_of(*parts), received, lambda: False)])
+
+        return await asyncio.gather(
+            one(b"x" * 70, 0.1), one(0.05, b"y" * 70), one(0.2, b"z" * 70), return_exceptions=True
+        )
+
+    first, refused, later = asyncio.run(both())
+    assert (first, later, shed, received.n_bytes) == (1, 1, [1], 0)
+    assert isinstance(refused, Refused)
+    assert (refused.kind, refused.headers["Retry-After"]) == ("overloaded", "1")
+
+
+def test_bodies_of_all_requests_together_are_bounded(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "MOST_BYTES", 1_000)
+    event = {"user_id": "u1", "item_id": "i1", "context": {"note": "x" * 900}}
+    assert client.post("/v1/events", json=event).status_code == 202
+    assert client.post("/v1/events", json=event).status_code == 202, "what was read counts no longer"
+    refused = client.post("/v1/events", json={"events": [event, event]})
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert client.app.state.received.n_bytes == 0
+    assert 'zhiyin_shed_total{reason="bodies"} 1.0' in client.get("/metrics").text
+
+
+def test_a_slow_stream_is_stored_while_it_comes_and_told_of_the_end(client: TestClient) -> None:
+    """What a caller of a stopping service is told: how far it got, and to send the rest elsewhere."""
+
+    def line(number: int) -> bytes:
+        return json.dumps({"user_id": "slow", "item_id": "i1", "event_id": f"w{number}"}).encode() + b"\n"
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield line(0) + line(1)
+        await asyncio.sleep(1.5)
+        kept.append(len(client.app.state.service.engine("default").store.events_of("slow")))
+        client.app.state.service.is_stopping = True
+        await asyncio.sleep(20)
+        yield line(2)
+
+    async def send() -> httpx.Response:
+        door = httpx.ASGITransport(client.app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=door, base_url="http://localhost") as caller:
+            return await caller.post("/v1/events/bulk", content=lines(), headers=NDJSON)
+
+    kept: list[int] = []
+    answer = asyncio.run(asyncio.wait_for(send(), 15))
+    told = [json.loads(text) for text in answer.text.splitlines()]
+    assert kept == [2]
+    assert told[-1]["problem"] == "The service is stopping."
+    assert "up to line 2" in told[-1]["remedy"]
+    assert (told[-1]["lines"], told[-1]["stored"], "done" in told[-1]) == (2, 2, False)
+    client.app.state.service.is_stopping = False
