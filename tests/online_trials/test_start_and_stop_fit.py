@@ -1,5 +1,6 @@
 """What starts later can be moved and taken back; what could not be read back is refused."""
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.figures import day
+from zhiyin.evaluation.live.report_text import render_text
 from zhiyin.online.trials.definition import KIND, Trial, parse_trial
-from zhiyin.online.trials.running import start, started_trials, stop
+from zhiyin.online.trials.running import report, start, started_trials, stop
 from zhiyin.online.trials.trials import Trials
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.opening import open_database
@@ -30,6 +32,39 @@ def test_a_stop_before_the_start_that_is_filled_in_is_refused(tmp_path: Path) ->
 
 
 DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "start = 1798761599",
+        "start = 2026-12-31T23:59:59Z",
+        "start = 2027-01-01T00:59:59+01:00",
+        "start = 2026-12-31T23:59:59",
+        'start = "2026-12-31T23:59:59Z"',
+        'start = "1798761599"',
+        "start = 2026-12-31\nstop = 2027-01-01",
+    ],
+)
+def test_moments_are_written_as_dates_or_seconds(written: str) -> None:
+    trial = parse_trial({"name": "later", "arms": ARMS, "control": "a", **tomllib.loads(written)})
+    assert trial.start == 1_798_761_599 or (trial.start, trial.stop) == (1_798_675_200, 1_798_761_600)
+
+
+@pytest.mark.parametrize("moment", ["tomorrow", -1, "1969-12-31", 1.5])
+def test_what_is_no_moment_is_refused(moment: object) -> None:
+    with pytest.raises(ConfigError, match=r"experiment\.start") as refused:
+        parse_trial({"name": "later", "arms": ARMS, "control": "a", "start": moment})
+    assert moment != "tomorrow" or "a date such as 2026-12-31T23:59:59Z" in refused.value.problem
+
+
+def test_the_report_of_what_has_not_begun_says_when_it_does(store: EventStore) -> None:
+    start(store, parse_trial({"name": "later", "arms": ARMS, "control": "a", "start": 2 * DAY}), now=DAY)
+    before, after = (render_text(report(store, "later", now=now)) for now in (DAY, 2 * DAY + 60))
+    assert "It begins on 1970-01-03 00:00." in before
+    assert "· from 1970-01-03 00:00\n" in before
+    assert "Go on: " in after
+    assert "1970-01-03 00:00 to 1970-01-03 00:01" in after
 
 
 @pytest.fixture

@@ -128,3 +128,9 @@ def test_every_setting_has_a_variable_of_its_own() -> None:
         *[type(value) for _, value in ServingSettings() if isinstance(value, Config)],
     ):
         assert len(table.model_fields) <= 12
+
+
+@pytest.mark.parametrize("name", ["ZHIYIN_LEARNING_INTERVAL", "ZHIYIN_SHARING_WHAT", "ZHIYIN_ANSWERS_SPEED"])
+def test_what_is_no_setting_of_a_table_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is no setting"):
+        load_settings(environment={name: "5"})

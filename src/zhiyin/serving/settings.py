@@ -191,7 +191,7 @@ def _table_of(file: Path) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     known = environment_names()
-    tables = tuple(f"{PREFIX}{table}_" for table in ("ACCESS", "ANSWERS", "PRIVACY", "SHARING"))
+    tables = tuple({f"{PREFIX}{path.partition('.')[0].upper()}_" for path in known.values() if "." in path})
     found: dict[str, Any] = {}
     for name, text in environment.items():
         if name in known:

@@ -14,6 +14,11 @@ def day(timestamp: int) -> str:
         return f"{timestamp} s"
 
 
+def period(start: int, until: int) -> str:
+    """Write from when to when; only from when, where it has not begun."""
+    return f"{day(start)} to {day(until)}" if until > start else f"from {day(start)}"
+
+
 def percent(share: float) -> str:
     """Write a share that has no sign: 2.5 %; a dash where it is not finite."""
     return f"{100 * share:.3g} %" if math.isfinite(share) else "–"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zhiyin.evaluation.frame import section, table, template
 from zhiyin.evaluation.live.band_chart import STYLE, band_chart
-from zhiyin.evaluation.live.figures import day, p_value, percent, signed, with_p
+from zhiyin.evaluation.live.figures import p_value, percent, period, signed, with_p
 from zhiyin.evaluation.live.report_text import arm_cells, change_of, notes
 from zhiyin.evaluation.live.verdict import Comparison, RailState, TrialReport
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
@@ -34,7 +34,7 @@ def render_page(report: TrialReport) -> str:
         style=Html(template("report.css") + STYLE),
         title=report.name,
         report="experiment",
-        facts=f"{report.kind} · {day(report.start)} to {day(report.until)} · {report.decision.value}",
+        facts=f"{report.kind} · {period(report.start, report.until)} · {report.decision.value}",
         tiles=_tiles(report),
         sections=Html("".join(sections)),
     )

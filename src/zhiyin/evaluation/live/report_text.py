@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from zhiyin.evaluation.intervals import Interval
-from zhiyin.evaluation.live.figures import day, p_value, percent, signed, with_p
+from zhiyin.evaluation.live.figures import p_value, percent, period, signed, with_p
 from zhiyin.evaluation.live.planning import MISMATCH
 from zhiyin.evaluation.live.verdict import ArmFigures, Comparison, RailResult, RailState, TrialReport
 from zhiyin.evaluation.plots import figure
@@ -15,7 +15,7 @@ from zhiyin.evaluation.plots import figure
 def render_text(report: TrialReport) -> str:
     """Return the report as lines of text: the decision, the arms, the metrics, the guard-rails."""
     parts = [
-        f"Experiment {report.name} · {report.kind} · {day(report.start)} to {day(report.until)}",
+        f"Experiment {report.name} · {report.kind} · {period(report.start, report.until)}",
         report.sentence,
         _table(
             ("arm", "share", "users", "slates", "items shown"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from zhiyin.contracts import Config, Probability
 from zhiyin.domain.errors import ConfigError, UnknownExperiment
@@ -31,7 +32,22 @@ def _is_plain(name: str) -> str:
     return name
 
 
+def _in_seconds(moment: object) -> object:
+    """Read a date, of TOML or as text, as UTC seconds; one without a zone is meant in UTC."""
+    if isinstance(moment, str) and not moment.strip().isdecimal():
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            raise ValueError("it is UTC seconds, or a date such as 2026-12-31T23:59:59Z") from None
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    if isinstance(moment, datetime):
+        return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+    return moment
+
+
 Name = Annotated[str, Field(max_length=80), AfterValidator(_is_plain)]
+Moment = Annotated[int, Field(ge=0), BeforeValidator(_in_seconds)]
 
 
 class ArmBoost(Config):
@@ -78,10 +94,10 @@ class Trial(Config):
     """What is to rise (or fall, where lower is better)."""
     guard_rails: tuple[GuardRail, ...] = ()
     """Metrics that must not become worse by more than a given share."""
-    start: int | None = Field(default=None, ge=0)
-    """UTC seconds from which users are assigned; without it at once."""
-    stop: int | None = Field(default=None, ge=0)
-    """UTC seconds from which nobody is; without it when somebody stops it."""
+    start: Moment | None = None
+    """UTC seconds, or a date in UTC, from which users are assigned; without it at once."""
+    stop: Moment | None = None
+    """UTC seconds, or a date in UTC, from which nobody is; without it when somebody stops it."""
     salt: str = ""
     """Text that decides which user is in which arm; without it the name of the experiment."""
     measuring: MeasuringSettings = MeasuringSettings()
@@ -191,7 +207,7 @@ def parse_trial(settings: Mapping[str, Any]) -> Trial:
             possible = _A_BOOST
         elif place.startswith(f"Setting '{KIND}.arms.") and possible:
             possible = f"An arm has the settings: {', '.join(Arm.model_fields)}."
-        remedy = "docs/guide/experiments.md lists every setting with its default and meaning."
+        remedy = "docs/guide/recipes-and-settings.md lists every setting with its default and meaning."
         raise ConfigError(error.problem, possible=possible, remedy=remedy) from None
     return trial
 

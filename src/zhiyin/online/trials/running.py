@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 
 from zhiyin.domain.errors import ConfigError
+from zhiyin.evaluation.live.figures import day
 from zhiyin.evaluation.live.judging import judge
 from zhiyin.evaluation.live.ledger import read_ledger
 from zhiyin.evaluation.live.verdict import TrialReport
@@ -124,9 +125,11 @@ def report(store: EventStore, name: str, *, now: int | None = None) -> TrialRepo
     Raises:
         ConfigError: when there is none of this name.
     """
-    question = started_trial(store, name).question()
-    ledger = read_ledger(store, question, int(time.time()) if now is None else now)
-    return judge(ledger, question)
+    now = int(time.time()) if now is None else now
+    started = started_trial(store, name)
+    question = started.question()
+    found = judge(read_ledger(store, question, now), question)
+    return found if started.has_begun(now) else replace(found, sentence=f"It begins on {day(started.start)}.")
 
 
 def _buckets(
