@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,6 @@ from zhiyin.testing.store_contract import an_event
 PARTS = tables.bundle_parts
 ROW = StoredBundle("v1", 7, int(time.time()), {"recall": 0.5}, is_active=False)
 N_PARTS = 5
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    is_sqlite = request.param == "sqlite"
-    return f"sqlite:///{tmp_path}/store.db" if is_sqlite else request.getfixturevalue("postgres_url")
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[SqlDatabase]:
-    opened = open_database(url)
-    assert isinstance(opened, SqlDatabase)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

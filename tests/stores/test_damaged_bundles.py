@@ -1,6 +1,5 @@
 """A version whose stored files are damaged is mended by putting it there again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,19 +8,8 @@ import sqlalchemy as sql
 from zhiyin.domain.errors import BundleError
 from zhiyin.stores import tables
 from zhiyin.stores.database import SqlDatabase
-from zhiyin.stores.opening import open_database
 
 PARTS = tables.bundle_parts
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlDatabase]:
-    is_sqlite = request.param == "sqlite"
-    url = f"sqlite:///{tmp_path}/store.db" if is_sqlite else request.getfixturevalue("postgres_url")
-    opened = open_database(url)
-    assert isinstance(opened, SqlDatabase)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
