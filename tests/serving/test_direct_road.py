@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from zhiyin.domain.errors import StoreError
+from zhiyin.serving.access.gate import SOMEBODY_LOCAL
 from zhiyin.serving.body import JsonRoute
 from zhiyin.serving.direct import Direct
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
+from zhiyin.serving.receiving import Received
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -36,6 +38,7 @@ async def with_name(request: Request, name: str) -> Response:  # noqa: ARG001
 
 class _State:
     metrics = Metrics()
+    received = Received(lambda: None)
 
     class settings:  # noqa: N801
         max_body_bytes = 100
@@ -65,7 +68,7 @@ def asked(method: str, path: str, body: bytes = b"") -> tuple[int | None, bytes,
         "query_string": b"",
         "headers": [(b"content-type", b"application/json")],
         "app": _App(),
-        "state": {"request_id": "r1"},
+        "state": {"request_id": "r1", "principal": SOMEBODY_LOCAL},
     }
     asyncio.run(Direct(framework, routes=router.routes)(scope, receive, send))  # type: ignore[arg-type]
     route = getattr(scope.get("route"), "path", None)

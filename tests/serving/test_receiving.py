@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from zhiyin.serving import receiving
 from zhiyin.serving.problems import Refused
-from zhiyin.serving.receiving import Received, line_groups
+from zhiyin.serving.receiving import CountedBytes, Received, line_groups
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -32,8 +31,9 @@ async def parts_of(*parts: bytes | float) -> AsyncIterator[bytes]:
 def groups(*parts: bytes | float, is_stopping: Callable[[], bool] = lambda: False) -> list[list[bytes]]:
     async def gather() -> list[list[bytes]]:
         received, _ = counting()
-        found = [lines async for lines in line_groups(parts_of(*parts), received, is_stopping)]
-        assert received.n_bytes == 0
+        with received.counted("key") as counted:
+            found = [lines async for lines in line_groups(parts_of(*parts), counted, is_stopping)]
+        assert (received.n_bytes, received.of_caller) == (0, {})
         return found
 
     return asyncio.run(gather())
@@ -53,7 +53,9 @@ def test_many_and_long_lines_are_stored_apart(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_comes_slowly_waits_half_a_second_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "SECONDS_AT_ONCE", 0.1)
-    assert groups(b"a\nb", 0.3, b"\nc\n") == [[b"a"], [b"b", b"c"]]
+    found = groups(b"a\nb", 0.3, b"\nc\n")
+    assert [lines for lines in found if lines] == [[b"a"], [b"b", b"c"]]
+    assert [] in found, "who listens can say meanwhile how far it came"
     trickle = [step for n in range(12) for step in (b"%d\n" % n, 0.03)]
     found = groups(*trickle)
     assert len(found) > 1
@@ -66,8 +68,9 @@ def test_a_stream_ends_with_the_service_and_what_came_is_kept(monkeypatch: pytes
 
     async def listen() -> None:
         received, _ = counting()
-        async for lines in line_groups(parts_of(b"a\nb\n", 30.0), received, lambda: bool(found)):
-            keep(lines)
+        with received.counted("key") as counted:
+            async for lines in line_groups(parts_of(b"a\nb\n", 30.0), counted, lambda: bool(found)):
+                keep(lines)
 
     keep = found.append
     with pytest.raises(Refused, match="The service is stopping"):
@@ -75,30 +78,39 @@ def test_a_stream_ends_with_the_service_and_what_came_is_kept(monkeypatch: pytes
     assert found == [[b"a", b"b"]]
 
 
-def test_a_line_without_end_and_too_much_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_end_is_refused() -> None:
     with pytest.raises(Refused, match="more than 1000000 bytes"):
         groups(b"x" * 600_000, b"x" * 600_000)
+
+
+def test_too_much_at_once_is_refused_and_little_never_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiving, "MOST_BYTES", 100)
+    monkeypatch.setattr(receiving, "FREE_BYTES", 10)
     received, shed = counting()
-
-    async def both() -> list[Any]:
-        async def one(*parts: bytes | float) -> int:
-            return len([0 async for _ in line_groups(parts_of(*parts), received, lambda: False)])
-
-        return await asyncio.gather(
-            one(b"x" * 70, 0.1), one(0.05, b"y" * 70), one(0.2, b"z" * 70), return_exceptions=True
-        )
-
-    first, refused, later = asyncio.run(both())
-    assert (first, later, shed, received.n_bytes) == (1, 1, [1], 0)
-    assert isinstance(refused, Refused)
-    assert (refused.kind, refused.headers["Retry-After"]) == ("overloaded", "1")
+    one, other, third, small = (CountedBytes(received, caller) for caller in "aabc")
+    one.add(40)
+    other.add(20)
+    with pytest.raises(Refused, match="Too many long bodies") as refused:
+        other.add(30)
+    assert (refused.value.kind, refused.value.headers["Retry-After"]) == ("overloaded", "1")
+    third.add(60)
+    small.add(10)
+    with pytest.raises(Refused):
+        small.add(11)
+    assert (received.n_bytes, shed) == (90, [1, 1])
+    one.drop(35)
+    assert received.n_bytes == 60
+    small.add(40)
+    for counted in (one, other, third, small):
+        counted.set(0)
+    assert received.n_bytes == sum(received.of_caller.values()) == 0
 
 
 def test_bodies_of_all_requests_together_are_bounded(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(receiving, "MOST_BYTES", 2_000)
+    monkeypatch.setattr(receiving, "FREE_BYTES", 0)
     event = {"user_id": "u1", "item_id": "i1", "context": {"note": "x" * 900}}
     assert client.post("/v1/events", json=event).status_code == 202
     assert client.post("/v1/events", json=event).status_code == 202, "what was read counts no longer"

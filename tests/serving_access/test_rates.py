@@ -31,6 +31,10 @@ def limits(time: Time, per_second: float = 10, burst_seconds: float = 2) -> Rate
     return RateLimits(LocalRateLimiter(lambda: time.now), settings)
 
 
+async def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
 async def n_allowed(limits: RateLimits, who: Principal, n: int) -> int:
     allowed = 0
     for _ in range(n):
@@ -116,11 +120,29 @@ def test_a_stream_that_is_too_fast_waits(monkeypatch: pytest.MonkeyPatch) -> Non
     async def test() -> None:
         asked = limits(time)
         for _ in range(100):
-            await asked.wait_for_events(principal(), 1_000)
+            await asked.wait_for_events(principal(), 1_000, nothing)
 
     asyncio.run(test())
     # 100 groups of 10 at 10 a second, the first 20 at once.
     assert 98 <= time.now <= 98.1
+
+
+def test_a_stream_that_waits_ends_as_soon_as_it_must() -> None:
+    async def test() -> None:
+        n_looks = 0
+
+        async def look() -> None:
+            nonlocal n_looks
+            n_looks += 1
+            raise Refused("overloaded", "over")
+
+        asked = RateLimits(LocalRateLimiter(), AccessSettings(requests_per_second=1, burst_seconds=2))
+        await asked.wait_for_events(principal(), 50_000, look)
+        with pytest.raises(Refused, match="over"):
+            await asyncio.wait_for(asked.wait_for_events(principal(), 100, look), 5)
+        assert n_looks == 1
+
+    asyncio.run(test())
 
 
 def test_the_headers_tell_what_is_left() -> None:
@@ -195,7 +217,7 @@ def test_every_refusal_is_counted_for_its_tenant_and_waiting_is_none() -> None:
         assert await n_allowed(asked, principal(), 23) == 20
         assert counted == ["tea"] * 3
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait_for_events(principal(), 100), 0.05)
+            await asyncio.wait_for(asked.wait_for_events(principal(), 100, nothing), 0.05)
         assert counted == ["tea"] * 3
         with pytest.raises(Refused):
             await asked.take_events(principal(), 100)

@@ -1,20 +1,25 @@
 """Bundles go into the store part by part: nobody waits meanwhile, and nothing half written is ever read."""
 
 import itertools
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sql
 
-from zhiyin.stores import tables
-from zhiyin.stores.bundle_writing import LEFT_BEHIND_SECONDS, PART_BYTES, put_files
+from zhiyin.domain.errors import StoreError
+from zhiyin.stores import sql_store, tables
+from zhiyin.stores.bundle_writing import LEFT_BEHIND_SECONDS, PART_BYTES, _PutPart, put_files
 from zhiyin.stores.changes import Change
 from zhiyin.stores.database import SqlDatabase
 from zhiyin.stores.events import DEFAULT_TENANT
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import StoredBundle
+from zhiyin.stores.sqlite import LEAST_ROOM_BYTES
 from zhiyin.testing.store_contract import an_event
 
 PARTS = tables.bundle_parts
@@ -50,9 +55,10 @@ def test_others_write_between_two_parts(
     other = open_database(url) if database.is_shared else database
     numbers = itertools.count(1)
 
-    def write(change: Change[Any]) -> None:
-        database.write_apart(change)
+    def write(change: Change[Any]) -> Any:
+        made = database.write_apart(change)
         other.store().append_events([an_event(next(numbers))]).result(timeout=5)
+        return made
 
     put_files(write, DEFAULT_TENANT, ROW, folder, None)
     n_written = next(numbers) - 1
@@ -77,8 +83,8 @@ def test_a_writer_that_is_held_up_holds_up_nobody(url: str, database: SqlDatabas
             other.store().append_events([an_event(2 + len(seen))]).result(timeout=5)
             seen.append(change)
 
-    def write(change: Change[Any]) -> None:
-        (make_slowly if change.tenant is None else database.write_apart)(change)
+    def write(change: Change[Any]) -> Any:
+        return (make_slowly if isinstance(change, _PutPart) else database.write_apart)(change)
 
     put_files(write, DEFAULT_TENANT, ROW, folder, None)
     assert len(seen) == N_PARTS
@@ -88,10 +94,10 @@ def test_a_writer_that_is_held_up_holds_up_nobody(url: str, database: SqlDatabas
 def test_what_is_broken_off_leaves_nothing(database: SqlDatabase, folder: Path, tmp_path: Path) -> None:
     written = itertools.count()
 
-    def write(change: Change[Any]) -> None:
+    def write(change: Change[Any]) -> Any:
         if next(written) == 3:
             raise KeyboardInterrupt
-        database.write_apart(change)
+        return database.write_apart(change)
 
     with pytest.raises(KeyboardInterrupt):
         put_files(write, DEFAULT_TENANT, ROW, folder, None)
@@ -146,3 +152,47 @@ def test_bundles_of_before_parts_had_names_of_their_own(
     assert kept(database) == ["v1"]
     store.drop_bundle("v1")
     assert (kept(database), store.bundles()) == ([], [])
+
+
+def test_a_bundle_for_which_there_is_no_room_is_not_begun(
+    database: SqlDatabase, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.is_shared:
+        pytest.skip("how much room another machine has is not seen from here")
+    n_free = N_PARTS * PART_BYTES + LEAST_ROOM_BYTES - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=n_free))
+    with pytest.raises(StoreError, match="has no room: 6242 kB are left on its disk, and 5242 kB are to be"):
+        database.store().put_bundle("v1", folder, position=7, facts={})
+    assert kept(database) == []
+    n_free += 1
+    database.store().put_bundle("v1", folder, position=7, facts={})
+
+
+def test_a_version_that_is_removed_or_mended_while_it_is_fetched(
+    url: str, database: SqlDatabase, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not database.is_shared:
+        pytest.skip("an SQLite file is read as it was when the reading began")
+    other = open_database(url)
+    database.store().put_bundle("v1", folder, position=7, facts={})
+    (name,) = kept(database)
+    original, waiting = sql_store.write_files, list[Callable[[], None]]()
+
+    def meanwhile(*arguments: Any) -> None:
+        if waiting:
+            waiting.pop()()
+        original(*arguments)
+
+    def mend() -> None:
+        with database.backend.writing.begin() as connection:
+            connection.execute(sql.update(PARTS).values(content=b"rot"))
+        other.store().put_bundle("v1", folder, position=7, facts={})
+
+    monkeypatch.setattr(sql_store, "write_files", meanwhile)
+    waiting.append(mend)
+    assert_whole(database, folder, tmp_path / "mended")
+    assert kept(database) != [name]
+    waiting.append(lambda: other.store().drop_bundle("v1"))
+    with pytest.raises(StoreError, match="no bundle 'v1'"):
+        database.store().fetch_bundle("v1", tmp_path / "gone")
+    other.close()

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from zhiyin.serving.access.scopes import Principal
 from zhiyin.serving.problems import Refused, invalid_request
 from zhiyin.serving.receiving import Received
 from zhiyin.serving.schemas import KNOWN_FIELDS
@@ -110,9 +111,10 @@ async def _bounded(request: Request, limit: int) -> bytes:
     n_bytes = int(declared) if declared.isascii() and declared.isdigit() else 0
     chunks: list[bytes] = []
     received: Received = request.app.state.received
+    principal: Principal = request.scope["state"]["principal"]
     if n_bytes <= limit:
         n_bytes = 0
-        with received.counted() as counted:
+        with received.counted(principal.key_id) as counted:
             async for chunk in request.stream():
                 counted.add(len(chunk))
                 n_bytes += len(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,10 @@ from zhiyin.serving.problems import Refused
 
 MOST_BYTES = 256_000_000
 """Bytes of bodies of all requests together that have come and are not read yet."""
+SHARE_OF_CALLER = 0.5
+"""How much of that one key may take."""
+FREE_BYTES = 65_536
+"""Bytes of each request that are not counted."""
 LINES_AT_ONCE = 5_000
 """Lines of a stream that are stored together, at most."""
 BYTES_AT_ONCE = 4_000_000
@@ -24,6 +29,8 @@ LONGEST_LINE = 1_000_000
 class Received:
     """Bytes that have come and are not read yet, of all requests of a process together.
 
+    The first of each request are free, so that whoever sends much never keeps out those who send little.
+
     Args:
         shed: Told when there are too many.
     """
@@ -31,38 +38,49 @@ class Received:
     def __init__(self, shed: Callable[[], None]) -> None:
         self._shed = shed
         self.n_bytes = 0
+        self.of_caller: Counter[str] = Counter()
 
     @contextmanager
-    def counted(self) -> Iterator[_Counted]:
-        """Count what one request brings, until it is read."""
-        counted = _Counted(self)
+    def counted(self, caller: str) -> Iterator[CountedBytes]:
+        """Count what one request brings, until it is read.
+
+        Args:
+            caller: Id of the key.
+        """
+        counted = CountedBytes(self, caller)
         try:
             yield counted
         finally:
-            counted.drop(counted.n_bytes)
+            counted.set(0)
+            if not self.of_caller[caller]:
+                del self.of_caller[caller]
 
-    def refuse(self) -> None:
-        """Refuse more for the moment.
+    def change(self, caller: str, n_bytes: int) -> None:
+        """Count so many more, or fewer.
 
         Raises:
-            Refused: always.
+            Refused: when there are too many, of all callers or of this one.
         """
-        self._shed()
-        raise Refused(
-            "overloaded",
-            "Too many bodies are on their way to the service.",
-            remedy="Send the request again in a moment, in smaller parts.",
-            # What is left of the body would otherwise be read as the next request.
-            headers={"Retry-After": "1", "Connection": "close"},
-        )
+        after = self.n_bytes + n_bytes, self.of_caller[caller] + n_bytes
+        if n_bytes > 0 and (after[0] > MOST_BYTES or after[1] > MOST_BYTES * SHARE_OF_CALLER):
+            self._shed()
+            raise Refused(
+                "overloaded",
+                "Too many long bodies are on their way to the service.",
+                remedy="Send the request again in a moment, in smaller parts.",
+                # What is left of the body would otherwise be read as the next request.
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
+        self.n_bytes, self.of_caller[caller] = after
 
 
-class _Counted:
+class CountedBytes:
     """The part of one request."""
 
-    def __init__(self, whole: Received) -> None:
+    def __init__(self, whole: Received, caller: str) -> None:
         self._whole = whole
-        self.n_bytes = 0
+        self._caller = caller
+        self._n_bytes = self._n_counted = 0
 
     def add(self, n_bytes: int) -> None:
         """Count bytes that have come.
@@ -70,57 +88,65 @@ class _Counted:
         Raises:
             Refused: when there are too many, of all requests together.
         """
-        if self._whole.n_bytes + n_bytes > MOST_BYTES:
-            self._whole.refuse()
-        self._whole.n_bytes += n_bytes
-        self.n_bytes += n_bytes
+        self.set(self._n_bytes + n_bytes)
 
     def drop(self, n_bytes: int) -> None:
         """Count bytes no longer."""
-        self._whole.n_bytes -= n_bytes
-        self.n_bytes -= n_bytes
+        self.set(max(0, self._n_bytes - n_bytes))
+
+    def set(self, n_bytes: int) -> None:
+        """Count so many bytes, and no others."""
+        n_counted = max(0, n_bytes - FREE_BYTES)
+        if n_counted != self._n_counted:
+            self._whole.change(self._caller, n_counted - self._n_counted)
+        self._n_bytes, self._n_counted = n_bytes, n_counted
 
 
 async def line_groups(
-    parts: AsyncIterator[bytes], received: Received, is_stopping: Callable[[], bool]
+    parts: AsyncIterator[bytes], counted: CountedBytes, is_stopping: Callable[[], bool]
 ) -> AsyncIterator[list[bytes]]:
     """Cut a body into groups of lines: when there are many, or long ones, or no others come for a moment.
 
     Args:
         parts: The body as it comes.
-        received: Counts what is not read yet.
+        counted: Counts what is not read yet.
         is_stopping: Whether the service wants the stream to end.
 
     Yields:
-        Lines without their ends; empty ones too, since they count where lines are told by number.
+        Lines without their ends; empty ones too, since they count where lines are told by number. No lines at
+        all where none came for a moment.
 
     Raises:
         Refused: when a line is too long, too much comes at once, or the service stops.
     """
     lines = _Lines()
     coming = _next(parts)
-    with received.counted() as counted:
-        try:
-            part: bytes | None = b""
-            while part is not None:
-                await asyncio.wait({coming}, timeout=SECONDS_AT_ONCE)
-                if lines.are_due(is_last=not coming.done()):
-                    yield lines.take(counted)
-                if is_stopping():
-                    raise Refused("overloaded", "The service is stopping.", headers={"Retry-After": "1"})
-                if coming.done():
-                    part = coming.result()
-                    coming = _next(parts)
-                    counted.add(len(part or b""))
-                    for line in lines.of(part or b""):
-                        if lines.add(line):
-                            yield lines.take(counted)
-        finally:
-            coming.cancel()
-        if lines.rest:
-            lines.add(lines.rest)
-        if lines.waiting:
-            yield lines.take(counted)
+    part: bytes | None = b""
+    try:
+        while part is not None:
+            await asyncio.wait({coming}, timeout=SECONDS_AT_ONCE)
+            if not coming.done() or lines.are_due():
+                yield lines.take(counted)
+            if is_stopping():
+                raise stopping()
+            if coming.done():
+                part = coming.result()
+                coming = _next(parts)
+                counted.add(len(part or b""))
+                for line in lines.of(part or b""):
+                    if lines.add(line):
+                        yield lines.take(counted)
+    finally:
+        coming.cancel()
+    if lines.rest:
+        lines.add(lines.rest)
+    if lines.waiting:
+        yield lines.take(counted)
+
+
+def stopping() -> Refused:
+    """Return the refusal of a stream that a stopping service ends."""
+    return Refused("overloaded", "The service is stopping.", headers={"Retry-After": "1"})
 
 
 class _Lines:
@@ -147,13 +173,13 @@ class _Lines:
         self._n_bytes += len(line) + 1
         return len(self.waiting) == LINES_AT_ONCE or self._n_bytes >= BYTES_AT_ONCE
 
-    def are_due(self, *, is_last: bool) -> bool:
-        """Whether lines wait that should wait no longer: nothing follows them yet, or they wait too long."""
-        return bool(self.waiting) and (is_last or time.monotonic() - self._since > SECONDS_AT_ONCE)
+    def are_due(self) -> bool:
+        """Whether lines wait that should wait no longer."""
+        return bool(self.waiting) and time.monotonic() - self._since > SECONDS_AT_ONCE
 
-    def take(self, counted: _Counted) -> list[bytes]:
+    def take(self, counted: CountedBytes) -> list[bytes]:
         """Return those that wait."""
-        counted.drop(min(self._n_bytes, counted.n_bytes))
+        counted.drop(self._n_bytes)
         taken, self.waiting, self._n_bytes = self.waiting, [], 0
         return taken
 

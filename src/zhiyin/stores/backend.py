@@ -98,8 +98,11 @@ class Backend(ABC):
     def fails_all(self, error: Exception) -> bool:
         """Whether an error has nothing to do with what was written, so that all writes meet it."""
 
-    def check_room(self) -> None:  # noqa: B027
+    def check_room(self, n_bytes: int = 0) -> None:  # noqa: B027
         """Return when there is room for further writes, as far as that can be seen from here.
+
+        Args:
+            n_bytes: What is to be written, beside what a few groups of writes need.
 
         Raises:
             StoreError: when the next large write would fail.

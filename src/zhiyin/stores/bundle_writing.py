@@ -30,12 +30,12 @@ LEFT_BEHIND_SECONDS = 86_400
 """Age from which parts that belong to no bundle are removed: who put them was killed."""
 
 
+Write = Callable[[Change[T]], T]
+"""Makes a change durable."""
+
+
 def put_files(
-    write: Callable[[Change[Any]], Any],
-    tenant: str,
-    row: StoredBundle,
-    folder: Path,
-    replaced: Files | None,
+    write: Write[Any], tenant: str, row: StoredBundle, folder: Path, replaced: Files | None
 ) -> None:
     """Store the files of a folder as one version.
 
@@ -52,25 +52,51 @@ def put_files(
     Raises:
         StoreError: when the folder is none, or the store cannot be written to.
     """
-    paths = _files(folder)
+    paths = files_in(folder)
     now = int(time.time())
-    write(_SweepParts(tenant, now - LEFT_BEHIND_SECONDS))
+    _drop_parts(write, tenant, write(_FindLeftBehind(tenant, now - LEFT_BEHIND_SECONDS)))
     name = f"{row.version}@{now}-{uuid4().hex[:8]}"
     try:
         files = {
             path.relative_to(folder).as_posix(): _put_file(write, (tenant, name), path, folder)
             for path in paths
         }
-        write(PutBundle(tenant, row, files, replaced))
+        unused = write(PutBundle(tenant, row, files, replaced))
     except BaseException:
         with suppress(ZhiyinError):
-            write(_DropParts(tenant, name))
+            _drop_parts(write, tenant, [name])
         raise
+    _drop_parts(write, tenant, unused)
 
 
-def _put_file(
-    write: Callable[[Change[Any]], Any], key: tuple[str, str], path: Path, folder: Path
-) -> dict[str, Any]:
+def drop_files(write: Write[Any], tenant: str, version: str) -> None:
+    """Remove a version and its files.
+
+    Raises:
+        StoreError: when it is the active one, or the store cannot be written to.
+    """
+    _drop_parts(write, tenant, write(_DropBundle(tenant, version)))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder.
+
+    Raises:
+        StoreError: when it is none.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder.", remedy="Name the folder of a bundle.")
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _drop_parts(write: Write[Any], tenant: str, names: Iterable[str]) -> None:
+    """Remove parts that no version has, each by itself: where bytes are overwritten, that takes its time."""
+    for name in sorted(names):
+        while write(_DropOnePart(tenant, name)):
+            pass
+
+
+def _put_file(write: Write[Any], key: tuple[str, str], path: Path, folder: Path) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         for part, content in enumerate(iter(lambda: file.read(PART_BYTES), b"")):
@@ -97,26 +123,34 @@ class _PutPart(UnloggedChange):
 
 
 @dataclass(frozen=True)
-class _DropParts(UnloggedChange):
-    """Remove parts that were put in vain."""
+class _DropOnePart(Change[bool]):
+    """Remove one part; tell whether there was any."""
 
     of: str
     kept_as: str
+    tenant: None = None
 
-    def make_in(self, connection: Connection) -> None:
+    def make(self, connection: Connection, log: OpenLog | None) -> bool:  # noqa: ARG002
         """Make the change."""
-        _drop_parts(connection, self.of, [self.kept_as])
+        parts = tables.bundle_parts
+        mine = (parts.c.tenant == self.of, parts.c.version == self.kept_as)
+        found = connection.execute(sql.select(parts.c.path, parts.c.part).where(*mine).limit(1)).first()
+        if found is None:
+            return False
+        this = (*mine, parts.c.path == found.path, parts.c.part == found.part)
+        connection.execute(sql.delete(parts).where(*this))
+        return True
 
 
 @dataclass(frozen=True)
-class _SweepParts(TenantChange[None]):
-    """Remove parts that somebody who was killed left behind; a tenant's first bundle makes its change log."""
+class _FindLeftBehind(TenantChange[list[str]]):
+    """Find parts that somebody who was killed left behind; a tenant's first bundle makes its change log."""
 
     tenant: str
     before: int
 
-    def make_in(self, connection: Connection, log: OpenLog) -> None:  # noqa: ARG002
-        """Make the change; it takes no position, since nobody reads what is removed."""
+    def make_in(self, connection: Connection, log: OpenLog) -> list[str]:  # noqa: ARG002
+        """Make the change; it takes no position."""
         parts, bundles = tables.bundle_parts.c, tables.bundles.c
         stored = connection.execute(
             sql.select(bundles.version, bundles.files).where(bundles.tenant == self.tenant)
@@ -125,18 +159,19 @@ class _SweepParts(TenantChange[None]):
         there = connection.execute(
             sql.select(parts.version).where(parts.tenant == self.tenant).distinct()
         ).scalars()
-        _drop_parts(
-            connection, self.tenant, [name for name in there if name not in used and self._is_old(name)]
-        )
+        return [name for name in there if name not in used and self._is_old(name)]
 
     def _is_old(self, name: str) -> bool:
         moment = name.rpartition("@")[2].partition("-")[0]
-        return moment.isdecimal() and int(moment) < self.before
+        # Only those of before parts had names of their own say no time, and nobody puts such any more.
+        return int(moment) < self.before if "@" in name and moment.isdecimal() else True
 
 
 @dataclass(frozen=True)
-class PutBundle(TenantChange[None]):
+class PutBundle(TenantChange[set[str]]):
     """Make a version of parts that are stored; one that was there stays, unless its files are to be replaced.
+
+    Tells the names of parts that are of no use any more.
 
     Attributes:
         tenant: Whose.
@@ -150,7 +185,7 @@ class PutBundle(TenantChange[None]):
     files: Files
     replaced: Files | None
 
-    def make_in(self, connection: Connection, log: OpenLog) -> None:  # noqa: ARG002
+    def make_in(self, connection: Connection, log: OpenLog) -> set[str]:  # noqa: ARG002
         """Make the change; it takes no position, since nobody serves the bundle yet."""
         bundles = tables.bundles
         is_this = (bundles.c.tenant == self.tenant, bundles.c.version == self.row.version)
@@ -159,24 +194,24 @@ class PutBundle(TenantChange[None]):
             row = {"tenant": self.tenant, "version": self.row.version, "trained_to": self.row.position}
             facts = {"timestamp": self.row.timestamp, "facts": dict(self.row.facts), "files": self.files}
             connection.execute(sql.insert(bundles), {**row, **facts})
-        elif stored.files != self.replaced:
+            return set()
+        if stored.files != self.replaced:
             # Somebody else has put the same version meanwhile.
-            _drop_parts(connection, self.tenant, kept_as(self.row.version, self.files))
-        else:
-            # Whether it is in use, and what is known of it, stays; by its time others see that it is new.
-            mended = {"timestamp": max(self.row.timestamp, stored.timestamp + 1), "files": self.files}
-            connection.execute(sql.update(bundles).where(*is_this).values(**mended))
-            _drop_parts(connection, self.tenant, kept_as(self.row.version, stored.files))
+            return kept_as(self.row.version, self.files)
+        # Whether it is in use, and what is known of it, stays; by its time others see that it is new.
+        mended = {"timestamp": max(self.row.timestamp, stored.timestamp + 1), "files": self.files}
+        connection.execute(sql.update(bundles).where(*is_this).values(**mended))
+        return kept_as(self.row.version, stored.files)
 
 
 @dataclass(frozen=True)
-class DropBundle(TenantChange[None]):
-    """Remove a version and its files."""
+class _DropBundle(TenantChange[set[str]]):
+    """Remove a version; tell the names of its parts."""
 
     tenant: str
     version: str
 
-    def make_in(self, connection: Connection, log: OpenLog) -> None:  # noqa: ARG002
+    def make_in(self, connection: Connection, log: OpenLog) -> set[str]:  # noqa: ARG002
         """Make the change; it takes no position, since nobody serves the bundle."""
         bundles = tables.bundles.c
         newest = sql.select(sql.func.max(bundles.position)).where(bundles.tenant == self.tenant)
@@ -187,22 +222,11 @@ class DropBundle(TenantChange[None]):
             ).where(*is_this)
         ).first()
         if stored is None:
-            return
+            return set()
         if stored.is_active:
             raise StoreError(
                 f"The bundle '{self.version}' is the active one.",
                 remedy="Activate another version first.",
             )
         connection.execute(sql.delete(tables.bundles).where(*is_this))
-        _drop_parts(connection, self.tenant, kept_as(self.version, stored.files))
-
-
-def _drop_parts(connection: Connection, tenant: str, names: Iterable[str]) -> None:
-    parts = tables.bundle_parts
-    connection.execute(sql.delete(parts).where(parts.c.tenant == tenant, parts.c.version.in_(sorted(names))))
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise StoreError(f"{folder} is not a folder.", remedy="Name the folder of a bundle.")
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+        return kept_as(self.version, stored.files)

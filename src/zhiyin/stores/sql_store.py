@@ -12,13 +12,13 @@ import polars as pl
 import sqlalchemy as sql
 from sqlalchemy import Connection
 
-from zhiyin.domain.errors import StoreError
+from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.stores import changes, reading, tables
 from zhiyin.stores.access import Desk
 from zhiyin.stores.appends import AppendEvents, AppendImpressions
 from zhiyin.stores.backend import Backend
 from zhiyin.stores.bundle_files import Files, damaged_file, files_of, write_files
-from zhiyin.stores.bundle_writing import DropBundle, put_files
+from zhiyin.stores.bundle_writing import drop_files, files_in, put_files
 from zhiyin.stores.changes import Change
 from zhiyin.stores.events import EVENTS_AT_ONCE, OnDurable
 from zhiyin.stores.records import (
@@ -134,6 +134,7 @@ class SqlStore:
         before, is_whole = self._desk.reading(find)
         if is_whole:
             return
+        self._desk.backend.check_room(sum(path.stat().st_size for path in files_in(Path(folder))))
         row = StoredBundle(version, position, int(time.time()), facts, is_active=False)
         put_files(self._desk.write_apart, self.tenant, row, Path(folder), before)
 
@@ -142,9 +143,16 @@ class SqlStore:
 
         def fetch(connection: Connection) -> None:
             files = files_of(connection, self.tenant, version)
-            if files is None:
-                raise changes.no_such_bundle(version)
-            write_files(connection, self.tenant, version, files, Path(folder))
+            while True:
+                if files is None:
+                    raise changes.no_such_bundle(version)
+                try:
+                    return write_files(connection, self.tenant, version, files, Path(folder))
+                except BundleError:
+                    # It may have been removed, or mended, while it was read.
+                    before, files = files, files_of(connection, self.tenant, version)
+                    if files == before:
+                        raise
 
         self._desk.reading(fetch)
 
@@ -170,7 +178,7 @@ class SqlStore:
 
     def drop_bundle(self, version: str) -> None:
         """Remove a version and its files; see `EventStore`."""
-        self._desk.write_apart(DropBundle(self.tenant, version))
+        drop_files(self._desk.write_apart, self.tenant, version)
 
     def position(self) -> int:
         """Return the newest position of the change log; see `EventStore`."""

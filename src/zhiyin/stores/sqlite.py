@@ -161,19 +161,20 @@ class SqliteBackend(Backend):
         is_ours = isinstance(error, (SQLAlchemyError, sqlite3.Error))
         return is_ours and any(word in said for word in ("locked", "readonly", "not a database", "malformed"))
 
-    def check_room(self) -> None:
+    def check_room(self, n_bytes: int = 0) -> None:
         """Look at the disk itself: where a large write fails, a small one may still find a place.
 
         What is free is not what this user may use, where there are quotas or a limit on the size of files, so
         such a limit is looked at, and the room is taken for a moment.
         """
         n_free = shutil.disk_usage(self.path.parent).free
-        if n_free < LEAST_ROOM_BYTES:
-            raise self._no_room(f"{n_free // 1_000} kB are left on its disk")
+        if n_free < LEAST_ROOM_BYTES + n_bytes:
+            wanted = f", and {n_bytes // 1_000} kB are to be stored" if n_bytes else ""
+            raise self._no_room(f"{n_free // 1_000} kB are left on its disk{wanted}")
         files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
         longest = max(file.stat().st_size for file in files if file.exists())
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        if limit != resource.RLIM_INFINITY and longest + LEAST_ROOM_BYTES > limit:
+        if limit != resource.RLIM_INFINITY and longest + LEAST_ROOM_BYTES + n_bytes > limit:
             raise self._no_room(f"its files may grow to {limit // 1_000} kB")
         try:
             with tempfile.TemporaryFile(dir=self.path.parent) as probe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from zhiyin.serving.access.scopes import Principal
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EVENTS_PER_REQUEST = 100
 """Events that cost as much as one request."""
+_LOOK_SECONDS = 1.0
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -87,10 +88,17 @@ class RateLimits:
             seconds = decision.retry_after_seconds + 1.0 / bucket.rate
             raise self._refusal(principal, bucket, decision, seconds)
 
-    async def wait_for_events(self, principal: Principal, n_events: int) -> None:
+    async def wait_for_events(
+        self, principal: Principal, n_events: int, meanwhile: Callable[[], Awaitable[None]]
+    ) -> None:
         """Take what events of a stream cost, and wait until the bucket holds as much as it can of that.
 
         A stream that is too fast is slowed down: refused in the middle, it would only come again.
+
+        Args:
+            principal: Whose stream.
+            n_events: How many.
+            meanwhile: Called about each second; what it raises ends the wait.
         """
         bucket = self._bucket_of(principal)
         if bucket is None:
@@ -100,7 +108,8 @@ class RateLimits:
             decision = await self._decide(bucket, cost, min(cost, bucket.burst))
             if decision.allowed:
                 return
-            await asyncio.sleep(decision.retry_after_seconds)
+            await asyncio.sleep(min(decision.retry_after_seconds, _LOOK_SECONDS))
+            await meanwhile()
 
     def _bucket_of(self, principal: Principal) -> _Bucket | None:
         rate = principal.requests_per_second or self._default

@@ -22,7 +22,7 @@ from zhiyin.online.event_rules import SentEvents, read_together
 from zhiyin.serving import schemas, told
 from zhiyin.serving.body import JsonRoute, media_type_of, refuse_compressed
 from zhiyin.serving.problems import Refused, invalid_request
-from zhiyin.serving.receiving import line_groups
+from zhiyin.serving.receiving import line_groups, stopping
 from zhiyin.serving.routes.asking import (
     durable,
     engine_of,
@@ -132,18 +132,16 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
     told: dict[str, Any] = {"lines": 0, "stored": 0, "duplicates": 0, "refused": 0}
     errors: list[dict[str, Any]] = []
     under_way: tuple[_Group, asyncio.Task[Accepted] | None] | None = None
-    service, received = service_of(request), request.app.state.received
+    service, counted = service_of(request), request.app.state.received.counted
     try:
-        async for lines in line_groups(request.stream(), received, lambda: service.is_stopping):
-            group = await _read(lines)
-            if group.sent:
-                await keys_of(request).refuse_ended(principal_of(request))
-                await limits_of(request).wait_for_events(principal_of(request), len(group.sent))
-            before = under_way
-            stored = asyncio.create_task(_stored(request, engine, group.sent)) if group.sent else None
-            under_way = group, stored
-            if before is not None:
-                yield await _told(told, errors, *before)
+        with counted(principal_of(request).key_id) as bytes_of_it:
+            async for lines in line_groups(request.stream(), bytes_of_it, lambda: service.is_stopping):
+                group = await _read(lines) if lines else None
+                if under_way is not None:
+                    before, under_way = under_way, None
+                    yield await _told(told, errors, *before)
+                if group is not None:
+                    under_way = group, await _begun(request, engine, group.sent)
         if under_way is not None:
             yield await _told(told, errors, *under_way)
     except Refused as refused:
@@ -160,6 +158,24 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
     else:
         told["done"] = True
     yield orjson.dumps({**told, "errors": errors}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _begun(
+    request: Request, engine: LiveEngine, sent: SentEvents | None
+) -> asyncio.Task[Accepted] | None:
+    """Begin to store events as soon as the key may send them, and while it may send any at all."""
+    if sent is None:
+        return None
+    principal = principal_of(request)
+
+    async def go_on() -> None:
+        if service_of(request).is_stopping:
+            raise stopping()
+        await keys_of(request).refuse_ended(principal)
+
+    await go_on()
+    await limits_of(request).wait_for_events(principal, len(sent), go_on)
+    return asyncio.create_task(_stored(request, engine, sent))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
