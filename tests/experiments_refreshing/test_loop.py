@@ -315,6 +315,7 @@ def test_events_on_items_that_come_later_wait_in_the_next_bundles(store, new_wal
     assert served.histories.of_user("u1").histories.lengths[0] == 8
     store.put_item("coming", {"title": "it came"}).result()
     served.catch_up(store, store.position())
+    served.await_items()
     assert served.histories.of_user("u1").histories.lengths[0] == 9
     store.append_events(new_walks(120, step=1, seed=3)).result()
     third = LearningLoop(store, QUICK).round()
@@ -423,6 +424,19 @@ def test_a_lease_of_a_dead_loop_runs_out(store):
         pass
     now[0] += 2
     with Lease(store, 60.0, now=lambda: now[0]) as taken:
+        assert not taken.is_lost
+
+
+def test_a_lease_of_before_the_clock_was_set_back_holds_nobody_up(store):
+    now = [1e9]
+    dead = Lease(store, 60.0, now=lambda: now[0], settle_seconds=0.0)
+    dead.__enter__()
+    dead._stop.set()
+    now[0] -= 3_000
+    with pytest.raises(LeaseHeld), Lease(store, 60.0, now=lambda: now[0]):
+        pass
+    now[0] -= 30 * 86_400
+    with Lease(store, 60.0, now=lambda: now[0], settle_seconds=0.0) as taken:
         assert not taken.is_lost
 
 

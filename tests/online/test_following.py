@@ -1,6 +1,7 @@
 """Whoever follows the log, in whatever order things come, knows what reading everything once tells."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zhiyin.domain.errors import StoreError
-from zhiyin.online.following import AskTheLog, Following
+from zhiyin.online.following import ITEM_PAUSE_SECONDS, ITEM_SECONDS, AskTheLog, Following
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.opening import open_database
 from zhiyin.stores.records import Changes, Event
@@ -39,8 +40,9 @@ class Seen:
         while self.applied < until:
             self.take(store.changes_after(self.applied))
 
-    def await_items(self, seconds: float | None = None) -> None:
+    def await_items(self, seconds: float | None = None) -> bool:
         """Items come at once."""
+        return True
 
     def record(self, event: Event) -> None:
         self.events.append(f"{event.user_id}:{event.item_id}")
@@ -207,6 +209,28 @@ def test_a_log_that_cannot_be_read_makes_answers_stale_and_no_longer_when_it_can
     store.works = True
     assert following.catch_up()
     assert not following.is_stale
+
+
+def test_items_that_are_late_are_waited_for_seldom(alone: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody puts many items, not every answer waits for the newest of them."""
+    waits: list[float | None] = []
+
+    class Late(Seen):
+        def await_items(self, seconds: float | None = None) -> bool:
+            waits.append(seconds)
+            return seconds is None
+
+    late: Any = Late()
+    following = Following(alone.store, AskTheLog(), is_shared=True, on_changes=lambda _: None)
+    following.add(late)
+    waits.clear()
+    for _ in range(5):
+        assert following.catch_up()
+    assert waits == [ITEM_SECONDS]
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + ITEM_PAUSE_SECONDS)
+    assert following.catch_up()
+    assert waits == [ITEM_SECONDS] * 2
 
 
 def test_nobody_else_writes_so_nobody_is_asked(alone: One) -> None:

@@ -23,7 +23,7 @@ class ArrivalClock:
 
     Events without a time of their own are ordered by their arrival. If the machine's clock were set back,
     what arrives next would sort before what is known already; this clock stands still until the other one
-    has caught up.
+    has caught up. By more than a day it was wrong before, and is believed now.
 
     Args:
         not_before: Newest arrival that is known, UTC seconds.
@@ -33,12 +33,13 @@ class ArrivalClock:
     def __init__(self, not_before: int = 0, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._newest = not_before if not_before <= now() + _FURTHEST_AHEAD else 0
+        self._newest = not_before
 
     def now(self) -> int:
         """Return the moment, in UTC seconds."""
         with self._lock:
-            self._newest = max(self._newest, int(self._now()))
+            now = int(self._now())
+            self._newest = now if self._newest > now + _FURTHEST_AHEAD else max(self._newest, now)
             return self._newest
 
 

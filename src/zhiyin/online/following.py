@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,6 +18,8 @@ _LOG = logging.getLogger(__name__)
 
 ITEM_SECONDS = 0.2
 """How long an answer waits for items that another process put; few take as long."""
+ITEM_PAUSE_SECONDS = 2.0
+"""How long no answer waits for any after one has waited in vain."""
 
 
 class Heads(Protocol):
@@ -83,6 +86,7 @@ class Following:
         self._announced = 0
         self._hold_seconds = 0.0
         self.is_stale = False
+        self._items_late_until = 0.0
 
     def start(self, position: int) -> None:
         """Follow from here on; what came before was read elsewhere."""
@@ -157,9 +161,7 @@ class Following:
             if newest > self.applied:
                 with self._lock:
                     self._read_until(newest)
-            # Not while the lock is held, for which those wait who write.
-            for live in self.lives:
-                live.await_items(ITEM_SECONDS)
+            self._await_items()  # not while the lock is held, for which those wait who write
         except StoreError as error:
             if not self.is_stale:
                 _LOG.warning("the change log of %s cannot be read: %s", self._store.tenant, error)
@@ -167,6 +169,13 @@ class Following:
             return False
         self.is_stale = False
         return True
+
+    def _await_items(self) -> None:
+        """Wait a moment for items of others; where they come faster than they can be taken, seldom."""
+        if time.monotonic() < self._items_late_until:
+            return
+        if not all(live.await_items(ITEM_SECONDS) for live in self.lives):
+            self._items_late_until = time.monotonic() + ITEM_PAUSE_SECONDS
 
     def read_log(self) -> None:
         """Reflect everything in the log, whatever the heads say.

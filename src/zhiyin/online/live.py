@@ -103,18 +103,19 @@ class Live:
             self.catalogue.absorb(self.histories.record_batch(changes.events))
         self.applied = changes.position
 
-    def await_items(self, seconds: float | None = None) -> None:
-        """Wait until items that were taken have arrived, or failed to.
+    def await_items(self, seconds: float | None = None) -> bool:
+        """Wait until items that were taken have arrived, or failed to; return whether all have.
 
         Args:
             seconds: How long at most; None for as long as it takes.
         """
         if not self._arriving:
-            return
-        done, _ = wait(tuple(self._arriving), seconds)
+            return True
+        done, missing = wait(tuple(self._arriving), seconds)
         for future in done:
             with suppress(ValueError):  # somebody else who waited was sooner
                 self._arriving.remove(future)
+        return not missing
 
     def record(self, events: Sequence[Event]) -> None:
         """Reflect events that became durable in this process."""

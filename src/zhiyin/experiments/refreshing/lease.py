@@ -18,6 +18,8 @@ _LOG = logging.getLogger(__name__)
 KIND, NAME = "lease", "learning-loop"
 _RENEWALS = 3
 """Renewals in the time of a lease."""
+_LONGEST_SECONDS = 3_600.0
+"""A claim for longer than this is none."""
 SETTLE_SECONDS = 0.5
 """Between writing a claim and looking whether it stands: two who claim at once both see the later one."""
 
@@ -69,7 +71,9 @@ class Lease:
             LeaseHeld: when another loop has it.
         """
         held = self._read()
-        if held is not None and held[0] != self.holder and held[1] > self._now():
+        # Nobody claims for so long: the clock was set back since.
+        latest = self._now() + max(_LONGEST_SECONDS, self._seconds)
+        if held is not None and held[0] != self.holder and self._now() < held[1] <= latest:
             raise self._taken(held)
         self._write(self._now() + self._seconds)
         if self._settle_seconds:

@@ -175,7 +175,9 @@ async def _begun(
 
     await go_on()
     await limits_of(request).wait_for_events(principal, len(sent), go_on)
-    return asyncio.create_task(_stored(request, engine, sent))
+    task = asyncio.create_task(_stored(request, engine, sent))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # told where it is waited for
+    return task
 
 
 @dataclass(frozen=True, eq=False, slots=True)
