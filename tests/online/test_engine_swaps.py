@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from zhiyin.domain.errors import ConfigError, StoreError, ZhiyinError
+from zhiyin.domain import Vocabulary
+from zhiyin.domain.errors import ConfigError, StoreError, UnknownUser, ZhiyinError
 from zhiyin.online import swapping
 from zhiyin.online.asked import Answer, AskedSlate, Wanted
 from zhiyin.online.engine import EngineSettings, LiveEngine
+from zhiyin.online.live import Live
 from zhiyin.online.trials.definition import KIND, parse_trial
 from zhiyin.online.versions import bundle_to_serve, bundle_version
 from zhiyin.pipeline.bundle import save_bundle
@@ -199,3 +201,23 @@ def test_what_became_active_while_the_first_bundle_was_loaded_is_served(
     engine.close()
     database.close()
     engine.close_lives()
+
+
+def test_who_is_known_to_the_bundle_of_an_experiment_alone_is_told_and_erased(
+    engine: LiveEngine, pipeline: Pipeline
+) -> None:
+    ids = pipeline.users.ids.to_list()
+    arm = Live(
+        pipeline, version="arm", users=Vocabulary([ids[0], *(f"arm-{user_id}" for user_id in ids[1:])])
+    )
+    alone = engine.intake.export_user(ids[0]).remembered
+    engine.following.add(arm)
+    assert engine.intake.export_user(ids[0]).remembered == alone, "what both know is told once"
+    of_main = engine.intake.export_user(ids[1]).remembered
+    assert engine.intake.export_user(f"arm-{ids[1]}").remembered == of_main != ()
+    engine.intake.delete_user(f"arm-{ids[1]}").result()
+    with pytest.raises(UnknownUser):
+        engine.intake.export_user(f"arm-{ids[1]}")
+    assert not arm.histories.is_user(f"arm-{ids[1]}")
+    engine.following.drop(arm)
+    arm.close()

@@ -1,8 +1,11 @@
 """Bodies that come slowly, at great length, or while the service stops."""
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -76,6 +79,31 @@ def test_a_stream_ends_with_the_service_and_what_came_is_kept(monkeypatch: pytes
     with pytest.raises(Refused, match="The service is stopping"):
         asyncio.run(asyncio.wait_for(listen(), 10))
     assert found == [[b"a", b"b"]]
+
+
+def test_callers_who_go_away_leave_no_memory_behind() -> None:
+    """The garbage collector of a service looks seldom, so nothing may wait for it."""
+
+    async def going_away() -> AsyncIterator[bytes]:
+        yield b"x" * 900_000
+        raise ConnectionResetError
+
+    async def listen() -> None:
+        received, _ = counting()
+        with suppress(ConnectionResetError), received.counted("key") as counted:
+            async for lines in line_groups(going_away(), counted, lambda: False):
+                assert lines
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            asyncio.run(listen())
+        assert tracemalloc.get_traced_memory()[0] < 3_000_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_a_line_without_end_is_refused() -> None:

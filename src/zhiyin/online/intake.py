@@ -46,7 +46,7 @@ class Exported:
         attributes: As they were put.
         events: The log, oldest first.
         impressions: What was shown, oldest first.
-        remembered: What the bundle in use was trained on, oldest first.
+        remembered: What the bundles in use were trained on, those of experiments too, oldest first.
     """
 
     user_id: str
@@ -153,7 +153,7 @@ class Intake:
 
         The future raises `UnknownUser` when there was nothing to remove.
         """
-        was_live = self._live().histories.is_user(user_id)
+        was_live = any(live.histories.is_user(user_id) for live in self._following.lives)
 
         def bring(_: Erased) -> _Bring:
             self._user_left(user_id)
@@ -179,11 +179,13 @@ class Intake:
         stored = self._store.user(user_id)
         events = self._store.events_of(user_id)
         shown = self._store.impressions_of(user_id)
-        live = self._live().histories
-        if stored is None and not events and not shown and not live.is_user(user_id):
+        histories = [live.histories for live in self._following.lives]
+        is_live = any(one.is_user(user_id) for one in histories)
+        if stored is None and not events and not shown and not is_live:
             raise UnknownUser(f"Nobody has the user id {user_id!r}; there is nothing to export.")
         attributes = {} if stored is None else stored.attributes
-        return Exported(user_id, attributes, tuple(events), tuple(shown), _remembered(live, user_id))
+        remembered = _remembered_by_any([_remembered(one, user_id) for one in histories])
+        return Exported(user_id, attributes, tuple(events), tuple(shown), remembered)
 
     def _take(
         self,
@@ -257,6 +259,16 @@ def _pass_on(done: Future[T], waiting: Future[R], position: int, told: Callable[
         waiting.set_result(told(done.result(), position))
     except Exception as failed:
         waiting.set_exception(failed)
+
+
+def _remembered_by_any(by_bundle: Sequence[tuple[Remembered, ...]]) -> tuple[Remembered, ...]:
+    """Join what several bundles remember: most of it is the same."""
+    if len(by_bundle) == 1:
+        return by_bundle[0]
+    together: Counter[Remembered] = Counter()
+    for remembered in by_bundle:
+        together |= Counter(remembered)
+    return tuple(sorted(together.elements(), key=lambda one: one.timestamp or 0))
 
 
 def _remembered(live: LiveHistories, user_id: str) -> tuple[Remembered, ...]:

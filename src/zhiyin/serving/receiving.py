@@ -138,6 +138,8 @@ async def line_groups(
                         yield lines.take(counted)
     finally:
         coming.cancel()
+        # The error of a caller who went away holds this frame and would be held by it: megabytes in a circle.
+        del coming
     if lines.rest:
         lines.add(lines.rest)
     if lines.waiting:

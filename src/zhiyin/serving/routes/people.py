@@ -50,8 +50,8 @@ async def put_user(request: Request, user_id: UserId, body: Annotated[wire.Attri
 async def get_user(request: Request, user_id: UserId) -> Response:
     """Export everything that is kept about a person.
 
-    Attributes, events, what was shown, and what the bundle in use was trained on: events of before the
-    service and, after it was refreshed, those of the log once more.
+    Attributes, events, what was shown, and what the bundles in use were trained on, those of experiments
+    too: events of before the service and, after it was refreshed, those of the log once more.
     """
     engine, person = await engine_of(request), person_of(request, user_id)
     async with service_of(request).audit.noting(_deed(request, "user.export", user_id)):
