@@ -43,6 +43,7 @@ DAY = 86_400
         "start = 2026-12-31T23:59:59",
         'start = "2026-12-31T23:59:59Z"',
         'start = "1798761599"',
+        'start = "20261231"\nstop = 1798761600',
         "start = 2026-12-31\nstop = 2027-01-01",
     ],
 )
@@ -51,7 +52,7 @@ def test_moments_are_written_as_dates_or_seconds(written: str) -> None:
     assert trial.start == 1_798_761_599 or (trial.start, trial.stop) == (1_798_675_200, 1_798_761_600)
 
 
-@pytest.mark.parametrize("moment", ["tomorrow", -1, "1969-12-31", 1.5])
+@pytest.mark.parametrize("moment", ["tomorrow", -1, "1969-12-31", 1.5, True, "17"])
 def test_what_is_no_moment_is_refused(moment: object) -> None:
     with pytest.raises(ConfigError, match=r"experiment\.start") as refused:
         parse_trial({"name": "later", "arms": ARMS, "control": "a", "start": moment})

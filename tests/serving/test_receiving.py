@@ -6,14 +6,17 @@ import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from zhiyin.domain.errors import StoreError
 from zhiyin.serving import receiving
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.receiving import CountedBytes, Received, line_groups
+from zhiyin.serving.routes import events as routes
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -148,6 +151,18 @@ def test_bodies_of_all_requests_together_are_bounded(
     assert 'zhiyin_shed_total{reason="bodies"} 1.0' in client.get("/metrics").text
 
 
+def streamed(client: TestClient, lines: AsyncIterator[bytes]) -> list[dict[str, Any]]:
+    """Send a stream part by part, as no caller of the test client can; return the lines of progress."""
+
+    async def send() -> httpx.Response:
+        door = httpx.ASGITransport(client.app, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=door, base_url="http://localhost") as caller:
+            return await caller.post("/v1/events/bulk", content=lines, headers=NDJSON)
+
+    answer = asyncio.run(asyncio.wait_for(send(), 15))
+    return [json.loads(text) for text in answer.text.splitlines()]
+
+
 def test_a_slow_stream_is_stored_while_it_comes_and_told_of_the_end(client: TestClient) -> None:
     """What a caller of a stopping service is told: how far it got, and to send the rest elsewhere."""
 
@@ -162,16 +177,25 @@ def test_a_slow_stream_is_stored_while_it_comes_and_told_of_the_end(client: Test
         await asyncio.sleep(20)
         yield line(2)
 
-    async def send() -> httpx.Response:
-        door = httpx.ASGITransport(client.app, client=("127.0.0.1", 1))
-        async with httpx.AsyncClient(transport=door, base_url="http://localhost") as caller:
-            return await caller.post("/v1/events/bulk", content=lines(), headers=NDJSON)
-
     kept: list[int] = []
-    answer = asyncio.run(asyncio.wait_for(send(), 15))
-    told = [json.loads(text) for text in answer.text.splitlines()]
+    told = streamed(client, lines())
     assert kept == [2]
     assert told[-1]["problem"] == "The service is stopping."
     assert "up to line 2" in told[-1]["remedy"]
     assert (told[-1]["lines"], told[-1]["stored"], "done" in told[-1]) == (2, 2, False)
     client.app.state.service.is_stopping = False
+
+
+def test_a_stream_that_is_refused_while_the_disk_fails_says_what_is_stored(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both go wrong at once: the disk is what matters, because of it lines are missing."""
+
+    async def fails(*_: Any) -> None:
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(routes, "_stored", fails)
+    last = streamed(client, parts_of(b'{"user_id": "u1", "item_id": "i1"}\n' * 5_000, b"x" * 1_000_001))[-1]
+    assert (last["problem"], last["lines"], last["stored"]) == ("The disk is full.", 0, 0)
+    assert "up to line 0" in last["remedy"]
+    assert "done" not in last

@@ -20,6 +20,8 @@ KIND = "experiment"
 """Kind of the documents that hold experiments."""
 
 _MOST_ARMS = 5
+_A_MOMENT = "it is UTC seconds, or a date such as 2026-12-31T23:59:59Z"
+_DIGITS_OF_A_DATE = 8
 _A_BOOST = (
     'A boost is {"filter": {"price": {"below": 20}}, "by": 0.5}; '
     f"by is a number from -{LARGEST_BOOST} to {LARGEST_BOOST}."
@@ -34,11 +36,13 @@ def _is_plain(name: str) -> str:
 
 def _in_seconds(moment: object) -> object:
     """Read a date, of TOML or as text, as UTC seconds; one without a zone is meant in UTC."""
-    if isinstance(moment, str) and not moment.strip().isdecimal():
+    if isinstance(moment, bool):
+        raise ValueError(_A_MOMENT)
+    if isinstance(moment, str) and not (moment.isdecimal() and len(moment) > _DIGITS_OF_A_DATE):
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError:
-            raise ValueError("it is UTC seconds, or a date such as 2026-12-31T23:59:59Z") from None
+            raise ValueError(_A_MOMENT) from None
     if isinstance(moment, date) and not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day)
     if isinstance(moment, datetime):

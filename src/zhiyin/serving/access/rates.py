@@ -150,7 +150,8 @@ class _Bucket(NamedTuple):
 def _headers(decision: Decision, bucket: _Bucket) -> Headers:
     rate, burst = bucket.rate, bucket.burst
     limit, left = int(burst), int(decision.remaining)
-    full_in = math.ceil((burst - decision.remaining) / rate)
+    # A key that owes waits for longer than its bucket takes to fill.
+    full_in = math.ceil(max((burst - decision.remaining) / rate, decision.retry_after_seconds))
     return [
         (b"ratelimit-policy", b'"key";q=%d;w=%d' % (limit, math.ceil(burst / rate))),
         (b"ratelimit", b'"key";r=%d;t=%d' % (left, full_in)),

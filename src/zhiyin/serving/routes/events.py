@@ -131,7 +131,7 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
     """
     told: dict[str, Any] = {"lines": 0, "stored": 0, "duplicates": 0, "refused": 0}
     errors: list[dict[str, Any]] = []
-    under_way: tuple[_Group, asyncio.Task[Accepted] | None] | None = None
+    under_way: _UnderWay | None = None
     service, counted = service_of(request), request.app.state.received.counted
     try:
         with counted(principal_of(request).key_id) as bytes_of_it:
@@ -144,20 +144,28 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
                     under_way = group, await _begun(request, engine, group.sent)
         if under_way is not None:
             yield await _told(told, errors, *under_way)
-    except Refused as refused:
-        if under_way is not None:
-            await _told(told, errors, *under_way)
-        told["problem"], told["remedy"] = refused.detail, refused.remedy or _send_the_rest(told)
     except Exception as error:  # The status has been sent; what failed must still be said.
-        if isinstance(error, StoreError):
+        failed = await _what_failed_last(told, errors, under_way) or error
+        if isinstance(failed, StoreError):
             service.metrics.count_store_error("database")
-        told["problem"] = getattr(error, "problem", "Something went wrong inside the service.")
-        told["remedy"] = _send_the_rest(told)
-        if under_way is not None and under_way[1] is not None:
-            await asyncio.wait([under_way[1]])
+        said = getattr(failed, "problem", "Something went wrong inside the service.")
+        told["problem"] = failed.detail if isinstance(failed, Refused) else said
+        told["remedy"] = getattr(failed, "remedy", "") or _send_the_rest(told)
     else:
         told["done"] = True
     yield orjson.dumps({**told, "errors": errors}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _what_failed_last(
+    told: dict[str, Any], errors: list[dict[str, Any]], under_way: _UnderWay | None
+) -> Exception | None:
+    """Wait for what is on its way to the disk when a stream ends early; return what went wrong there."""
+    try:
+        if under_way is not None:
+            await _told(told, errors, *under_way)
+    except Exception as error:
+        return error
+    return None
 
 
 async def _begun(
@@ -195,6 +203,10 @@ class _Group:
     n_refused: int
     problems: Sequence[tuple[int, str]]
     sent: SentEvents | None
+
+
+_UnderWay = tuple[_Group, asyncio.Task[Accepted] | None]
+"""Lines of a stream on their way to the disk."""
 
 
 def _send_the_rest(told: dict[str, Any]) -> str:
