@@ -207,6 +207,8 @@ def test_an_experiment_of_a_newer_version_leaves_the_running_ones() -> None:
     strange = StoredDocument(KIND, "later", {"trial": {"what": 1}, "buckets": [], "stopped": None})
     arms.take([strange])
     assert arms.plan(MAIN, asked("u1"))[0].assigned is not None
+    arms = arms_with(Shelf(), strange, experiment())
+    assert arms.plan(MAIN, asked("u1"))[0].assigned is not None, "at a start, too"
 
 
 def test_an_arm_with_the_bundle_in_use_is_answered_by_it() -> None:

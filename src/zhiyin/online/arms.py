@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from zhiyin.domain.errors import ConfigError
 from zhiyin.evaluation.live.interleaving import team_draft
 from zhiyin.evaluation.live.ledger import LATE
 from zhiyin.online.asked import Asked, AskedSlate, Wanted
@@ -67,10 +66,7 @@ class Arms:
 
     def take(self, documents: Iterable[StoredDocument]) -> bool:
         """Take in what the log says of experiments; return whether `load_missing` should be called."""
-        try:
-            self._trials.take(documents)
-        except ConfigError:
-            _LOG.exception("an experiment cannot be read; the running ones stay")
+        self._trials.take(documents)
         return self._trials.bundle_versions() != self._lives.keys()
 
     def load_missing(self) -> None:

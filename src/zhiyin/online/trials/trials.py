@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from zhiyin.domain.errors import ConfigError
 from zhiyin.online.trials.assignment import LAYER, N_BUCKETS, ArmRanges, Buckets
 from zhiyin.online.trials.definition import KIND, StartedTrial, bundles_of, read_started
 from zhiyin.stores.records import StoredDocument
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,17 @@ class Trials:
     def take(self, documents: Iterable[StoredDocument]) -> None:
         """Take in what the change log says about documents: new, changed or removed experiments.
 
-        Raises:
-            ConfigError: when a newer version wrote one; nothing is taken in then.
+        One that another version wrote, and that cannot be read, is passed over: what was known under its name
+        stays, and so do all others.
         """
         started = dict(self._started)
         ours = [document for document in documents if document.kind == KIND]
         for document in ours:
-            found = read_started(document)
+            try:
+                found = read_started(document)
+            except ConfigError as error:
+                _LOG.error("%s", error.problem)
+                continue
             if found is None:
                 started.pop(document.name, None)
             else:
