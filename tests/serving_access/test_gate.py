@@ -293,6 +293,21 @@ def test_an_outage_of_the_database_locks_nobody_out_and_lets_nobody_in(
     run(test)
 
 
+def test_an_outage_before_there_are_keys_locks_this_machine_out_no_sooner(door: Door, store) -> None:
+    async def test() -> None:
+        assert (await door.ask()).status == 200
+        store.is_broken = True
+        for door.ticks in (2.5, 3.0, 60.0, 299.0):
+            assert (await door.ask()).status == 200
+            assert (await door.ask(client="10.0.0.7")).status == 401
+        door.ticks = 301.0
+        assert (await door.ask()).status == 503
+        store.is_broken = False
+        assert (await door.ask()).status == 200
+
+    run(test)
+
+
 def test_the_database_is_asked_in_a_thread(door: Door, keys: ApiKeys, store) -> None:
     new = keys.create("shop", ALL)
     store.threads.clear()

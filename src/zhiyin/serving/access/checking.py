@@ -73,6 +73,7 @@ class KeyCheck:
         self._failed_at = float("-inf")
         self._has_keys = False
         self._no_keys_at = float("-inf")
+        self._looking_for_any: asyncio.Future[list[StoredKey]] | None = None
 
     def at_once(self, text: str) -> Principal | None:
         """Return who sends a key where that is known without waiting; None means: ask `slowly`."""
@@ -111,14 +112,26 @@ class KeyCheck:
             self._valid(principal.key_id, await self._key(principal.key_id))
 
     async def has_keys(self) -> bool:
-        """Tell whether there is any key, valid or not; once there is one, there is always one."""
-        if not self._has_keys and self._ticks() - self._no_keys_at > self._believed:
-            try:
-                self._has_keys = bool(await self._in_thread(self._store.keys))
-            except StoreError as error:
-                self._failed()
+        """Tell whether there is any key, valid or not; once there is one, there is always one.
+
+        While the database cannot be read nobody can make the first, so that there was none is believed as
+        long as a known key is.
+        """
+        age = self._ticks() - self._no_keys_at
+        has_just_failed = age <= self._outage and self._ticks() - self._failed_at < _PAUSE_SECONDS
+        if self._has_keys or age <= self._believed or has_just_failed:
+            return self._has_keys
+        if self._looking_for_any is None or self._looking_for_any.done():
+            self._looking_for_any = asyncio.ensure_future(self._in_thread(self._store.keys))
+        try:
+            found = await asyncio.wait_for(asyncio.shield(self._looking_for_any), _PATIENCE_SECONDS)
+        except (StoreError, TimeoutError) as error:
+            self._failed_at = self._ticks()
+            self._failed()
+            if age > self._outage:
                 raise _cannot_say() from error
-            self._no_keys_at = self._ticks()
+        else:
+            self._has_keys, self._no_keys_at = bool(found), self._ticks()
         return self._has_keys
 
     def close(self) -> None:
