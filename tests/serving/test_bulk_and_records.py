@@ -218,3 +218,11 @@ def test_a_misspelt_field_of_a_line_is_told_with_what_it_should_be(client: TestC
     [error] = last["errors"]
     assert "item_id: This field is missing." in error["problem"]
     assert "The field 'item' is not known. Did you mean 'item_id'?" in error["problem"]
+
+
+def test_who_is_unknown_is_written_down_as_erased_and_gets_a_receipt_when_asked_again(
+    client: TestClient,
+) -> None:
+    assert client.delete("/v1/users/stranger").status_code == 404
+    again = client.delete("/v1/users/stranger")
+    assert (again.status_code, again.json()["was_erased_before"]) == (200, True)
