@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sql
 
 from zhiyin.domain.errors import StoreError
-from zhiyin.stores import sql_store, tables
+from zhiyin.stores import bundle_files, sql_store, tables
 from zhiyin.stores.bundle_writing import LEFT_BEHIND_SECONDS, PART_BYTES, _PutPart, put_files
 from zhiyin.stores.changes import Change
 from zhiyin.stores.database import SqlDatabase
@@ -192,6 +192,25 @@ def test_a_version_that_is_removed_or_mended_while_it_is_fetched(
     waiting.append(mend)
     assert_whole(database, folder, tmp_path / "mended")
     assert kept(database) != [name]
+    read = bundle_files.hashlib.sha256
+
+    def read_a_part() -> Any:
+        digest = read()
+
+        class Digest:
+            hexdigest = digest.hexdigest
+
+            def update(self, content: bytes) -> None:
+                digest.update(content)
+                if waiting:
+                    waiting.pop()()
+
+        return Digest()
+
+    monkeypatch.setattr(sql_store, "write_files", original)
+    monkeypatch.setattr(bundle_files, "hashlib", SimpleNamespace(sha256=read_a_part))
+    waiting.append(mend)
+    assert_whole(database, folder, tmp_path / "mended in the middle of a file")
     waiting.append(lambda: other.store().drop_bundle("v1"))
     with pytest.raises(StoreError, match="no bundle 'v1'"):
         database.store().fetch_bundle("v1", tmp_path / "gone")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from zhiyin.data.kinds import EventKinds
@@ -72,7 +71,8 @@ class Live:
             reads=pipeline.reads_of_users,
         )
         self.catalogue = LiveCatalogue(pipeline, self.histories)
-        self._arriving: deque[Future[None]] = deque()
+        self._arriving: list[Future[None]] = []
+        self._changing_arriving = threading.Lock()
         if pipeline.early.height:
             self.catalogue.absorb(self.histories.record_batch(pipeline.early))
         masks = FilterMasks()  # of both: an answer in a hurry finds the masks of those before
@@ -97,7 +97,10 @@ class Live:
         """Reflect what changed since `applied`; items come a little later, see `await_items`."""
         for user_id in changes.forgotten:
             self.forget(user_id)
-        self._arriving.extend(self.catalogue.put(item) for item in changes.items)
+        if changes.items:
+            coming = [self.catalogue.put(item) for item in changes.items]
+            with self._changing_arriving:
+                self._arriving = [*self._arriving, *coming]
         self.histories.describe(changes.described)
         if changes.events.height:
             self.catalogue.absorb(self.histories.record_batch(changes.events))
@@ -111,10 +114,9 @@ class Live:
         """
         if not self._arriving:
             return True
-        done, missing = wait(tuple(self._arriving), seconds)
-        for future in done:
-            with suppress(ValueError):  # somebody else who waited was sooner
-                self._arriving.remove(future)
+        _, missing = wait(self._arriving, seconds)
+        with self._changing_arriving:
+            self._arriving = [future for future in self._arriving if not future.done()]
         return not missing
 
     def record(self, events: Sequence[Event]) -> None:

@@ -110,7 +110,12 @@ def _contents(connection: Connection, tenant: str, name: str, path: str) -> Iter
     mine = (parts.tenant == tenant, parts.version == name, parts.path == path)
     numbers = sql.select(parts.part).where(*mine).order_by(parts.part)
     for number in connection.execute(numbers).scalars().all():
-        yield connection.execute(sql.select(parts.content).where(*mine, parts.part == number)).scalar_one()
+        content = connection.execute(
+            sql.select(parts.content).where(*mine, parts.part == number)
+        ).scalar_one_or_none()
+        if content is None:
+            return  # removed while it is read, which its digest will tell
+        yield content
 
 
 def _cannot_write(folder: Path, error: OSError) -> StoreError:
