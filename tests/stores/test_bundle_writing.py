@@ -13,7 +13,7 @@ import sqlalchemy as sql
 
 from zhiyin.domain.errors import StoreError
 from zhiyin.stores import bundle_files, sql_store, tables
-from zhiyin.stores.bundle_writing import LEFT_BEHIND_SECONDS, PART_BYTES, _PutPart, put_files
+from zhiyin.stores.bundle_writing import LEFT_BEHIND_SECONDS, PART_BYTES, PutBundle, _PutPart, put_files
 from zhiyin.stores.changes import Change
 from zhiyin.stores.database import SqlDatabase
 from zhiyin.stores.events import DEFAULT_TENANT
@@ -103,6 +103,21 @@ def test_what_is_broken_off_leaves_nothing(database: SqlDatabase, folder: Path, 
         put_files(write, DEFAULT_TENANT, ROW, folder, None)
     assert (kept(database), database.store().bundles()) == ([], [])
     database.store().put_bundle("v1", folder, position=7, facts={})
+    assert_whole(database, folder, tmp_path / "fetched")
+
+
+def test_what_was_made_although_its_answer_was_lost_stays_whole(
+    database: SqlDatabase, folder: Path, tmp_path: Path
+) -> None:
+    def write(change: Change[Any]) -> Any:
+        made = database.write_apart(change)
+        if isinstance(change, PutBundle):
+            raise StoreError("The connection was lost.")
+        return made
+
+    with pytest.raises(StoreError, match="connection was lost"):
+        put_files(write, DEFAULT_TENANT, ROW, folder, None)
+    assert [one.version for one in database.store().bundles()] == ["v1"]
     assert_whole(database, folder, tmp_path / "fetched")
 
 

@@ -64,7 +64,9 @@ def put_files(
         unused = write(PutBundle(tenant, row, files, replaced))
     except BaseException:
         with suppress(ZhiyinError):
-            _drop_parts(write, tenant, [name])
+            # Perhaps the last step was made, and only its answer was lost.
+            left_behind = write(_FindLeftBehind(tenant, now + 1))
+            _drop_parts(write, tenant, {name}.intersection(left_behind))
         raise
     _drop_parts(write, tenant, unused)
 
