@@ -167,14 +167,18 @@ class SqliteBackend(Backend):
         What is free is not what this user may use, where there are quotas or a limit on the size of files, so
         such a limit is looked at, and the room is taken for a moment.
         """
+        # It stands in the log and in the file, and the log is longer; both stay while anybody reads.
+        n_needed = LEAST_ROOM_BYTES + 3 * n_bytes
         n_free = shutil.disk_usage(self.path.parent).free
-        if n_free < LEAST_ROOM_BYTES + n_bytes:
-            wanted = f", and {n_bytes // 1_000} kB are to be stored" if n_bytes else ""
+        if n_free < n_needed:
+            wanted = (
+                f"; to store {n_bytes // 1_000} kB takes three times as much for a while" if n_bytes else ""
+            )
             raise self._no_room(f"{n_free // 1_000} kB are left on its disk{wanted}")
         files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
         longest = max(file.stat().st_size for file in files if file.exists())
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        if limit != resource.RLIM_INFINITY and longest + LEAST_ROOM_BYTES + n_bytes > limit:
+        if limit != resource.RLIM_INFINITY and longest + n_needed > limit:
             raise self._no_room(f"its files may grow to {limit // 1_000} kB")
         try:
             with tempfile.TemporaryFile(dir=self.path.parent) as probe:
