@@ -110,8 +110,10 @@ def test_callers_who_go_away_leave_no_memory_behind() -> None:
 
 
 def test_a_line_without_end_is_refused() -> None:
-    with pytest.raises(Refused, match="more than 1000000 bytes"):
-        groups(b"x" * 600_000, b"x" * 600_000)
+    for parts in ((b"a\n", b"x" * 600_000, b"x" * 600_000), (b"a\n" + b"x" * 1_000_001 + b"\nb\n",)):
+        with pytest.raises(Refused, match="Line 2 has more than 1000000 bytes"):
+            groups(*parts)
+    assert groups(b"a\n" + b"x" * 1_000_000 + b"\nb\n") == [[b"a", b"x" * 1_000_000, b"b"]]
 
 
 def test_too_much_at_once_is_refused_and_little_never_is(monkeypatch: pytest.MonkeyPatch) -> None:

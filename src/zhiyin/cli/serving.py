@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,7 +98,8 @@ def run_service(bundle: Path | None, store: str | None, settings_file: Path | No
         MissingExtra: when the packages of the extra 'serve' are not installed.
     """
     try:
-        from zhiyin.serving.running import serve as serve_bundle  # noqa: PLC0415 - fastapi is an extra
+        from zhiyin.serving.running import LOOP_THREAD  # noqa: PLC0415 - fastapi is an extra
+        from zhiyin.serving.running import serve as serve_bundle  # noqa: PLC0415
         from zhiyin.serving.settings import load_settings  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "fastapi", "serve") from None
@@ -108,6 +112,19 @@ def run_service(bundle: Path | None, store: str | None, settings_file: Path | No
             remedy="Name a bundle:  zhiyin serve BUNDLE, or a store with one:  zhiyin serve --store URL",
         )
     serve_bundle(bundle, store_url=store, settings=load_settings(settings_file, os.environ, **given))
+    _leave_behind(LOOP_THREAD)
+
+
+def _leave_behind(threads: str) -> None:
+    """End the process at once where the learning loop still trains; everything else is closed by now.
+
+    An interpreter that ends in the ordinary way while a thread computes is ended with an error by the system.
+    """
+    if any(thread.name.startswith(threads) for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _nothing_for(user: str, *, has_history: bool) -> RequestError:

@@ -21,6 +21,7 @@ from zhiyin.serving.alerts.rules import load_alerts
 from zhiyin.serving.alerts.watch import AlertWatch
 from zhiyin.serving.memory import give_back_regularly
 from zhiyin.serving.metrics import Metrics
+from zhiyin.serving.running import LOOP_THREAD
 from zhiyin.serving.service import Service
 from zhiyin.serving.stream_rules import refuse_shared_groups, refuse_unserved
 from zhiyin.serving.taking import take_events
@@ -109,7 +110,7 @@ class Background:
                         ),
                     )
                     self._learners[tenant] = threading.Thread(
-                        target=loop.run, args=(self._stopping,), name=f"zhiyin-loop-{tenant}", daemon=True
+                        target=loop.run, args=(self._stopping,), name=f"{LOOP_THREAD}{tenant}", daemon=True
                     )
                     self._learners[tenant].start()
             self._stopping.wait(_LOOK_AGAIN_SECONDS)

@@ -157,20 +157,30 @@ class _Lines:
     def __init__(self) -> None:
         self.rest = b""
         self.waiting: list[bytes] = []
-        self._n_bytes = 0
+        self._n_lines = self._n_bytes = 0
         self._since = 0.0
 
     def of(self, part: bytes) -> list[bytes]:
-        """Return the lines that are whole with a further part."""
+        """Return the lines that are whole with a further part.
+
+        Raises:
+            Refused: when a line is too long.
+        """
         *lines, self.rest = (self.rest + part).split(b"\n")
-        if len(self.rest) > LONGEST_LINE:
-            raise Refused("too-large", f"A line has more than {LONGEST_LINE} bytes.")
+        if max(map(len, (*lines, self.rest))) > LONGEST_LINE:
+            place = next(n for n, line in enumerate((*lines, self.rest), start=1) if len(line) > LONGEST_LINE)
+            raise Refused(
+                "too-large",
+                f"Line {self._n_lines + place} has more than {LONGEST_LINE} bytes.",
+                remedy="Shorten it or leave it out, and send the lines after the last that is stored again.",
+            )
         return lines
 
     def add(self, line: bytes) -> bool:
         """Let a line wait; return whether those that wait are a whole group."""
         if not self.waiting:
             self._since = time.monotonic()
+        self._n_lines += 1
         self.waiting.append(line)
         self._n_bytes += len(line) + 1
         return len(self.waiting) == LINES_AT_ONCE or self._n_bytes >= BYTES_AT_ONCE

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _NEEDED = ("fastapi", "uvicorn", "orjson", "prometheus_client", "structlog", "sqlalchemy", "alembic")
 DEFAULT_SETTINGS = ServingSettings()
+LOOP_THREAD = "zhiyin-loop-"
+"""How the names of threads begin in which a tenant's bundles learn."""
 LEAVING_SECONDS = 1.0
 """How long a stopping service takes new connections, while `/readyz` says that it leaves."""
 LAST_REQUESTS_SECONDS = 0.2
