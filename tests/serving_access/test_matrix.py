@@ -288,6 +288,9 @@ def test_events_cost_by_their_number(house: House, url: str) -> None:
     events = [{"user_id": "busy", "item_id": "tea-i1"} for _ in range(300)]
     sent = [house.ask("POST /v1/events", many.text, body={"events": events}).status_code for _ in range(2)]
     assert sent == [202, 429]  # 6 at once: the first takes 1 and 3, the second 1 and not 3 more
+    refused = house.ask("POST /v1/events", many.text, body={"events": events})
+    names = [name for name, _ in refused.headers.multi_items() if "ratelimit" in name]
+    assert len(names) == len(set(names)) == 5
     assert (
         len(house.ask("GET /v1/users/{user_id}", house.full("tea"), user_id="busy").json()["events"]) == 300
     )

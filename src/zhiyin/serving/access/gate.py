@@ -249,7 +249,9 @@ def _request_id(scope: Scope) -> str:
 def _with_headers(send: Send, headers: Headers) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *headers]
+            said = message.get("headers", [])
+            names = {name.lower() for name, _ in said}  # what a route says of limits is newer
+            message["headers"] = [*said, *(header for header in headers if header[0] not in names)]
         await send(message)
 
     return send_with_headers
