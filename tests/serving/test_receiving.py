@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from zhiyin.domain.errors import StoreError
 from zhiyin.serving import receiving
 from zhiyin.serving.problems import Refused
-from zhiyin.serving.receiving import CountedBytes, Received, line_groups
+from zhiyin.serving.receiving import CountedBytes, LineStream, Received
 from zhiyin.serving.routes import events as routes
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -38,7 +38,7 @@ def groups(*parts: bytes | float, is_stopping: Callable[[], bool] = lambda: Fals
     async def gather() -> list[list[bytes]]:
         received, _ = counting()
         with received.counted("key") as counted:
-            found = [lines async for lines in line_groups(parts_of(*parts), counted, is_stopping)]
+            found = [lines async for lines in LineStream(parts_of(*parts), counted, is_stopping).groups()]
         assert (received.n_bytes, received.of_caller) == (0, {})
         return found
 
@@ -75,13 +75,38 @@ def test_a_stream_ends_with_the_service_and_what_came_is_kept(monkeypatch: pytes
     async def listen() -> None:
         received, _ = counting()
         with received.counted("key") as counted:
-            async for lines in line_groups(parts_of(b"a\nb\n", 30.0), counted, lambda: bool(found)):
+            stream = LineStream(parts_of(b"a\nb\n", 30.0), counted, lambda: bool(found))
+            async for lines in stream.groups():
                 keep(lines)
 
     keep = found.append
     with pytest.raises(Refused, match="The service is stopping"):
         asyncio.run(asyncio.wait_for(listen(), 10))
     assert found == [[b"a", b"b"]]
+
+
+def test_a_group_that_waits_is_counted_and_ends_with_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "FREE_BYTES", 0)
+
+    async def going_away() -> AsyncIterator[bytes]:
+        yield b"x\n" * 5_000
+        await asyncio.sleep(0.05)
+        raise ConnectionResetError
+
+    async def listen() -> None:
+        received, _ = counting()
+        with received.counted("key") as counted:
+            stream = LineStream(going_away(), counted, lambda: False)
+            async for lines in stream.groups():
+                assert len(lines) == 5_000
+                assert received.n_bytes == 10_000
+                stream.refuse_to_go_on()
+                await asyncio.sleep(0.2)
+                with pytest.raises(ConnectionResetError, match="went away"):
+                    stream.refuse_to_go_on()
+                break
+
+    asyncio.run(listen())
 
 
 def test_callers_who_go_away_leave_no_memory_behind() -> None:
@@ -94,7 +119,7 @@ def test_callers_who_go_away_leave_no_memory_behind() -> None:
     async def listen() -> None:
         received, _ = counting()
         with suppress(ConnectionResetError), received.counted("key") as counted:
-            async for lines in line_groups(going_away(), counted, lambda: False):
+            async for lines in LineStream(going_away(), counted, lambda: False).groups():
                 assert lines
 
     gc.collect()

@@ -102,53 +102,77 @@ class CountedBytes:
         self._n_bytes, self._n_counted = n_bytes, n_counted
 
 
-async def line_groups(
-    parts: AsyncIterator[bytes], counted: CountedBytes, is_stopping: Callable[[], bool]
-) -> AsyncIterator[list[bytes]]:
-    """Cut a body into groups of lines: when there are many, or long ones, or no others come for a moment.
+class LineStream:
+    """A body cut into groups of lines: when there are many, or long ones, or no others come for a moment.
 
     Args:
         parts: The body as it comes.
-        counted: Counts what is not read yet.
+        counted: Counts what is not read yet; a group is, when the next one is asked for.
         is_stopping: Whether the service wants the stream to end.
-
-    Yields:
-        Lines without their ends; empty ones too, since they count where lines are told by number. No lines at
-        all where none came for a moment.
-
-    Raises:
-        Refused: when a line is too long, too much comes at once, or the service stops.
     """
-    lines = _Lines()
-    coming = _next(parts)
-    part: bytes | None = b""
-    try:
-        while part is not None:
-            await asyncio.wait({coming}, timeout=SECONDS_AT_ONCE)
-            if not coming.done() or lines.are_due():
-                yield lines.take(counted)
-            if is_stopping():
-                raise stopping()
-            if coming.done():
+
+    def __init__(
+        self, parts: AsyncIterator[bytes], counted: CountedBytes, is_stopping: Callable[[], bool]
+    ) -> None:
+        self._parts = parts
+        self._counted = counted
+        self._is_stopping = is_stopping
+        self._coming: asyncio.Task[bytes | None] | None = None
+
+    def refuse_to_go_on(self) -> None:
+        """Look up while a group waits.
+
+        Raises:
+            Refused: when the service stops.
+            ConnectionResetError: when the caller went away.
+        """
+        if self._is_stopping():
+            raise Refused("overloaded", "The service is stopping.", headers={"Retry-After": "1"})
+        coming = self._coming
+        if coming is not None and coming.done() and (coming.cancelled() or coming.exception()):
+            raise ConnectionResetError("The caller went away.")
+
+    async def groups(self) -> AsyncIterator[list[bytes]]:
+        """Yield lines without their ends.
+
+        Empty ones too, since they count where lines are told by number; and no lines at all where none came
+        for a moment.
+
+        Raises:
+            Refused: when a line is too long, too much comes at once, or the service stops.
+        """
+        lines = _Lines()
+        coming = self._coming = _next(self._parts)
+        part: bytes | None = b""
+        try:
+            while part is not None:
+                await asyncio.wait({coming}, timeout=SECONDS_AT_ONCE)
+                if not coming.done() or lines.are_due():
+                    taken, n_bytes = lines.take()
+                    yield taken
+                    self._counted.drop(n_bytes)
+                if not coming.done():
+                    self.refuse_to_go_on()
+                    continue
                 part = coming.result()
-                coming = _next(parts)
-                counted.add(len(part or b""))
+                self.refuse_to_go_on()
+                coming = self._coming = _next(self._parts)
+                self._counted.add(len(part or b""))
                 for line in lines.of(part or b""):
                     if lines.add(line):
-                        yield lines.take(counted)
-    finally:
-        coming.cancel()
-        # The error of a caller who went away holds this frame and would be held by it: megabytes in a circle.
-        del coming
-    if lines.rest:
-        lines.add(lines.rest)
-    if lines.waiting:
-        yield lines.take(counted)
-
-
-def stopping() -> Refused:
-    """Return the refusal of a stream that a stopping service ends."""
-    return Refused("overloaded", "The service is stopping.", headers={"Retry-After": "1"})
+                        taken, n_bytes = lines.take()
+                        yield taken
+                        self._counted.drop(n_bytes)
+        finally:
+            coming.cancel()
+            # The error of a caller who went away holds this frame and would be held by it: a circle of
+            # megabytes.
+            self._coming = None
+            del coming
+        if lines.rest:
+            lines.add(lines.rest)
+        if lines.waiting:
+            yield lines.take()[0]
 
 
 class _Lines:
@@ -189,10 +213,10 @@ class _Lines:
         """Whether lines wait that should wait no longer."""
         return bool(self.waiting) and time.monotonic() - self._since > SECONDS_AT_ONCE
 
-    def take(self, counted: CountedBytes) -> list[bytes]:
-        """Return those that wait."""
-        counted.drop(self._n_bytes)
-        taken, self.waiting, self._n_bytes = self.waiting, [], 0
+    def take(self) -> tuple[list[bytes], int]:
+        """Return those that wait, and their bytes."""
+        taken = self.waiting, self._n_bytes
+        self.waiting, self._n_bytes = [], 0
         return taken
 
 

@@ -22,7 +22,7 @@ from zhiyin.online.event_rules import SentEvents, read_together
 from zhiyin.serving import schemas, told
 from zhiyin.serving.body import JsonRoute, media_type_of, refuse_compressed
 from zhiyin.serving.problems import Refused, invalid_request
-from zhiyin.serving.receiving import line_groups, stopping
+from zhiyin.serving.receiving import LineStream
 from zhiyin.serving.routes.asking import (
     durable,
     engine_of,
@@ -135,13 +135,14 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
     service, counted = service_of(request), request.app.state.received.counted
     try:
         with counted(principal_of(request).key_id) as bytes_of_it:
-            async for lines in line_groups(request.stream(), bytes_of_it, lambda: service.is_stopping):
+            stream = LineStream(request.stream(), bytes_of_it, lambda: service.is_stopping)
+            async for lines in stream.groups():
                 group = await _read(lines) if lines else None
                 if under_way is not None:
                     before, under_way = under_way, None
                     yield await _told(told, errors, *before)
                 if group is not None:
-                    under_way = group, await _begun(request, engine, group.sent)
+                    under_way = group, await _begun(request, engine, group.sent, stream)
         if under_way is not None:
             yield await _told(told, errors, *under_way)
     except Exception as error:  # The status has been sent; what failed must still be said.
@@ -169,7 +170,7 @@ async def _what_failed_last(
 
 
 async def _begun(
-    request: Request, engine: LiveEngine, sent: SentEvents | None
+    request: Request, engine: LiveEngine, sent: SentEvents | None, stream: LineStream
 ) -> asyncio.Task[Accepted] | None:
     """Begin to store events as soon as the key may send them, and while it may send any at all."""
     if sent is None:
@@ -177,8 +178,7 @@ async def _begun(
     principal = principal_of(request)
 
     async def go_on() -> None:
-        if service_of(request).is_stopping:
-            raise stopping()
+        stream.refuse_to_go_on()
         await keys_of(request).refuse_ended(principal)
 
     await go_on()
