@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -124,6 +125,34 @@ def test_items_that_come_at_once_are_taken_in_together(
     assert len(sizes) <= 2
     assert sum(sizes) <= 50
     assert {f"n{number}" for number in range(25)} < set(slate(engine, "u1", n=100))
+
+
+def test_who_leaves_waits_for_nobody(engine: LiveEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an item is taken in slowly, others leave, leave and come back, or leave before they have come."""
+    may_come, add_items = threading.Event(), Pipeline.add_items
+
+    def slowly(self: Pipeline, *items: Any) -> None:
+        assert may_come.wait(30)
+        add_items(self, *items)
+
+    monkeypatch.setattr(Pipeline, "add_items", slowly)
+    catalogue = engine.live.catalogue
+    futures = [catalogue.put(StoredItem("slow", NEW))]
+    leaving = {"repeat": True, "n": 60}
+    assert {"i3", "i4", "i5"} <= {*slate(engine, "u1", **leaving)}
+    futures += [catalogue.put(StoredItem(item, {}, deleted=True)) for item in ("i3", "i4", "slow")]
+    futures.append(catalogue.put(StoredItem("i4", {"price": 7.0})))
+    shown = slate(engine, "u1", **leaving)
+    assert "i3" not in shown
+    assert "i5" in shown
+    may_come.set()
+    for future in futures:
+        future.result(timeout=10)
+    shown = slate(engine, "u1", **leaving)
+    assert {"i4", "i5"} <= {*shown}
+    assert not {"i3", "slow"} & {*shown}
+    catalogue.put(StoredItem("i3", {"price": 8.0})).result(timeout=10)
+    assert "i3" in slate(engine, "u1", **leaving)
 
 
 def test_a_closed_engine_takes_nothing_more(pipeline: Pipeline, database: Database) -> None:

@@ -56,6 +56,8 @@ class LiveCatalogue:
         self._names_of_bundle = frozenset(self.current.table.columns)
         self._names_to_come: set[str] = set()  # of items on their way to the disk
         self._accepting = threading.Lock()
+        self._gone: set[str] = set()  # items that leave, and whose turn has not come
+        self._changing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._change_forever, name="zhiyin-items", daemon=True)
         self._thread.start()
@@ -104,7 +106,8 @@ class LiveCatalogue:
     def put(self, item: StoredItem) -> Future[None]:
         """Take in what the store knows of an item; the future is done when the pipeline reflects it.
 
-        Call it in the order in which the store made the changes durable; the last word on an item counts.
+        Call it in the order in which the store made the changes durable; the last word on an item counts. One
+        that leaves is not shown from now on, however many wait before it.
         """
         future: Future[None] = Future()
         with self._accepting:
@@ -112,6 +115,10 @@ class LiveCatalogue:
                 raise StoreError("The service is stopping.", remedy="Send the request again later.")
             self._waiting.put((item, future))
             self._item_came.set()
+        with self._changing:
+            (self._gone.add if item.deleted else self._gone.discard)(item.item_id)
+            if item.deleted:
+                self._remove_gone(self._pipeline)
         return future
 
     def absorb(self, recorded: Recorded) -> None:
@@ -168,8 +175,16 @@ class LiveCatalogue:
         after.remove_items(deleted[deleted != PAD])
         arrived = items_after.ids[len(catalogue) :].to_list()
         self._histories.items_come(arrived)  # before anybody can be shown one
-        self._pipeline = after
+        with self._changing:
+            self._remove_gone(after)
+            self._pipeline = after
+            self._gone.difference_update(item.item_id for item in items)
         self._histories.items_arrived(arrived, first_index=len(catalogue))
+
+    def _remove_gone(self, pipeline: Pipeline) -> None:
+        """Show none of those again that left while others were taken in."""
+        index = pipeline.catalogue_or_raise().items.indices(list(self._gone))
+        pipeline.remove_items(index[index != PAD])
 
     def _whole(self, item: StoredItem, catalogue: Catalogue) -> dict[str, Any]:
         """The full row of an item: what the catalogue says, changed by what was put."""
