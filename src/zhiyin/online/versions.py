@@ -13,11 +13,11 @@ import polars as pl
 from zhiyin.data.attributes import rows_of
 from zhiyin.domain.errors import BundleError, StoreError
 from zhiyin.online.unknown import unknown_bundle
-from zhiyin.online.unpacking import unpacking_folder
 from zhiyin.pipeline.bundle import load_bundle, read_attributes, read_card
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import StoredBundle
+from zhiyin.stores.unpacking import unpacking_folder
 
 _LOG = logging.getLogger(__name__)
 IN_MEMORY = "in-memory"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from zhiyin.experiments.refreshing.rounds import DRIFT_KIND, QUALITY_KIND, Custo
 from zhiyin.experiments.refreshing.settings import FULL, INCREMENTAL, LoopConfig
 from zhiyin.pipeline.recipes import recipe
 from zhiyin.stores.events import EventStore
+from zhiyin.stores.unpacking import unpacking_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,9 +105,9 @@ class LearningLoop:
         stop = stop or threading.Event()
         with (
             Lease(self._store, self.config.lease_seconds) as lease,
-            tempfile.TemporaryDirectory(prefix="zhiyin-loop-", dir=self._folder) as folder,
+            unpacking_folder(self._folder) as folder,
         ):
-            surroundings = (self._customs, self._listen, self._progress, lease, stop, Path(folder))
+            surroundings = (self._customs, self._listen, self._progress, lease, stop, folder)
             return OneRound(self._store, self.config, *surroundings).go()
 
     def _seconds_between(self, n_failures: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from zhiyin.domain.errors import StoreError
 from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.stores.events import EventStore
 from zhiyin.stores.records import StoredBundle
+from zhiyin.stores.unpacking import unpacking_folder
 
 REFUSED = "refused"
 """Fact of a stored bundle that was refused: why."""
@@ -106,8 +106,8 @@ def _fetched(store: EventStore, version: str) -> Iterator[Path]:
     Raises:
         BundleError: when they differ.
     """
-    with tempfile.TemporaryDirectory(prefix="zhiyin-rollback-") as folder:
-        place = Path(folder) / version
+    with unpacking_folder() as folder:
+        place = folder / version
         store.fetch_bundle(version, place)
         yield place
 

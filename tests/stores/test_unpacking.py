@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from zhiyin.online.unpacking import remove_left_behind, unpacking_folder
+from zhiyin.stores.unpacking import remove_left_behind, unpacking_folder
 
 HOLD = """
 import sys, time
-from zhiyin.online.unpacking import unpacking_folder
+from zhiyin.stores.unpacking import unpacking_folder
 with unpacking_folder() as folder:
     (folder / "version").mkdir()
     print(folder, flush=True)

@@ -23,14 +23,18 @@ _SECONDS_WITHOUT_LOCK = 86_400.0
 
 
 @contextmanager
-def unpacking_folder() -> Iterator[Path]:
-    """Yield a new folder among the temporary ones; it is removed at the end.
+def unpacking_folder(where: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder, which is removed at the end.
 
     While the process lives it holds a lock on a file in it, and the system lets go of the lock when the
     process is gone, however it went. Folders that nobody holds any more are removed before.
+
+    Args:
+        where: Folder it is made in; among the temporary ones where none is named.
     """
-    remove_left_behind(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
+    where = where or Path(tempfile.gettempdir())
+    remove_left_behind(where)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=where) as name:
         folder = Path(name)
         unnamed = folder / f"{_LOCK}.new"
         with unnamed.open("w") as lock:
