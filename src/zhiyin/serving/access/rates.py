@@ -70,23 +70,27 @@ class RateLimits:
             raise self._refusal(principal, bucket, decision, decision.retry_after_seconds)
         return _headers(decision, bucket)
 
-    async def take_events(self, principal: Principal, n_events: int) -> None:
+    async def take_events(self, principal: Principal, n_events: int) -> Headers:
         """Take what events cost beyond their request, once it is known how many there are.
 
         Where that is more than a bucket holds, a full one lets them in, and the key owes the rest.
+
+        Returns:
+            Headers as `take` does, of what is left now.
 
         Raises:
             Refused: when the bucket holds too little.
         """
         bucket = self._bucket_of(principal)
         if bucket is None:
-            return
+            return []
         cost = n_events / EVENTS_PER_REQUEST
         # The request itself has taken 1 from it, and will again when it is sent again.
         decision = await self._decide(bucket, cost, min(cost, bucket.burst - 1.0))
         if not decision.allowed:
             seconds = decision.retry_after_seconds + 1.0 / bucket.rate
             raise self._refusal(principal, bucket, decision, seconds)
+        return _headers(decision, bucket)
 
     async def wait_for_events(
         self, principal: Principal, n_events: int, meanwhile: Callable[[], Awaitable[None]]

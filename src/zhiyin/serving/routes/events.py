@@ -34,6 +34,7 @@ from zhiyin.serving.routes.asking import (
     service_of,
     tenant_of,
 )
+from zhiyin.serving.service import Service
 from zhiyin.serving.taking import take_events
 from zhiyin.serving.tracing import Tracer
 from zhiyin.stores.event_columns import EventColumns
@@ -62,9 +63,9 @@ async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body
     One event, or `{"events": [...]}` with up to 10,000, all or none. The answer comes when they are on the
     disk, and the next recommendation reflects them. Sending again with the same `event_id` is safe.
     """
-    await limits_of(request).take_events(principal_of(request), len(body))
+    limits = await limits_of(request).take_events(principal_of(request), len(body))
     accepted = await _stored(request, await engine_of(request), body)
-    return json_response(
+    response = json_response(
         {
             "accepted": len(body),
             "stored": accepted.n_stored,
@@ -75,6 +76,8 @@ async def post_events(request: Request, body: Annotated[schemas.EventsBody, Body
         },
         status=202,
     )
+    response.raw_headers += limits
+    return response
 
 
 @router.post(
@@ -146,15 +149,19 @@ async def _progress(request: Request, engine: LiveEngine) -> AsyncIterator[bytes
         if under_way is not None:
             yield await _told(told, errors, *under_way)
     except Exception as error:  # The status has been sent; what failed must still be said.
-        failed = await _what_failed_last(told, errors, under_way) or error
-        if isinstance(failed, StoreError):
-            service.metrics.count_store_error("database")
-        said = getattr(failed, "problem", "Something went wrong inside the service.")
-        told["problem"] = failed.detail if isinstance(failed, Refused) else said
-        told["remedy"] = getattr(failed, "remedy", "") or _send_the_rest(told)
+        # Kept in no variable: it would hold this frame, and this frame the last group of lines.
+        _tell_failure(service, told, await _what_failed_last(told, errors, under_way) or error)
     else:
         told["done"] = True
     yield orjson.dumps({**told, "errors": errors}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _tell_failure(service: Service, told: dict[str, Any], failed: Exception) -> None:
+    if isinstance(failed, StoreError):
+        service.metrics.count_store_error("database")
+    said = getattr(failed, "problem", "Something went wrong inside the service.")
+    told["problem"] = failed.detail if isinstance(failed, Refused) else said
+    told["remedy"] = getattr(failed, "remedy", "") or _send_the_rest(told)
 
 
 async def _what_failed_last(
