@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -271,6 +272,15 @@ def test_two_consumers_share_the_stream(
     assert max(shelf.handed.values()) == 1
 
 
+def is_held_with_messages(process: subprocess.Popen[bytes], client: Any) -> bool:
+    """Hold a reader; let it go on where it has acknowledged all that it read, as it has now and then."""
+    process.send_signal(signal.SIGSTOP)
+    if unacknowledged(client) > 0:
+        return True
+    process.send_signal(signal.SIGCONT)
+    return False
+
+
 def test_a_killed_process_loses_nothing_and_doubles_nothing(
     client: Any, redis_url: str, begin: Any, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -282,6 +292,7 @@ def test_a_killed_process_loses_nothing_and_doubles_nothing(
         eventually(lambda: client.xinfo_groups("events") != [])
         eventually(lambda: client.xinfo_groups("events")[0]["last-delivered-id"] != "0-0")
         time.sleep(random.Random(1).uniform(0.05, 0.15))
+        eventually(lambda: is_held_with_messages(process, client))
         process.kill()
     last = client.xinfo_groups("events")[0]["last-delivered-id"]
     assert 0 < unacknowledged(client) + len(client.xrange("events", f"({last}")) < 4_000
