@@ -118,7 +118,7 @@ class LiveCatalogue:
         with self._changing:
             (self._gone.add if item.deleted else self._gone.discard)(item.item_id)
             if item.deleted:
-                self._remove_gone(self._pipeline)
+                _remove(self._pipeline, [item.item_id])
         return future
 
     def absorb(self, recorded: Recorded) -> None:
@@ -170,21 +170,15 @@ class LiveCatalogue:
             after.add_items(
                 rows_of([self._whole(item, catalogue) for item in described], catalogue.table.schema)
             )
-        items_after = after.catalogue_or_raise().items
-        deleted = items_after.indices([item.item_id for item in newest.values() if item.deleted])
-        after.remove_items(deleted[deleted != PAD])
-        arrived = items_after.ids[len(catalogue) :].to_list()
+        _remove(after, [item.item_id for item in newest.values() if item.deleted])
+        arrived = after.catalogue_or_raise().items.ids[len(catalogue) :].to_list()
         self._histories.items_come(arrived)  # before anybody can be shown one
         with self._changing:
-            self._remove_gone(after)
+            if self._gone:
+                _remove(after, self._gone)  # who left meanwhile
             self._pipeline = after
             self._gone.difference_update(item.item_id for item in items)
         self._histories.items_arrived(arrived, first_index=len(catalogue))
-
-    def _remove_gone(self, pipeline: Pipeline) -> None:
-        """Show none of those again that left while others were taken in."""
-        index = pipeline.catalogue_or_raise().items.indices(list(self._gone))
-        pipeline.remove_items(index[index != PAD])
 
     def _whole(self, item: StoredItem, catalogue: Catalogue) -> dict[str, Any]:
         """The full row of an item: what the catalogue says, changed by what was put."""
@@ -233,6 +227,12 @@ class LiveCatalogue:
             yield group
             if change is None:
                 return
+
+
+def _remove(pipeline: Pipeline, item_ids: Iterable[str]) -> None:
+    """Never show these items again; those that the catalogue does not hold are passed over."""
+    index = pipeline.catalogue_or_raise().items.indices(list(item_ids))
+    pipeline.remove_items(index[index != PAD])
 
 
 def _too_many_names(new: Sequence[str], *, n_free: int) -> UnfitAttribute:

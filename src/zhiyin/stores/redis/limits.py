@@ -90,10 +90,10 @@ class LocalRateLimiter:
 
 
 class _Bucket(NamedTuple):
-    """When a bucket is full, and the same once more where it owes, else 0."""
+    """When a bucket is full, and whether it owes."""
 
     full_at: float
-    owes_until: float = 0.0
+    owes: bool = False
 
 
 class _Asked(NamedTuple):
@@ -122,15 +122,14 @@ class _Asked(NamedTuple):
         latest = max(empty, now + _LONGEST_OWED_SECONDS)
         # Later than an empty bucket takes to fill, and owing nothing, is only possible when a setting or the
         # clock changed.
-        full_at = min(max(bucket.full_at, now), max(empty, min(bucket.owes_until, latest)))
+        full_at = min(max(bucket.full_at, now), latest if bucket.owes else empty)
         wait = full_at + self.needed / self.per_second - empty
         if self.needed > self.burst:
             return Decision(False, math.inf, self._left(full_at, now)), bucket
         if wait > _ROUNDING_SECONDS:
             return Decision(False, wait, self._left(full_at, now)), bucket
         full_then = min(full_at + self.cost / self.per_second, latest)
-        owes_until = full_then if full_then > empty else 0.0
-        return Decision(True, 0.0, self._left(full_then, now)), _Bucket(full_then, owes_until)
+        return Decision(True, 0.0, self._left(full_then, now)), _Bucket(full_then, full_then > empty)
 
     def _left(self, full_at: float, now: float) -> float:
         return max(0.0, self.burst - (full_at - now) * self.per_second)
@@ -147,15 +146,14 @@ local now = time[1] * 1000000 + time[2]
 local fill = burst / rate
 local empty = now + math.ceil(fill)
 local latest = math.max(empty, now + owed)
-local full_at, owes_until = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) ?(%d*)$')
-full_at, owes_until = tonumber(full_at or now), tonumber(owes_until) or 0
-full_at = math.min(math.max(full_at, now), math.max(empty, math.min(owes_until, latest)))
+local full_at, owes = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+)(.*)$')
+full_at = math.min(math.max(tonumber(full_at or now), now), owes == ' owes' and latest or empty)
 local wait = full_at + math.ceil(needed / rate) - empty
 local allowed = wait <= 0
 if allowed then
   full_at = math.min(full_at + math.ceil(cost / rate), latest)
   if cost > 0 then
-    local bucket = string.format(full_at > empty and '%.0f %.0f' or '%.0f', full_at, full_at)
+    local bucket = string.format(full_at > empty and '%.0f owes' or '%.0f', full_at)
     redis.call('SET', KEYS[1], bucket, 'PX', math.ceil((full_at - now) / 1000) + 1)
   end
   wait = 0
