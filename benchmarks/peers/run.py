@@ -77,7 +77,7 @@ def _measure(rows: list[Row], data: Path, results: Path, asked: argparse.Namespa
             command = [str(pythons[row.library]), str(RUNNERS / f"{row.library}_rows.py"), row.model]
             command += ["--split", str(split_file), "--out", folder, "--data", str(data.resolve())]
             command += ["--minutes", str(asked.minutes), "--max-epochs", str(asked.max_epochs)]
-            command += ["--seed", str(asked.seed)]
+            command += ["--seed", str(asked.seed), "--length", str(asked.length)]
             told = measured(row.name, command, split, Path(folder), results)
         if told is None:
             failed.append(row.name)
@@ -135,6 +135,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max-epochs", type=int, default=300, help="cap on its epochs")
     parser.add_argument("--every", type=int, default=1, help="take every n-th user only, to try it out")
     parser.add_argument("--seed", type=int, default=0, help="of every row")
+    parser.add_argument(
+        "--length", type=int, default=50, help="newest items that the peers' sequence models read"
+    )
     parser.add_argument(
         "--work",
         type=Path,

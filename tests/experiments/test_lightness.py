@@ -1,8 +1,10 @@
-"""What training and ranking without a neural network must not load."""
+"""What a process must not load that does not need it."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+from zhiyin.pipeline.registry import SOURCES
 
 HEAVY = (
     "torch",
@@ -37,3 +39,21 @@ def test_the_fast_recipe_loads_no_neural_network_and_no_pandas(tmp_path: Path):
         [sys.executable, "-c", PROGRAM, str(tmp_path), *HEAVY], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["9"]
+
+
+def loaded_by(modules: list[str], asked: tuple[str, ...]) -> list[str]:
+    """Which of the packages asked for a fresh process has after importing some modules."""
+    program = f"import sys, {', '.join(modules)}; print(*[name for name in {asked} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_service_loads_no_torch_until_a_bundle_needs_it():
+    serving = ["zhiyin.serving.app", "zhiyin.serving.running", "zhiyin.cli.serving"]
+    assert loaded_by(serving, ("torch", "lightning", "transformers")) == []
+
+
+def test_answering_loads_nothing_that_only_learning_needs():
+    sources = sorted({place.partition(":")[0] for place in SOURCES.values()})
+    packages = ("torch", "torch._dynamo", "lightning", "transformers", "sentence_transformers")
+    assert loaded_by([*sources, "zhiyin.ranking.ranker"], packages) == ["torch"]

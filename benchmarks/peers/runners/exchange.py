@@ -224,6 +224,7 @@ class Task:
         minutes: Cap on the fit.
         max_epochs: Cap on the epochs.
         seed: Of every random choice.
+        length: Newest items of a history that the peers' sequence models read.
         data: The data folder itself, for our own rows.
     """
 
@@ -233,6 +234,7 @@ class Task:
     minutes: float
     max_epochs: int
     seed: int
+    length: int
     data: Path
 
     @classmethod
@@ -245,10 +247,10 @@ class Task:
         parser.add_argument("--minutes", type=float, required=True)
         parser.add_argument("--max-epochs", type=int, required=True)
         parser.add_argument("--seed", type=int, required=True)
+        parser.add_argument("--length", type=int, required=True)
         parser.add_argument("--data", type=Path, required=True)
         asked = parser.parse_args()
-        split = Split.read(asked.split)
-        return cls(asked.row, split, asked.out, asked.minutes, asked.max_epochs, asked.seed, asked.data)
+        return cls(**vars(asked) | {"split": Split.read(asked.split)})
 
     def curve(self) -> Curve:
         """Start the clock of a training."""

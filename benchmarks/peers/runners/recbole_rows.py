@@ -19,11 +19,10 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import get_model, get_trainer, init_seed
 
-LENGTH = 50
 NAMES = {"sasrec": "SASRec", "lightgcn": "LightGCN"}
 SETTINGS: dict[str, dict[str, Any]] = {
     # Its defaults: 2 blocks, 2 heads, width 64, dropout .5, cross-entropy, Adam 1e-3, batches of 2,048.
-    "sasrec": {"MAX_ITEM_LIST_LENGTH": LENGTH, "loss_type": "CE", "train_neg_sample_args": None},
+    "sasrec": {"loss_type": "CE", "train_neg_sample_args": None},
     # Its defaults but for three layers, as published.
     "lightgcn": {"n_layers": 3},
 }
@@ -52,12 +51,14 @@ def main() -> None:
 
 def rank(task: Task, folder: Path) -> None:
     curve = task.curve()
-    settings = SETTINGS[task.row] | SHARED
+    of_row = SETTINGS[task.row] | ({"MAX_ITEM_LIST_LENGTH": task.length} if task.row == "sasrec" else {})
     write_atomic_file(task.split, folder / "peers" / "peers.inter")
     config = Config(
         model=NAMES[task.row],
         dataset="peers",
-        config_dict=settings | {"data_path": str(folder), "epochs": task.max_epochs, "seed": task.seed},
+        config_dict=of_row
+        | SHARED
+        | {"data_path": str(folder), "epochs": task.max_epochs, "seed": task.seed},
     )
     init_seed(task.seed, True)
     dataset = create_dataset(config)
@@ -80,7 +81,7 @@ def rank(task: Task, folder: Path) -> None:
     told = {
         "fit_seconds": fit_seconds,
         "rank_seconds": time.perf_counter() - started,
-        "settings": SETTINGS[task.row],
+        "settings": of_row,
         "validation": max(epoch["validation"] for epoch in curve.epochs),
         "stopped_by": curve.stopped_by,
         "curve": curve.epochs,
@@ -113,7 +114,7 @@ def sequence_scorer(model: Any, dataset: Any, split: Split) -> Callable[[Questio
 
     def of(asked: Questions) -> Scores:
         def score(rows: np.ndarray) -> np.ndarray:
-            known = asked.known.take(rows).newest(LENGTH, -1)
+            known = asked.known.take(rows).newest(model.max_seq_length, -1)
             inputs = np.where(known >= 0, numbers[known], 0)
             order = np.argsort(inputs == 0, axis=1, kind="stable")
             inputs = np.take_along_axis(inputs, order, axis=1)

@@ -33,7 +33,6 @@ from rectools.models.nn.transformers.sasrec import SASRecModel
 # Width, heads and dropout are those of the field for data of this size. At RecTools' own width of 256 an
 # epoch costs several times more, so that fewer epochs fit under the cap.
 SHARED: dict[str, Any] = {
-    "session_max_len": 50,
     "n_blocks": 2,
     "n_heads": 2,
     "n_factors": 64,
@@ -64,7 +63,7 @@ def main() -> None:
     if task.row == "ease":
         rank_with_ease(task)
     else:
-        rank_with_transformer(task, MODELS[task.row])
+        rank_with_transformer(task, MODELS[task.row] | {"session_max_len": task.length})
 
 
 def rank_with_transformer(task: Task, settings: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from zhiyin.contracts import CandidateSource
 from zhiyin.domain.errors import ConfigError, MissingExtra, did_you_mean
+from zhiyin.domain.extras import from_extra
 
 SOURCES = {
     "popularity": "zhiyin.sources.popularity:Popularity",
@@ -58,7 +59,5 @@ def part_with_torch(module: str) -> Any:
     Raises:
         MissingExtra: when they are not installed.
     """
-    try:
+    with from_extra("language"):
         return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "language") from None

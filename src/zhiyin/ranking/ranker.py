@@ -8,8 +8,7 @@ from zhiyin.contracts import Component, ComponentState, Continuing
 from zhiyin.data.labelled import LabelledExamples
 from zhiyin.domain import BoolArray, FloatArray, IndexArray
 from zhiyin.domain.errors import NotFitted, ShapeMismatch
-from zhiyin.ranking.continuing import continue_ranker
-from zhiyin.ranking.fitting import fit_ranker
+from zhiyin.domain.extras import from_extra
 from zhiyin.ranking.reading import RankerData
 from zhiyin.ranking.settings import RankerConfig
 from zhiyin.ranking.trained import TrainedRanker
@@ -51,10 +50,14 @@ class MultiTaskRanker(Component[RankerConfig]):
 
     def fit(self, data: RankerData) -> None:
         """Train on labelled rows; see `fit_ranker` for what may be wrong with them."""
+        with from_extra("language"):  # Lightning, which those that only answer do without: 170 MB
+            from zhiyin.ranking.fitting import fit_ranker  # noqa: PLC0415
         self.trained = fit_ranker(self.config, data, self.name)
 
     def go_on(self, data: RankerData, known: LabelledExamples, continuing: Continuing) -> None:
         """Learn on from where it stands; see `continue_ranker` for what may be wrong."""
+        with from_extra("language"):
+            from zhiyin.ranking.continuing import continue_ranker  # noqa: PLC0415
         self.trained = continue_ranker(self.config, self._ready(), data, known, continuing, self.name)
 
     def predict(self, examples: LabelledExamples, who: IndexArray | None = None) -> FloatArray:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from zhiyin.domain import BoolArray, FloatArray, IndexArray, LongArray
+from zhiyin.domain.extras import from_extra
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LARGEST = 127
 _INSTRUCTIONS = ("avx512_vnni", "avx_vnni")
@@ -21,6 +23,7 @@ _INSTRUCTIONS = ("avx512_vnni", "avx_vnni")
 
 def multiplies_whole_numbers() -> bool:
     """Whether this processor multiplies matrices of eight bits several times faster than float32."""
+    torch = _torch()
     known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(torch.backends.mkldnn.is_available()) and any(known.get(name) for name in _INSTRUCTIONS)
 
@@ -88,6 +91,7 @@ class EightBits:
         Returns:
             (B, I) float32.
         """
+        torch = _torch()
         rounded = EightBits.of(asked)
         if multiplies_whole_numbers():
             sums = torch._int_mm(torch.from_numpy(rounded.numbers), torch.from_numpy(self.numbers).T).float()
@@ -111,7 +115,15 @@ class EightBits:
 
     @cached_property
     def _as_floats(self) -> Tensor:
-        return torch.from_numpy(self.numbers).float()
+        floats: Tensor = _torch().from_numpy(self.numbers).float()
+        return floats
+
+
+def _torch() -> Any:
+    """Return torch when it is needed first: 180 MB, which a service without vectors need not carry."""
+    with from_extra("language"):
+        import torch  # noqa: PLC0415
+    return torch
 
 
 def _twelve_bits(positive: FloatArray) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from zhiyin.contracts import TrainingData
 from zhiyin.domain import LongArray
 from zhiyin.sources.factors.ranking import FactorLearner, Pairs, Ranking
 from zhiyin.sources.factors.settings import FactorConfig
-from zhiyin.sources.factors.space import FactorSpace
+from zhiyin.sources.factors.space import FactorSpace, FittedFactors
 from zhiyin.sources.factors.taken import DrawnPairs, EventWorth, Taken
 from zhiyin.training.batches import size_of_batch
 from zhiyin.training.checkpoints import fingerprint
@@ -32,19 +31,6 @@ LENGTH_OF_TRAINING = {"max_epochs", "epochs_without_validation", "patience", "ma
 """Settings that may change between a run and the one that takes it up: they end it, they do not steer it."""
 
 MakeLearner = Callable[[Taken, Ranking], FactorLearner]
-
-
-@dataclass(frozen=True, eq=False)
-class FittedFactors:
-    """What training returns.
-
-    Attributes:
-        space: Ready to answer.
-        facts: What JSON can hold: learning curve, device, sizes.
-    """
-
-    space: FactorSpace
-    facts: dict[str, Any]
 
 
 def fit_factors(

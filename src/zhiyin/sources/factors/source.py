@@ -9,10 +9,10 @@ import numpy as np
 
 from zhiyin.contracts import CandidateSource, ComponentState, Config, DenseOpinion, Opinion, TrainingData
 from zhiyin.domain import FloatArray, IndexArray, Queries
-from zhiyin.sources.factors.fitting import FittedFactors, fit_factors
+from zhiyin.domain.extras import from_extra
 from zhiyin.sources.factors.ranking import FactorLearner, Ranking
 from zhiyin.sources.factors.settings import FactorConfig
-from zhiyin.sources.factors.space import FactorSpace
+from zhiyin.sources.factors.space import FactorSpace, FittedFactors
 from zhiyin.sources.factors.taken import Taken
 from zhiyin.sources.nearest import THOROUGH, Indexed, ItemVectors, NearestOpinion, index_state
 
@@ -52,6 +52,8 @@ class FactorSource(Indexed, CandidateSource[FactorConfigT]):
         Raises:
             TrainingError: when the loss is not a number.
         """
+        with from_extra("language"):  # Lightning, which those that only answer do without: 170 MB
+            from zhiyin.sources.factors.fitting import fit_factors  # noqa: PLC0415
         self._fitted = fit_factors(self.config, training, self.name, self._learner)
         self._build_index(self.config.index_above)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,3 +132,16 @@ class FactorSpace:
             EventWorth(arrays["event_weights"].astype(np.float32), liked_from),
             arrays["is_touched"].astype(np.bool_),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFactors:
+    """What training returns.
+
+    Attributes:
+        space: Ready to answer.
+        facts: What JSON can hold: learning curve, device, sizes.
+    """
+
+    space: FactorSpace
+    facts: dict[str, Any]

@@ -17,10 +17,9 @@ from zhiyin.contracts import (
 )
 from zhiyin.domain import Catalogue, FloatArray, Queries
 from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.extras import from_extra
 from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
-from zhiyin.sources.sequence.fitting import fit_sequence
 from zhiyin.sources.sequence.prediction import read_histories, score_catalogue
-from zhiyin.sources.sequence.refreshing import continue_sequence
 from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.trained import TrainedSequence
 
@@ -58,6 +57,8 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
         Raises:
             TrainingError: when the loss is not a number.
         """
+        with from_extra("language"):  # Lightning, which those that only answer do without: 170 MB
+            from zhiyin.sources.sequence.fitting import fit_sequence  # noqa: PLC0415
         self._take(fit_sequence(self.config, training, self.name))
 
     def score_all(self, queries: Queries) -> FloatArray:
@@ -93,6 +94,8 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
         Raises:
             TrainingError: when the loss is not a number.
         """
+        with from_extra("language"):
+            from zhiyin.sources.sequence.refreshing import continue_sequence  # noqa: PLC0415
         again = type(self)(self.config)
         again._take(continue_sequence(self.config, self._ready(), training, growth, self.name))
         return again

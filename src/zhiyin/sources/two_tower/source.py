@@ -17,9 +17,9 @@ from zhiyin.contracts import (
     TrainingData,
 )
 from zhiyin.domain import PAD, Catalogue, FloatArray, IndexArray, LongArray, Queries
+from zhiyin.domain.extras import from_extra
 from zhiyin.language.adapting import AdaptedEncoder
 from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
-from zhiyin.sources.two_tower.fitting import fit_towers
 from zhiyin.sources.two_tower.scoring import user_vectors
 from zhiyin.sources.two_tower.settings import TextTwoTowerConfig
 from zhiyin.sources.two_tower.trained import TrainedTowers
@@ -53,8 +53,7 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
         Raises:
             TrainingError: when the loss is not a number.
         """
-        self._take(fit_towers(self.config, training, self.name))
-        self._build_index(self.config.index_above)
+        self._learn(training)
 
     def refreshed(self, training: TrainingData, growth: Growth) -> Self:
         """Go on from the adapters, on all events.
@@ -63,8 +62,7 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
             TrainingError: when the loss is not a number.
         """
         again = type(self)(self.config)
-        again._take(fit_towers(self.config, training, self.name, self._ready(), growth))
-        again._build_index(self.config.index_above)
+        again._learn(training, self._ready(), growth)
         return again
 
     def score_all(self, queries: Queries) -> FloatArray:
@@ -123,6 +121,14 @@ class TextTwoTower(Indexed, CandidateSource[TextTwoTowerConfig]):
         """Take over a saved two-tower; the model is loaded when the first item arrives."""
         self._take(TrainedTowers.from_state(state))
         self._restore_index(state.arrays, self.config.index_above)
+
+    def _learn(
+        self, training: TrainingData, before: TrainedTowers | None = None, growth: Growth | None = None
+    ) -> None:
+        with from_extra("language"):  # Lightning, which those that only answer do without: 170 MB
+            from zhiyin.sources.two_tower.fitting import fit_towers  # noqa: PLC0415
+        self._take(fit_towers(self.config, training, self.name, before, growth))
+        self._build_index(self.config.index_above)
 
     def _take(self, trained: TrainedTowers) -> None:
         self.trained = trained
