@@ -10,7 +10,8 @@ import pytest
 EXCHANGED = """
 import gc, json, re, shutil, sys, threading
 import numpy as np
-from zhiyin.serving.memory import give_back_unused, keep_memory_together
+from zhiyin.domain.memory import give_back_unused
+from zhiyin.serving.memory import keep_memory_together
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024

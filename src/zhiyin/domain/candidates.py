@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from zhiyin.domain.arrays import PAD, BoolArray, FloatArray, IndexArray
 from zhiyin.domain.errors import ShapeMismatch, did_you_mean
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +86,8 @@ class Candidates:
 
     def padded(self, n: int) -> Candidates:
         """Return the candidates with exactly ``n`` places: padding added, or the last ones cut off."""
-        missing = n - self.n_per_query
-        if missing <= 0:
-            columns = {name: column[:, :n] for name, column in self.columns.items()}
-            return Candidates(self.item_index[:, :n], columns)
-        space = ((0, 0), (0, missing))
-        columns = {
-            name: np.pad(column, space, constant_values=np.nan) for name, column in self.columns.items()
-        }
-        return Candidates(np.pad(self.item_index, space, constant_values=PAD), columns)
+        columns = {name: _as_wide_as(n, column, np.nan) for name, column in self.columns.items()}
+        return Candidates(_as_wide_as(n, self.item_index, PAD), columns)
 
     @classmethod
     def stacked(cls, parts: Sequence[Candidates], n: int) -> Candidates:
@@ -100,10 +97,12 @@ class Candidates:
         """
         if not parts:
             return cls(np.empty((0, n), dtype=np.int32))
-        even = [part.padded(n) for part in parts]
-        names = dict.fromkeys(name for part in even for name in part.columns)
-        columns = {name: np.concatenate([part._column_or_nan(name) for part in even]) for name in names}
-        return cls(np.concatenate([part.item_index for part in even]), columns)
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        columns = {  # one after the other: parts of many queries are large
+            name: np.concatenate([_as_wide_as(n, part._column_or_nan(name), np.nan) for part in parts])
+            for name in names
+        }
+        return cls(np.concatenate([_as_wide_as(n, part.item_index, PAD) for part in parts]), columns)
 
     def _column_or_nan(self, name: str) -> FloatArray:
         if name in self.columns:
@@ -155,3 +154,9 @@ def _check_column(name: str, column: FloatArray, item_index: IndexArray) -> None
         raise ShapeMismatch(
             f"Column '{name}' must be float32 of shape {item_index.shape}; got {column.dtype} {column.shape}."
         )
+
+
+def _as_wide_as(n: int, column: npt.NDArray[_Number], filler: float) -> npt.NDArray[_Number]:
+    """Return (B, n): some places of (B, N) cut off, or filled up."""
+    missing = n - column.shape[1]
+    return np.pad(column, ((0, 0), (0, missing)), constant_values=filler) if missing > 0 else column[:, :n]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zhiyin.domain import LongArray
 
-TOKENS_PER_BATCH = 4096
+TOKENS_PER_BATCH = 2048
 """Larger batches gain nothing on a CPU and leave its caches."""
 _TOKENS_WORTH_A_BATCH = 1024
 _LEAST_FILLED = 0.9

@@ -12,11 +12,14 @@ import numpy as np
 
 from zhiyin.contracts import Progress, Silent, TextEncoder
 from zhiyin.domain import Catalogue, FloatArray
+from zhiyin.domain.memory import give_back_unused
 from zhiyin.language.cache import VectorCache, default_cache_folder
 from zhiyin.language.encoder import Precision, encoder_key, load_encoder
 from zhiyin.language.model_files import DEFAULT, locate_model
 from zhiyin.language.texts import TextTemplate, item_texts
 
+_TEXTS_THAT_LEAVE_HOLES = 1_000
+"""Texts read at once after which freed memory goes back to the system."""
 _CATALOGUES_REMEMBERED = 2
 _LOADED: WeakValueDictionary[str, TextEncoder] = WeakValueDictionary()
 """Encoders by what `encoder_key` calls them, as long as somebody holds them."""
@@ -120,6 +123,8 @@ class Language:
             portion = texts[start : start + _TEXTS_PER_PORTION]
             portions.append(self.encoder.encode(portion))
             self._cache.add(portion, portions[-1])
+        if len(texts) > _TEXTS_THAT_LEAVE_HOLES:
+            give_back_unused()
         return np.concatenate(portions)
 
     @cached_property

@@ -145,13 +145,15 @@ def scores_unseen(
     whole = _scores(merge, candidates, demand)
     if not merge.learns or not candidates.is_item.any():
         return whole
+    is_found = (candidates.item_index == targets[:, None]).any(axis=1)
     is_first = np.random.default_rng(seed).permutation(len(targets)) % 2 == 0
     unseen = np.empty_like(whole)
     for kept in (is_first, ~is_first):
         half = copy(merge)
         half.weights = merge.weights.copy()
-        part = candidates.of_queries(kept)
-        half.fit(part, targets[kept], penalty=penalty, demand=None if demand is None else demand[kept])
+        read = kept & is_found  # nothing else is learned from, and need not be copied
+        part = candidates.of_queries(read)
+        half.fit(part, targets[read], penalty=penalty, demand=None if demand is None else demand[read])
         scores = _scores(half, candidates, demand)
         unseen[~kept] = np.interp(scores[~kept], _rising(scores), _rising(whole))
     return unseen
@@ -192,14 +194,11 @@ class _Answers:
     """
 
     def __init__(self, scores: FloatArray, bends: _Numbers, is_item: BoolArray, is_target: BoolArray) -> None:
-        self._pieces = np.empty((*scores.shape, len(bends) + 1))
-        for place, piece in enumerate(_pieces(scores.astype(np.float64), bends.tolist())):
-            self._pieces[..., place] = piece
-        self._is_padding = ~is_item
+        self._scores, self._bends, self._is_padding = scores, bends.tolist(), ~is_item
         self._found = is_target.any(axis=1)
         self._one_example = float(scores[is_item].var())
         self._of_target = np.zeros((len(scores), len(bends) + 1))
-        self._of_target[self._found] = self._pieces[is_target]
+        self._of_target[self._found] = self._pieces_of(scores[is_target])
 
     def loss(self, numbers: _Numbers) -> tuple[float, _Numbers]:
         """Return the sum of the negative log-likelihood for K slopes and ``elsewhere``, and its gradient.
@@ -209,22 +208,33 @@ class _Answers:
         nothing is ever told for certain.
         """
         slopes, elsewhere = numbers[:-1], numbers[-1]
-        odds = self._pieces @ slopes  # written over from here on: there are as many as candidates
-        odds[self._is_padding] = -np.inf
-        highest = np.maximum(odds.max(axis=1, initial=-np.inf), elsewhere)
-        odds -= highest[:, None]
-        np.exp(odds, out=odds)
-        others = np.exp(elsewhere - highest)
-        total = odds.sum(axis=1) + others
+        of_any, expected = np.empty(len(self._of_target)), np.zeros(len(slopes))
+        for start in range(0, len(of_any), _QUERIES_AT_ONCE):
+            rows = slice(start, start + _QUERIES_AT_ONCE)
+            of_any[rows], expected_here = self._of_all(rows, slopes, elsewhere)
+            expected += expected_here
+        share = np.exp(elsewhere - of_any)
         of_next = np.where(self._found, self._of_target @ slopes, elsewhere)
-        of_any = highest + np.log(total)
-        odds /= total[:, None]
-        expected = odds.ravel() @ self._pieces.reshape(-1, len(slopes))
-        share = others / total
         loss = float((of_any - of_next).sum() + (of_any - elsewhere).mean())
         away, turns = slopes - 1, np.diff(slopes)
         loss += 0.5 * self._one_example * float((away**2).sum() + _STRAIGHT * (turns**2).sum())
-        by_slopes = expected * (1 + 1 / len(total)) - self._of_target.sum(axis=0)
+        by_slopes = expected * (1 + 1 / len(share)) - self._of_target.sum(axis=0)
         by_slopes += self._one_example * (away - _STRAIGHT * np.diff(turns, prepend=0.0, append=0.0))
         by_elsewhere = float((share - ~self._found).sum() + share.mean() - 1)
         return loss, np.append(by_slopes, by_elsewhere)
+
+    def _of_all(self, rows: slice, slopes: _Numbers, elsewhere: float) -> tuple[_Numbers, _Numbers]:
+        """Return (b,) the logarithm of all odds of some queries, and (K,) the pieces expected in them."""
+        pieces = self._pieces_of(self._scores[rows])
+        odds = pieces @ slopes
+        odds[self._is_padding[rows]] = -np.inf
+        highest = np.maximum(odds.max(axis=1, initial=-np.inf), elsewhere)
+        odds -= highest[:, None]
+        np.exp(odds, out=odds)
+        total = odds.sum(axis=1) + np.exp(elsewhere - highest)
+        odds /= total[:, None]
+        return highest + np.log(total), odds.ravel() @ pieces.reshape(-1, len(slopes))
+
+    def _pieces_of(self, scores: FloatArray) -> _Numbers:
+        """Return (…, K): how far each score reaches into each piece."""
+        return np.stack(list(_pieces(scores.astype(np.float64), self._bends)), axis=-1)

@@ -23,6 +23,7 @@ from zhiyin.domain import (
     BoolArray,
     Candidates,
     Catalogue,
+    Examples,
     FloatArray,
     Histories,
     IndexArray,
@@ -32,6 +33,7 @@ from zhiyin.domain import (
     Wishes,
 )
 from zhiyin.domain.errors import NotFitted
+from zhiyin.domain.memory import give_back_unused
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.content import Content
@@ -154,6 +156,7 @@ class Pipeline:
         self.remember(training.dataset)
         for source in self.sources:
             source.fit(training)
+            give_back_unused()
         self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
         if self.new_items.is_on:
             self.new_items.count(training.dataset.item_counts)
@@ -405,11 +408,13 @@ class Pipeline:
         has_target = examples.targets.lengths > 0
         examples = examples.take(np.flatnonzero(has_target))
         targets = np.asarray(examples.targets.values)[examples.targets.offsets[:-1]].astype(np.int32)
-        chunks = examples.chunks(self._queries_at_once(examples.queries, training.dataset.n_items))
-        parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
-        width = max((part.n_per_query for part in parts), default=0)
-        candidates = Candidates.stacked(parts, width)
+        candidates = self._candidates_in_parts(examples, training.dataset.n_items)
         return examples.queries, candidates, targets, self._demand(examples.queries, candidates)
+
+    def _candidates_in_parts(self, examples: Examples, n_items: int) -> Candidates:
+        chunks = examples.chunks(self._queries_at_once(examples.queries, n_items))
+        parts = [self._candidates(part.queries, 1, NO_WISHES) for part in chunks]
+        return Candidates.stacked(parts, max((part.n_per_query for part in parts), default=0))
 
     def _queries_at_once(self, queries: Queries, n_items: int) -> int:
         n_dense = sum(source.is_dense for source in self.sources)

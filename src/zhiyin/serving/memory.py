@@ -8,9 +8,9 @@ over. Few areas, and giving back what is unused after an exchange, keep it level
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import threading
+
+from zhiyin.domain.memory import give_back_unused, glibc
 
 _M_ARENA_MAX = -8
 """Number of the setting in ``malloc.h`` of glibc."""
@@ -24,25 +24,11 @@ def keep_memory_together() -> bool:
     Returns:
         Whether this platform can do that; elsewhere nothing happens.
     """
-    library = _glibc()
+    library = glibc()
     return library is not None and bool(library.mallopt(_M_ARENA_MAX, _N_AREAS))
-
-
-def give_back_unused() -> bool:
-    """Give the system back what was freed.
-
-    Returns:
-        Whether anything was given back; elsewhere than with glibc nothing happens.
-    """
-    library = _glibc()
-    return library is not None and bool(library.malloc_trim(0))
 
 
 def give_back_regularly(stopping: threading.Event) -> None:
     """Give the system back each minute what was freed, until told to stop."""
     while not stopping.wait(_SECONDS_BETWEEN):
         give_back_unused()
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -13,6 +13,7 @@ import polars as pl
 
 from zhiyin.domain import Catalogue, Vocabulary
 from zhiyin.domain.errors import BundleError, MissingExtra, StoreError
+from zhiyin.domain.memory import give_back_unused
 from zhiyin.experiments.refreshing.drift import LEVELS
 from zhiyin.experiments.refreshing.loop import DRIFT_KIND
 from zhiyin.online.engine import EngineSettings, LiveEngine
@@ -24,7 +25,6 @@ from zhiyin.serving.access.audit import AuditLog
 from zhiyin.serving.access.secret import open_secrets
 from zhiyin.serving.batching import Batcher
 from zhiyin.serving.border import Border
-from zhiyin.serving.memory import give_back_unused
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
