@@ -63,9 +63,10 @@ def main() -> None:
 
 def _measure(rows: list[Row], data: Path, results: Path, asked: argparse.Namespace) -> None:
     pythons = {
-        library: python_of(library, asked.work / "venvs") for library in PEERS if _needs(rows, library)
+        library: python_of(library, asked.work / "venvs")
+        for library in (OURS, *PEERS)
+        if _needs(rows, library)
     }
-    pythons[OURS] = Path(sys.executable)
     minutes = sum(min(row.minutes, asked.minutes) for row in rows)
     print(f"{len(rows)} rows, about {minutes:.0f} minutes on amazon-beauty with two quiet cores.", flush=True)
     split_file = asked.work / "splits" / f"{results.name}.npz"
