@@ -2,9 +2,11 @@
 
     python benchmarks/language/restraints.py OUT/ifdb OUT/restraints --seed 0 --seed 1
     python benchmarks/language/restraints.py OUT/ifdb OUT/restraints --table
+    python benchmarks/language/restraints.py OUT/ifdb OUT/stopped --stopping
 
 The folder is one that `methods.py` prepared. "Nothing" trains for a fixed number of passes with no switch at
-all and keeps the last weights; each row adds one switch. Every seed draws other rows to learn from; the test
+all and keeps the last weights; each row adds one switch. With ``--stopping`` all of them stop early, by
+validation rows, and are set beside early stopping alone. Every seed draws other rows to learn from; the test
 rows are the same for all. Differences are means over seeds of paired differences, users drawn anew together.
 """
 
@@ -52,9 +54,10 @@ SWITCHES: dict[str, dict[str, str]] = {
     "FGM": {"restraint.adversary.name": "fgm"},
     "PGD": {"restraint.adversary.name": "pgd"},
     "dropout .3": {"restraint.dropout": "0.3"},
+    "back-translation .5": {"restraint.augmenting.rewriter": "back_translation:through_spanish"},
 }
-VALIDATED = {"early stopping", "checkpoints 3"}
-"""Switches that look at validation rows; all others keep the last weights."""
+STOPPING = SWITCHES["early stopping"]
+"""Those who stop early look at validation rows; all others keep the last weights."""
 
 
 def main() -> None:
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="to learn from")
     parser.add_argument("--seed", action="append", type=int)
     parser.add_argument("--only", action="append", choices=list(SWITCHES))
+    parser.add_argument("--stopping", action="store_true", help="stop early with every switch")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -76,17 +80,19 @@ def main() -> None:
             for name in given.only or SWITCHES:
                 file = _file(given.out, name, seed)
                 if not file.exists():
-                    _run(dataset, common, name, seed, file)
+                    switched = {**WITHOUT, **SWITCHES[name], **(STOPPING if given.stopping else {})}
+                    _run(dataset, common, name, switched, seed, file)
     _print_table(given.out)
 
 
-def _run(dataset: Dataset, common: list[str], name: str, seed: int, file: Path) -> None:
-    switched = {**WITHOUT, **SWITCHES[name]}
+def _run(
+    dataset: Dataset, common: list[str], name: str, switched: dict[str, str], seed: int, file: Path
+) -> None:
     if "restraint.augmenting.synonym_share" in switched:
         switched["restraint.augmenting.synonyms"] = str(_synonyms(file.parent / "synonyms.json"))
     config = configured([*common, *(f"{path}={value}" for path, value in switched.items())])
     rows = rows_of(dataset, config, seed=seed)
-    rows = _with_parts(at_the_same_moment(rows), validates=name in VALIDATED)
+    rows = _with_parts(at_the_same_moment(rows), validates=STOPPING.items() <= switched.items())
     told, facts = foretold(dataset, rows, config, seed)
     assert rows.labelled is not None
     write(file, rows.labelled.test, told, facts)

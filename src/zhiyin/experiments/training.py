@@ -103,6 +103,7 @@ def fit_pipeline(
     keep_few_kernels(WHILE_TRAINING)
     pipeline = Pipeline(config)
     pipeline.reranking, pipeline.ranker = reranking, ranker
+    pipeline.language.lets_go = True
     started = time.perf_counter()
     pipeline.fit(
         TrainingData(
@@ -114,6 +115,7 @@ def fit_pipeline(
             checkpoints=checkpoints,
         )
     )
+    pipeline.language.lets_go = False
     return Trained(pipeline, split, seed, time.perf_counter() - started)
 
 

@@ -232,14 +232,18 @@ def _digests(texts: Sequence[str]) -> Digests:
 
 def _write(folder: Path, digests: Digests, vectors: FloatArray) -> Path:
     """Write one file whole: format line, header, checksum of what follows, digests, vectors."""
-    body = digests.tobytes() + vectors.tobytes()
+    body = (digests.tobytes(), vectors.data)  # as it lies there: joined it would be in memory three times
+    checksum = hashlib.blake2b(digest_size=16)
+    for part in body:
+        checksum.update(part)
     n, dimension = vectors.shape
-    header = {"n": n, "dimension": dimension, "checksum": hashlib.blake2b(body, digest_size=16).hexdigest()}
+    header = {"n": n, "dimension": dimension, "checksum": checksum.hexdigest()}
     name = f"{uuid.uuid4().hex}{_SUFFIX}"
     temporary = folder / f"{name}.{os.getpid()}.partial"
     try:
         with temporary.open("wb") as file:
-            file.write(_FORMAT + json.dumps(header).encode() + b"\n" + body)
+            file.write(_FORMAT + json.dumps(header).encode() + b"\n")
+            file.writelines(body)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / name)

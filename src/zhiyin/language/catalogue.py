@@ -12,14 +12,14 @@ import numpy as np
 
 from zhiyin.contracts import Progress, Silent, TextEncoder
 from zhiyin.domain import Catalogue, FloatArray
-from zhiyin.domain.memory import give_back_unused
+from zhiyin.domain.memory import free_all_unused
 from zhiyin.language.cache import VectorCache, default_cache_folder
 from zhiyin.language.encoder import Precision, encoder_key, load_encoder
 from zhiyin.language.model_files import DEFAULT, locate_model
 from zhiyin.language.texts import TextTemplate, item_texts
 
-_TEXTS_THAT_LEAVE_HOLES = 1_000
-"""Texts read at once after which freed memory goes back to the system."""
+_TEXTS_OF_A_CATALOGUE = 1_000
+"""More texts at once are a catalogue, after which few are left to be read."""
 _CATALOGUES_REMEMBERED = 2
 _LOADED: WeakValueDictionary[str, TextEncoder] = WeakValueDictionary()
 """Encoders by what `encoder_key` calls them, as long as somebody holds them."""
@@ -38,7 +38,13 @@ class Language:
         precision: Of the encoder's arithmetic; see `load_encoder`.
         progress: Who listens.
         encoder: An encoder to use instead of loading ``encoder_name``.
+
+    Attributes:
+        lets_go: Whether the encoder goes once a whole catalogue was read, since what follows is long and
+            needs it no more, such as a training; it is loaded again when another text is new.
     """
+
+    lets_go = False
 
     def __init__(
         self,
@@ -85,11 +91,11 @@ class Language:
         is_kept, kept = self._cache.find(distinct)
         missing = [text for text, there in zip(distinct, is_kept, strict=True) if not there]
         new = self._encode_and_keep(missing) if missing or not distinct else kept[:0]
-        vectors = np.empty((len(distinct), new.shape[1]), dtype=np.float32)
-        vectors[~is_kept] = new
+        vectors = new
         if is_kept.any():
-            vectors[is_kept] = kept
-        return vectors[[rows[text] for text in texts]]
+            vectors = np.empty((len(distinct), new.shape[1]), dtype=np.float32)
+            vectors[~is_kept], vectors[is_kept] = new, kept
+        return vectors if len(distinct) == len(texts) else vectors[[rows[text] for text in texts]]
 
     @property
     def model_name(self) -> str | None:
@@ -123,8 +129,9 @@ class Language:
             portion = texts[start : start + _TEXTS_PER_PORTION]
             portions.append(self.encoder.encode(portion))
             self._cache.add(portion, portions[-1])
-        if len(texts) > _TEXTS_THAT_LEAVE_HOLES:
-            give_back_unused()
+        if self.lets_go and self._given is None and len(texts) > _TEXTS_OF_A_CATALOGUE:
+            self._encoder = None
+            free_all_unused()
         return np.concatenate(portions)
 
     @cached_property

@@ -13,6 +13,7 @@ import numpy as np
 from zhiyin.contracts import Progress, Silent, TextEncoder
 from zhiyin.domain import FloatArray, LongArray
 from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.memory import give_back_unused
 from zhiyin.language.batching import batches_by_length, padded_tokens
 from zhiyin.language.model_files import DEFAULT, ModelFolder, locate_model
 
@@ -23,6 +24,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 _TEXTS_TOKENISED_AT_ONCE = 20_000
 _BATCHES_WORTH_SHOWING = 20
 _TOKENS_FOR_ONE_THREAD = 512
+_BATCHES_THAT_LEAVE_HOLES = 64
+"""Batches of ever other sizes after which freed memory goes back to the system."""
 
 
 def load_encoder(
@@ -80,7 +83,7 @@ class SentenceEncoder:
         for start in range(0, len(distinct), _TEXTS_TOKENISED_AT_ONCE):
             chunk = distinct[start : start + _TEXTS_TOKENISED_AT_ONCE]
             vectors[start : start + len(chunk)] = self._encode_distinct(chunk)
-        return vectors[rows]
+        return vectors if len(distinct) == len(texts) else vectors[rows]
 
     def _encode_distinct(self, texts: list[str]) -> FloatArray:
         tokens = self._tokens(texts)
@@ -88,8 +91,11 @@ class SentenceEncoder:
         batches = batches_by_length(lengths)
         listener = self._progress if len(batches) >= _BATCHES_WORTH_SHOWING else Silent()
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for batch in listener.track(batches, f"encoding {len(texts):,} texts", len(batches)):
+        tracked = listener.track(batches, f"encoding {len(texts):,} texts", len(batches))
+        for number, batch in enumerate(tracked, start=1):
             vectors[batch] = self._vectors([tokens[row] for row in batch], lengths[batch])
+            if number % _BATCHES_THAT_LEAVE_HOLES == 0:
+                give_back_unused()
         return vectors
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:

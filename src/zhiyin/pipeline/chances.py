@@ -155,8 +155,18 @@ def scores_unseen(
         part = candidates.of_queries(read)
         half.fit(part, targets[read], penalty=penalty, demand=None if demand is None else demand[read])
         scores = _scores(half, candidates, demand)
-        unseen[~kept] = np.interp(scores[~kept], _rising(scores), _rising(whole))
+        others = np.flatnonzero(~kept)
+        rising, rising_by_all = _rising(scores), _rising(whole)
+        for start in range(0, len(others), _QUERIES_AT_ONCE):
+            rows = others[start : start + _QUERIES_AT_ONCE]
+            unseen[rows] = _stand_alike(scores[rows], rising, rising_by_all)
     return unseen
+
+
+def _stand_alike(scores: FloatArray, rising: FloatArray, other: FloatArray) -> FloatArray:
+    """Return, for scores (b, N) among (M,) rising ones, which of (M,) others stands as high; NaN stays."""
+    place = np.minimum(np.searchsorted(rising, scores), len(rising) - 1)
+    return np.where(np.isnan(scores), np.float32(np.nan), other[place])
 
 
 def _scores(merge: Merge, candidates: Candidates, demand: FloatArray | None) -> FloatArray:

@@ -76,6 +76,7 @@ class Merge:
         if demand is not None:
             parts.append(demand[usable])
         features = np.concatenate(parts, axis=-1)
+        del parts  # as large again
         is_padding, target = ~candidates.is_item[usable], found[usable].argmax(axis=1)
         problem = MergeProblem(features, is_padding, target, n_signed=n_horizons)
         likeliest = fit_likelihood(problem, penalty=penalty)

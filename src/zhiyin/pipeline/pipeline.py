@@ -33,7 +33,7 @@ from zhiyin.domain import (
     Wishes,
 )
 from zhiyin.domain.errors import NotFitted
-from zhiyin.domain.memory import give_back_unused
+from zhiyin.domain.memory import free_all_unused
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.content import Content
@@ -56,8 +56,8 @@ from zhiyin.policy.new_items import NewItems
 from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.training.selection import sample_examples
 
-_SCORES_AT_ONCE = 16_000_000
-"""Scores (queries × items × sources) held in memory at once: 64 MB of float32."""
+_SCORES_AT_ONCE = 4_000_000
+"""Scores (queries × items × sources) held in memory at once: 16 MB of float32."""
 _QUERIES_AT_ONCE = 256
 """At most, however small the catalogue: slates of great diversity compare vectors of every candidate."""
 _EVENTS_AT_ONCE = 8_192
@@ -156,7 +156,7 @@ class Pipeline:
         self.remember(training.dataset)
         for source in self.sources:
             source.fit(training)
-            give_back_unused()
+            free_all_unused()
         self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
         if self.new_items.is_on:
             self.new_items.count(training.dataset.item_counts)
@@ -165,6 +165,7 @@ class Pipeline:
             self.ranker = fit_ranker_stage(self.config.ranker, training, vectors)
         if training.validation is not None:
             self._fit_on_validation(training)
+        free_all_unused()
 
     def only(self, name: str) -> Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
@@ -374,8 +375,10 @@ class Pipeline:
             return
         with training.progress.stage("merge: fitting weights"):
             queries, candidates, targets, demand = self._known_answers(training)
+            free_all_unused()
             if self.merge.learns:
                 self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
+                free_all_unused()
             if len(targets):
                 self.chances = self._fitted_chances(candidates, targets, demand, seed=training.seed)
         if self.reranking is not None and len(targets):

@@ -10,8 +10,8 @@ import scipy.sparse as sp
 
 from zhiyin.domain import BoolArray, Examples, FloatArray, Histories, LongArray, Queries
 
-_SCORES_AT_ONCE = 16_000_000
-"""Scores (queries × items) ranked at once: 64 MB of float32, and about three times that at the peak."""
+_SCORES_AT_ONCE = 2_000_000
+"""Scores (queries × items) ranked at once: 8 MB of float32, and about three times that at the peak."""
 _CELLS_PER_STORED = 8
 """Sparse scores are ranked as they are where at most one cell of so many is stored."""
 
