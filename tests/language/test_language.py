@@ -93,6 +93,33 @@ def test_shared_vectors_cannot_be_written_to(tmp_path: Path):
         vectors[0, 0] = 3
 
 
+def test_an_encoder_goes_once_a_training_has_read_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    loaded: list[weakref.ref[Counting]] = []
+
+    def load(*_: object, **__: object) -> Counting:
+        encoder = Counting()
+        loaded.append(weakref.ref(encoder))
+        return encoder
+
+    monkeypatch.setattr(catalogue_module, "load_encoder", load)
+    monkeypatch.setattr(catalogue_module, "_LOADED", weakref.WeakValueDictionary())
+    monkeypatch.setattr(catalogue_module, "_TEXTS_OF_A_CATALOGUE", 2)
+    language = Language(cache_folder=tmp_path)
+    language.lets_go = True
+    few, many = catalogue("hat", "coat"), catalogue("hat", "coat", "scarf", "glove", "shoe")
+    language.vectors(few)
+    assert loaded[0]() is not None
+    vectors = language.vectors(many)
+    assert loaded[0]() is None
+    # Another text loads it again, and what was read is known without.
+    np.testing.assert_array_equal(language.encode(["sock"]), HashedWords(16).encode(["sock"]))
+    assert len(loaded) == 2
+    np.testing.assert_array_equal(Language(cache_folder=tmp_path).vectors(many), vectors)
+    assert len(loaded) == 2
+
+
 def test_catalogues_that_tell_nobody_share_an_encoder(monkeypatch: pytest.MonkeyPatch):
     loaded: list[Counting] = []
 

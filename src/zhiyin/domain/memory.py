@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import threading
 
 
 def give_back_unused() -> bool:
@@ -18,12 +19,14 @@ def give_back_unused() -> bool:
 
 
 def free_all_unused() -> None:
-    """Free what only circles of references hold, too, and give it back; it takes some tenths of a second.
+    """Free what only circles of references hold, too, and give it back.
 
     Between the parts of a training this lowers the peak: a network and its optimizer refer to each other, and
-    arrays of one part seldom fit into the holes that another one left.
+    arrays of one part seldom fit into the holes that another one left. Looking for circles stops the whole
+    interpreter for some tenths of a second, so a thread that trains beside others leaves them to Python.
     """
-    gc.collect()
+    if threading.current_thread() is threading.main_thread():
+        gc.collect()
     give_back_unused()
 
 
