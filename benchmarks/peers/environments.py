@@ -21,14 +21,14 @@ def python_of(library: str, folder: Path) -> Path:
     """
     place = folder / library
     given = REQUIREMENTS / f"{library}.txt"
-    wanted = f"-e {REPOSITORY}[language]\n" if library == OURS else given.read_text("utf-8")
+    wanted = (REPOSITORY / "pyproject.toml" if library == OURS else given).read_text("utf-8")
     installed = place / "installed.txt"
     python = place / "bin" / "python"
     if not installed.is_file() or installed.read_text("utf-8") != wanted:
         print(f"Making the environment of {library} in {place} …", flush=True)
         if not python.is_file():
             subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        what = wanted.split() if library == OURS else ["-r", str(given)]
+        what = ["-e", f"{REPOSITORY}[language]"] if library == OURS else ["-r", str(given)]
         line = [str(python), "-m", "pip", "install", "--quiet", *what]
         subprocess.run(line, check=True)
         installed.write_text(wanted, "utf-8")

@@ -132,7 +132,7 @@ class Language:
         if self.lets_go and self._given is None and len(texts) > _TEXTS_OF_A_CATALOGUE:
             self._encoder = None
             free_all_unused()
-        return np.concatenate(portions)
+        return np.concatenate(portions, dtype=np.float32, casting="same_kind")
 
     @cached_property
     def _cache(self) -> VectorCache:

@@ -164,8 +164,12 @@ def scores_unseen(
 
 
 def _stand_alike(scores: FloatArray, rising: FloatArray, other: FloatArray) -> FloatArray:
-    """Return, for scores (b, N) among (M,) rising ones, which of (M,) others stands as high; NaN stays."""
-    place = np.minimum(np.searchsorted(rising, scores), len(rising) - 1)
+    """Return, for scores (b, N) among (M,) rising ones, which of (M,) others stands as high; NaN stays.
+
+    Equal scores stand in the middle of their places.
+    """
+    place = np.searchsorted(rising, scores) + np.searchsorted(rising, scores, side="right") - 1
+    place = np.minimum(place // 2, len(rising) - 1)
     return np.where(np.isnan(scores), np.float32(np.nan), other[place])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_limits
 
 from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.serving.collecting import spare_the_collector
 from zhiyin.serving.memory import keep_memory_together
 from zhiyin.serving.settings import ServingSettings
 from zhiyin.training.kernels import WHILE_SERVING, keep_few_kernels
@@ -36,8 +37,6 @@ LAST_REQUESTS_SECONDS = 0.2
 _IDLE_SECONDS = 75
 """How long a connection may be idle: longer than proxies keep theirs, usually 60 s, so that they close it.
 Where a server closes first, it may meet a request on its way, which is lost then."""
-_COLLECT_AFTER = (50_000, 20, 50)
-"""Objects made since the last look, and how many looks at the young before one at the older ones."""
 _TURN_SECONDS = 0.001
 """How long the event loop, answering a batch, may keep the thread that computes the next one waiting."""
 
@@ -79,7 +78,7 @@ def serve(
         app = importlib.import_module("zhiyin.serving.app").create_app(bundle, store_url, settings)
         loggers.stop_prints()
         _share_the_cores(settings.answers.math_threads)
-        _spare_the_collector()
+        spare_the_collector()
         sys.setswitchinterval(_TURN_SECONDS)
         _run(app, settings, say)
 
@@ -159,19 +158,11 @@ def _told_to_stop_politely() -> Iterator[None]:
 def _share_the_cores(n_threads: int) -> None:
     """Let one product of matrices use so many cores and no more; the event loop needs one too."""
     threadpool_limits(n_threads)
-    torch = sys.modules.get("torch")  # there when a source of the bundle needs it, and only then
-    if torch is not None:
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # for torch, if a later bundle is the first to need it
+    if "torch" in sys.modules:  # a source of this one does; another thread may be in the middle of loading it
+        import torch  # noqa: PLC0415
+
         torch.set_num_threads(n_threads)
-
-
-def _spare_the_collector() -> None:
-    """Let the garbage collector pass over everything that is loaded by now and stays.
-
-    Otherwise it looks through a whole catalogue again and again, in the middle of requests.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def what_to_try(app: Any, base_url: str) -> str:

@@ -25,6 +25,7 @@ from zhiyin.serving.access.audit import AuditLog
 from zhiyin.serving.access.secret import open_secrets
 from zhiyin.serving.batching import Batcher
 from zhiyin.serving.border import Border
+from zhiyin.serving.collecting import spare_what_came_later
 from zhiyin.serving.metrics import Metrics
 from zhiyin.serving.problems import Refused
 from zhiyin.serving.settings import ServingSettings
@@ -159,6 +160,7 @@ class Service:
 
     def _swapped(self, tenant: str, succeeded: bool) -> None:
         self.metrics.count_swap(tenant, succeeded=succeeded)
+        spare_what_came_later()
         give_back_unused()
 
     def _open_all(self, bundle: str | Path | Pipeline | None) -> None:

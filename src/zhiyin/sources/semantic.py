@@ -7,6 +7,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch  # noqa: F401 - for `EightBits`: whoever lacks it is told when the source is named, not when it answers
 from pydantic import PositiveInt
 
 from zhiyin.contracts import (
