@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,9 @@ def main() -> None:
             note = f"{told['fit_seconds']:.0f} s to fit" if told["finished"] else told["why"]
             print(f"{n_items:,} items, {n_interactions:,} interactions: {note}", file=sys.stderr, flush=True)
     print(table(cells))
+    if find_spec("matplotlib") is None:
+        print("No picture was drawn: it needs matplotlib.", file=sys.stderr)
+        return
     draw(cells, asked.out / f"{asked.recipe}.png", f"Cost of '{asked.recipe}' in simulated shops")
 
 
