@@ -201,6 +201,20 @@ def test_too_few_users_are_refused(dataset):
         validation_halves(few)
 
 
+def test_settings_follow_a_source_that_was_taken_with_its_defaults(tmp_path):
+    file = tmp_path / "best.toml"
+    given = {"sources.ease": "{}", "sources.als": '{"n_factors": 8}', "sources.bpr": {}}
+    found = {"sources.ease.l2": "50", "sources.als.iterations": "3", "sources.bpr.history_decay": "0.9"}
+    file.write_text(written_settings("fast", given | found))
+    assert given["sources.bpr"] == {}
+    assert dict(read_settings(file).settings) == {
+        "sources.ease.l2": 50,
+        "sources.als.n_factors": 8,
+        "sources.als.iterations": 3,
+        "sources.bpr.history_decay": 0.9,
+    }
+
+
 def test_settings_are_read_as_they_were_written(tmp_path):
     settings = {"sources.item_graph.window": "5", "merge.penalty": "0.01", "absorb": "false", "encoder": "x"}
     file = tmp_path / "best.toml"

@@ -30,15 +30,19 @@ def command_line() -> str:
 
 
 def metrics_table(columns: dict[str, Evaluation]) -> Table:
-    """Show recommenders beside each other, the main metrics with their 95 % intervals."""
+    """Show recommenders beside each other, the main metrics with their 95 % intervals.
+
+    A recommender without vectors of texts has no diversity, say: a dash stands there.
+    """
     first = next(iter(columns.values()))
     k = first.settings.longest
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("", *columns):
         table.add_column(heading, no_wrap=True)
     for metric in (f"{name}_at_{k}" for name in _SHOWN_METRICS):
-        if metric in first.metrics:
-            table.add_row(metric, *(_told(evaluation.interval(metric)) for evaluation in columns.values()))
+        cells = [_told(one.interval(metric)) if metric in one.metrics else "–" for one in columns.values()]
+        if any(metric in one.metrics for one in columns.values()):
+            table.add_row(metric, *cells)
     return table
 
 

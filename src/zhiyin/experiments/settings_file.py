@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
             table = table.setdefault(place, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"Setting '{path}' is not known: '{place}' is a value, not a table.")
-        table[name] = value
+        table[name] = deepcopy(value)  # a table may be written into by the paths that follow
     return tables
 
 
@@ -201,7 +202,8 @@ def _plain(value: Any) -> Any:
         return value
     if value in ("true", "false"):
         return value == "true"
-    for kind in (int, float):
+    # A table is a source with some settings or none, and others may follow.
+    for kind in (json.loads,) if value.lstrip().startswith("{") else (int, float):
         try:
             return kind(value)
         except ValueError:
