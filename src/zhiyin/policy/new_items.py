@@ -33,7 +33,7 @@ class NewItemsConfig(Config):
     bound: float | Literal["auto"] = "auto"
     """Deviations by which a new item must stand above all candidates' mean; ``auto`` fits ``most_lost``."""
     most_lost: Probability = 0.001
-    """Recall at ``place`` that validation may lose by it, at most; with 1 any new item that is proposed gets them."""
+    """Recall at ``place`` that validation may lose, at most; with 1 any new item proposed gets a place."""
 
     @model_validator(mode="after")
     def _leaves_a_place(self) -> Self:
