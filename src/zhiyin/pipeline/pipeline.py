@@ -62,6 +62,8 @@ _QUERIES_AT_ONCE = 256
 """At most, however small the catalogue: slates of great diversity compare vectors of every candidate."""
 _EVENTS_AT_ONCE = 8_192
 """Events of histories looked at together: each may lead to thousands of items before they are added up."""
+_ITEMS_THAT_LEAVE_MUCH = 1_000
+"""From so many on, it is worth some tenths of a second to look for what the parts of a training left."""
 _DIVERSITY_POOL = 100
 _FALLBACK_PLACES = 20
 """Items a fallback proposes where others propose enough: as many while the merge is fitted as for a slate."""
@@ -156,7 +158,7 @@ class Pipeline:
         self.remember(training.dataset)
         for source in self.sources:
             source.fit(training)
-            free_all_unused()
+            self._free_unused()
         self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
         if self.new_items.is_on:
             self.new_items.count(training.dataset.item_counts)
@@ -165,7 +167,7 @@ class Pipeline:
             self.ranker = fit_ranker_stage(self.config.ranker, training, vectors)
         if training.validation is not None:
             self._fit_on_validation(training)
-        free_all_unused()
+        self._free_unused()
 
     def only(self, name: str) -> Pipeline:
         """Return this pipeline with a single one of its trained sources, to see what it does alone."""
@@ -375,10 +377,10 @@ class Pipeline:
             return
         with training.progress.stage("merge: fitting weights"):
             queries, candidates, targets, demand = self._known_answers(training)
-            free_all_unused()
+            self._free_unused()
             if self.merge.learns:
                 self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
-                free_all_unused()
+                self._free_unused()
             if len(targets):
                 self.chances = self._fitted_chances(candidates, targets, demand, seed=training.seed)
         if self.reranking is not None and len(targets):
@@ -401,6 +403,11 @@ class Pipeline:
 
     def _demand(self, queries: Queries, candidates: Candidates) -> FloatArray | None:
         return None if self.trends is None else self.trends.at(candidates.item_index, queries.timestamp)
+
+    def _free_unused(self) -> None:
+        """Free what a part of the training left; with a small catalogue that takes longer than the part."""
+        if len(self.catalogue_or_raise()) >= _ITEMS_THAT_LEAVE_MUCH:
+            free_all_unused()
 
     def _known_answers(
         self, training: TrainingData
