@@ -3,10 +3,10 @@
 import numpy as np
 import polars as pl
 
-from zhiyin.contracts import TrainingData
+from zhiyin.contracts import Steps, TrainingData
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.splits import leave_last_out
-from zhiyin.domain import Catalogue, Histories, Queries, Vocabulary
+from zhiyin.domain import Catalogue, Histories, Queries, Vocabulary, Wishes
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.settings import PipelineConfig
 
@@ -21,3 +21,50 @@ def test_a_shop_without_anything_to_validate_on_may_keep_places_for_new_items() 
     pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
     slate = pipeline.recommend(Queries.of_histories(Histories.empty(1)), 4)
     assert sorted(slate.item_index[slate.is_item].tolist()) == [0, 1, 2, 3]
+
+
+def shop_with_two_new_items(**new_items) -> tuple[Pipeline, Queries]:
+    """Forty items, popular ones first; a hundred users have touched all but 30 and 35."""
+    rng = np.random.default_rng(0)
+    chance = np.where(np.isin(np.arange(40), (30, 35)), 0.0, 1.0 / (1.0 + np.arange(40)))
+    rows = [rng.choice(40, size=6, replace=False, p=chance / chance.sum()) for _ in range(100)]
+    catalogue = Catalogue.from_table(pl.DataFrame({"item_id": [f"i{item}" for item in range(40)]}))
+    users = Vocabulary([f"u{user}" for user in range(len(rows))])
+    histories = Histories.of_items([row.astype(np.int32) for row in rows])
+    split = leave_last_out(Dataset("shelves", catalogue, users, histories))
+    settings = {"slots": 2, "place": 10, "most_lost": 1.0, **new_items}
+    pipeline = Pipeline(
+        PipelineConfig(
+            sources={"item_graph": {}, "popularity": {}}, merge={"n_candidates": 12}, new_items=settings
+        )
+    )
+    pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
+    return pipeline, Queries.of_histories(Histories.of_items([np.array([3], dtype=np.int32)]))
+
+
+def test_new_items_get_their_places_though_nothing_proposes_them_by_itself() -> None:
+    pipeline, queries = shop_with_two_new_items()
+    slate = pipeline.recommend(queries, 10).item_index[0].tolist()
+    assert set(slate[8:]) == {30, 35}
+    unkept, _ = shop_with_two_new_items(slots=0)
+    assert not {30, 35} & set(unkept.recommend(queries, 10).item_index[0].tolist())
+
+
+def test_new_items_that_may_not_be_shown_get_no_place() -> None:
+    pipeline, queries = shop_with_two_new_items()
+    pipeline.remove_items(np.array([30], dtype=np.int32))
+    slate = pipeline.recommend(queries, 10).item_index[0].tolist()
+    assert 35 in slate[8:]
+    assert 30 not in slate
+    only_old = np.arange(40) < 20
+    assert max(pipeline.recommend(queries, 10, Wishes(allowed=only_old)).item_index[0]) < 20
+
+
+def test_an_item_that_is_touched_leaves_the_place_to_others() -> None:
+    pipeline, queries = shop_with_two_new_items(slots=1)
+    first = int(pipeline.recommend(queries, 10).item_index[0, 9])
+    touched = np.array([first], dtype=np.int32)
+    pipeline.new_items.absorb(
+        Steps(Histories.empty(1), touched, np.zeros(1, np.int16), np.zeros(1, np.int64))
+    )
+    assert int(pipeline.recommend(queries, 10).item_index[0, 9]) == ({30, 35} - {first}).pop()

@@ -12,6 +12,9 @@ from zhiyin.contracts import CandidateSource, Opinion
 from zhiyin.domain import PAD, Barred, BoolArray, Candidates, IndexArray, Queries
 from zhiyin.pipeline.stages import Stages
 
+_NEW_ITEMS = 10
+"""What each source proposes for the places that are kept for new items: as many as can be kept at all."""
+
 
 def candidates_of(
     sources: Sequence[CandidateSource[Any]],
@@ -21,6 +24,7 @@ def candidates_of(
     stages: Stages,
     *,
     n_of_fallback: Mapping[str, int],
+    of_new: Barred | None = None,
 ) -> Candidates:
     """Join the best allowed items of every source.
 
@@ -31,6 +35,7 @@ def candidates_of(
         n_of_fallback: Source name → how many it proposes to a query for which another source has proposed
             ``n``; such sources fill what the others leave empty.
         barred: What may not be shown.
+        of_new: The same, and all items that are not new; each source then proposes some new items, too.
         stages: Runs ``propose NAME`` and ``score NAME`` of each source; those that fill what others leave
             empty are never passed over for being slow, and where there is no such source none is.
 
@@ -45,7 +50,9 @@ def candidates_of(
     # Right after a batch the interpreter is busy sending it; what computes by itself for long goes on then.
     for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
         few = n_of_fallback.get(source.name, n)
-        ask = partial(_asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n))
+        ask = partial(
+            _asked, source, queries, n, barred, few=few, is_few=has_enough & (few < n), of_new=of_new
+        )
         label = f"propose {source.name}"
         asked = stages.run(source.name, ask, label=label, is_needed=source.name in needed)
         if asked is not None:
@@ -94,17 +101,28 @@ def ask_reasons(
 
 
 def _asked(
-    source: CandidateSource[Any], queries: Queries, n: int, barred: Barred, *, few: int, is_few: BoolArray
+    source: CandidateSource[Any],
+    queries: Queries,
+    n: int,
+    barred: Barred,
+    *,
+    few: int,
+    is_few: BoolArray,
+    of_new: Barred | None,
 ) -> tuple[Opinion, list[IndexArray]]:
     """Return an opinion and its best items: ``few`` where (B,) ``is_few`` says so, ``n`` elsewhere."""
     opinion = source.ask(queries)
     if not is_few.any():
-        return opinion, [opinion.best(n, barred)]
-    head = opinion.best(few, barred)
-    if is_few.all():
-        return opinion, [head]
-    rest = np.where(is_few[:, None], np.int32(PAD), opinion.best(n, barred))
-    return opinion, [np.where(is_few[:, None], head, np.int32(PAD)), rest]
+        proposed = [opinion.best(n, barred)]
+    else:
+        head = opinion.best(few, barred)
+        proposed = [head]
+        if not is_few.all():
+            rest = np.where(is_few[:, None], np.int32(PAD), opinion.best(n, barred))
+            proposed = [np.where(is_few[:, None], head, np.int32(PAD)), rest]
+    if of_new is not None:
+        proposed.append(opinion.best(_NEW_ITEMS, of_new))
+    return opinion, proposed
 
 
 def _each_once(item_index: IndexArray) -> IndexArray:

@@ -367,6 +367,7 @@ class Pipeline:
             barred,
             self.stages,
             n_of_fallback=fallback,
+            of_new=self.new_items.barred_but_new(barred),
         )
 
     def _fit_on_validation(self, training: TrainingData) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from zhiyin.contracts import SCORE, ComponentState, Config, PolicyStep, Probability, Steps
-from zhiyin.domain import PAD, BoolArray, Candidates, FloatArray, IndexArray, LongArray, Queries
+from zhiyin.domain import PAD, Barred, BoolArray, Candidates, FloatArray, IndexArray, LongArray, Queries
 from zhiyin.domain.errors import ConfigError, did_you_mean
 
 BOUND_WITHOUT_EVIDENCE = 2.0
@@ -70,6 +70,7 @@ class NewItems(PolicyStep[NewItemsConfig]):
 
     _counts: LongArray = np.zeros(0, dtype=np.int64)
     _bound: float = BOUND_WITHOUT_EVIDENCE
+    _is_old: tuple[LongArray, BoolArray] | None = None  # of these very counts
 
     @property
     def is_on(self) -> bool:
@@ -116,6 +117,19 @@ class NewItems(PolicyStep[NewItemsConfig]):
         counts = np.append(self._counts, 0).take(item_index, mode="clip")
         is_new: BoolArray = (item_index != PAD) & (counts <= self.config.max_events)
         return is_new
+
+    def barred_but_new(self, barred: Barred) -> Barred | None:
+        """Return what is barred where only new items are wanted; None without such places or items."""
+        if not self.is_on:
+            return None
+        if self._is_old is None or self._is_old[0] is not self._counts:
+            self._is_old = (self._counts, self._counts > self.config.max_events)
+        for_all = np.zeros(barred.n_items, dtype=np.bool_)
+        known = self._is_old[1][: barred.n_items]
+        for_all[: len(known)] = known
+        if barred.for_all is not None:
+            for_all |= barred.for_all
+        return None if for_all.all() else replace(barred, for_all=for_all)
 
     def fit(self, candidates: Candidates, targets: IndexArray) -> None:
         """Choose the lowest bound at which validation loses no more than ``most_lost``.
