@@ -13,6 +13,7 @@ from zhiyin.domain import Candidates, Histories, Queries, Wishes
 from zhiyin.evaluation.calibration import calibration_error
 from zhiyin.pipeline.bundle import load_bundle, save_bundle
 from zhiyin.pipeline.chances import Chances, _Answers, scores_unseen
+from zhiyin.pipeline.circumstances import Circumstances
 from zhiyin.pipeline.merge import Merge
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
@@ -113,14 +114,15 @@ def test_weights_fitted_to_noise_do_not_make_chances_bold():
     columns = {name: random.normal(size=item_index.shape).astype(np.float32) for name in names}
     candidates, targets = Candidates(item_index, columns), random.integers(0, 20, n).astype(np.int32)
     merge = Merge(names)
-    merge.fit(candidates, targets, penalty=1e-3)
+    anywhere = Circumstances(np.full(item_index.shape, 0.5, np.float32), np.full(n, 0.5, np.float32))
+    merge.fit(candidates, targets, anywhere, penalty=1e-3)
     is_target = item_index == targets[:, None]
-    seen = Chances.fitted(merge.apply(candidates).column(SCORE), candidates.is_item, is_target)
-    unseen = scores_unseen(merge, candidates, targets, penalty=1e-3, demand=None, seed=0)
+    scores = merge.apply(candidates, anywhere)
+    seen = Chances.fitted(scores.column(SCORE), candidates.is_item, is_target)
+    unseen = scores_unseen(merge, candidates, targets, anywhere, penalty=1e-3, seed=0)
     honest = Chances.fitted(unseen, candidates.is_item, is_target)
     assert seen is not None
     assert honest is not None
-    scores = merge.apply(candidates)
     assert bold(honest.of(scores)) < 0.5 * bold(seen.of(scores))
     assert bold(honest.of(scores)) < 0.15
 

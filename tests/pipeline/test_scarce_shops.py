@@ -64,7 +64,5 @@ def test_an_item_that_is_touched_leaves_the_place_to_others() -> None:
     pipeline, queries = shop_with_two_new_items(slots=1)
     first = int(pipeline.recommend(queries, 10).item_index[0, 9])
     touched = np.array([first], dtype=np.int32)
-    pipeline.new_items.absorb(
-        Steps(Histories.empty(1), touched, np.zeros(1, np.int16), np.zeros(1, np.int64))
-    )
+    pipeline.counts.absorb(Steps(Histories.empty(1), touched, np.zeros(1, np.int16), np.zeros(1, np.int64)))
     assert int(pipeline.recommend(queries, 10).item_index[0, 9]) == ({30, 35} - {first}).pop()

@@ -23,8 +23,8 @@ def plainly(pipeline: Pipeline, queries: Queries, n: int, wishes: Wishes) -> Can
         row, place = np.nonzero(best.is_item)
         proposed[row, best.item_index[row, place]] = True
     every = np.tile(np.arange(barred.shape[1], dtype=np.int32), (len(queries), 1))
-    kept = Candidates(every, scores).without(~proposed)
-    return pipeline.merge.apply(kept).top(n, by="score")
+    kept = pipeline.counts.beside(Candidates(every, scores).without(~proposed))
+    return pipeline.merge.apply(kept, pipeline._circumstances(queries, kept)).top(n, by="score")
 
 
 @pytest.mark.parametrize("share_allowed", [None, 0.1, 0.6])

@@ -1,5 +1,7 @@
 """Places kept for new items: who gets them, who does not, and what they cost."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from zhiyin.contracts import Steps
 from zhiyin.domain import Candidates, Histories, Queries
 from zhiyin.domain.errors import ConfigError
+from zhiyin.policy.item_counts import ItemCounts
 from zhiyin.policy.new_items import BOUND_WITHOUT_EVIDENCE, NewItems
 
 
@@ -18,20 +21,36 @@ def candidates(scores, texts=None) -> Candidates:
     return Candidates(item_index, {"score": scores, "semantic": texts})
 
 
-def step(counts, **settings) -> NewItems:
-    made = NewItems(**settings)
-    made.count(np.array(counts))
-    return made
+@dataclass
+class Shelf:
+    """A policy, and how many events each item has had."""
+
+    policy: NewItems
+    counts: ItemCounts
+
+    @property
+    def bound(self) -> float:
+        return self.policy.bound
+
+    def fit(self, given: Candidates, targets: np.ndarray) -> None:
+        self.policy.fit(self.counts.beside(given), targets)
+
+    def ordered(self, given: Candidates, n: int) -> np.ndarray:
+        queries = Queries.of_histories(Histories.empty(len(given)))
+        return self.policy.apply(queries, self.counts.beside(given)).top(n, by="score").item_index
 
 
-def slate(policy: NewItems, given: Candidates, n: int) -> list[list[int]]:
-    queries = Queries.of_histories(Histories.empty(len(given)))
-    return policy.apply(queries, given).top(n, by="score").item_index.tolist()
+def step(counts, **settings) -> Shelf:
+    return Shelf(NewItems(**settings), ItemCounts(np.array(counts)))
+
+
+def slate(shelf: Shelf, given: Candidates, n: int) -> list[list[int]]:
+    return shelf.ordered(given, n).tolist()
 
 
 def test_without_slots_nothing_happens():
     given_ = candidates([5, 4, 3, 2, 1])
-    policy = step([1, 1, 1, 1, 0])
+    policy = NewItems()
     assert policy.apply(Queries.of_histories(Histories.empty(1)), given_) is given_
 
 
@@ -86,9 +105,9 @@ def test_an_item_that_arrived_is_new_until_it_has_events():
     six = candidates([6, 5, 4, 3, 1])
     assert slate(policy, six, 3) == [[0, 1, 4]]
     once = Steps(Histories.empty(1), np.array([4], np.int32), np.zeros(1, np.int16), np.zeros(1, np.int64))
-    policy.absorb(once)
+    policy.counts.absorb(once)
     assert slate(policy, six, 3) == [[0, 1, 4]], "one event is still few"
-    policy.absorb(once)
+    policy.counts.absorb(once)
     assert slate(policy, six, 3) == [[0, 1, 2]]
 
 
@@ -135,9 +154,8 @@ def test_without_new_items_there_is_no_evidence():
 def test_nothing_above_the_slots_moves_and_nothing_is_lost(scores, is_new, slots, place):
     given_ = candidates(scores)
     policy = step(np.where(is_new, 0, 9), slots=slots, place=place, bound=-9.0)
-    queries = Queries.of_histories(Histories.empty(1))
     before = given_.top(len(scores), by="score").item_index[0]
-    after = policy.apply(queries, given_).top(len(scores), by="score").item_index[0]
+    after = policy.ordered(given_, len(scores))[0]
     assert sorted(before) == sorted(after)
     assert before[: place - slots].tolist() == after[: place - slots].tolist()
     zone = [item for item in before[place - slots : place] if is_new[item]]
@@ -152,8 +170,8 @@ def test_what_was_fitted_is_kept():
     given_, targets = world_of_costs()
     policy = step([9, 9, 9, 9, 0], slots=1, place=3, source="semantic", most_lost=0.05)
     policy.fit(given_, targets)
-    other = NewItems(policy.config)
-    other.restore(policy.state())
+    other = Shelf(NewItems(policy.policy.config), policy.counts)
+    other.policy.restore(policy.policy.state())
     assert other.bound == policy.bound != BOUND_WITHOUT_EVIDENCE
     assert slate(other, given_, 3) == slate(policy, given_, 3)
 

@@ -53,7 +53,7 @@ def test_a_pipeline_recommends_what_people_take_since_a_moment_ago():
 
 def test_of_what_a_twin_absorbs_the_other_one_learns_nothing():
     pipeline = trained(dated=True, new_items={"slots": 1, "max_events": 100}, merge={"trend_days": [7.0]})
-    parts = [*pipeline.sources, pipeline.trends, pipeline.new_items]
+    parts = [*pipeline.sources, pipeline.trends, pipeline.counts]
     kept = [{name: array.copy() for name, array in part.state().arrays.items()} for part in parts]
     twin = twin_of(pipeline)
     assert slate(twin, [0]) == slate(pipeline, [0])
@@ -62,7 +62,7 @@ def test_of_what_a_twin_absorbs_the_other_one_learns_nothing():
     for part, before in zip(parts, kept, strict=True):
         for name, array in part.state().arrays.items():
             np.testing.assert_array_equal(array, before[name], err_msg=f"{part}, {name}")
-    twins = [*twin.sources, twin.trends, twin.new_items]
+    twins = [*twin.sources, twin.trends, twin.counts]
     assert all(
         any(not np.array_equal(array, before[name]) for name, array in part.state().arrays.items())
         for part, before in zip(twins, kept, strict=True)
@@ -129,10 +129,10 @@ def test_the_merge_is_weighed_again_where_there_is_enough_and_kept_otherwise():
     before = pipeline.merge.weights.copy()
     kept = refreshed(pipeline, training, growth, fewest_to_weigh=1_000)
     np.testing.assert_array_equal(kept.merge.weights, before)
-    pipeline.merge.weights[:2] = 7.0
+    pipeline.merge.weights[:, :2] = 7.0
     again = refreshed(pipeline, training, growth, fewest_to_weigh=10)
     np.testing.assert_allclose(again.merge.weights, before, rtol=1e-5)
-    assert (pipeline.merge.weights[:2] == 7.0).all(), "the one it is made of stays as it was"
+    assert (pipeline.merge.weights[:, :2] == 7.0).all(), "the one it is made of stays as it was"
     asked = Queries.of_histories(split.test.queries.histories)
     expected = trained().recommend(asked, 5).item_index
     np.testing.assert_array_equal(again.recommend(asked, 5).item_index, expected)

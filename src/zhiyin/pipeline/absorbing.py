@@ -20,7 +20,7 @@ def twin_of(pipeline: Pipeline) -> Pipeline:
     twin = copy(pipeline)
     # Absorbing replaces the arrays of a part and writes into none, so shallow copies are enough.
     twin.sources = [copy(source) for source in pipeline.sources]
-    twin.trends, twin.new_items = copy(pipeline.trends), copy(pipeline.new_items)
+    twin.trends, twin.counts = copy(pipeline.trends), pipeline.counts.twin()
     twin.stages = replace(pipeline.stages, failures=dict(pipeline.stages.failures))
     return twin
 
@@ -37,7 +37,7 @@ def absorb(pipeline: Pipeline, steps: Steps) -> None:
     """
     if not pipeline.config.absorb or not len(steps):
         return
-    pipeline.new_items.absorb(steps)
+    pipeline.counts.absorb(steps)
     if pipeline.trends is not None:
         pipeline.trends.absorb(steps)
     for source in pipeline.sources:

@@ -26,14 +26,18 @@ from zhiyin.pipeline.ranker_files import read_ranker_stage, write_ranker_stage
 from zhiyin.pipeline.reranking_files import read_reranking, write_reranking
 from zhiyin.pipeline.settings import PipelineConfig
 from zhiyin.pipeline.trends import Trends
+from zhiyin.policy.item_counts import ItemCounts
 from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.stores.whole_folder import bring_back, whole_folder
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
 """Raised when a bundle written now could not be read by the version before."""
 
 _CARD = "bundle.toml"
 _TRENDS = "trends"
+_COUNTS = "item_counts"
+"""Bundles of format 1 count events for new items alone, among what these learned."""
+_NEW_ITEMS = "new_items"
 _ITEMS = "items.parquet"
 _CHANCES = "chances"
 _EARLY = "early.parquet"
@@ -175,12 +179,13 @@ def _write_parts(pipeline: Pipeline, draft: Path) -> None:
     for source in pipeline.sources:
         write_state(source.state(), draft / "sources" / source.name)
     write_state(pipeline.merge.state(), draft / "merge")
+    write_state(pipeline.counts.state(), draft / _COUNTS)
     if pipeline.trends is not None:
         write_state(pipeline.trends.state(), draft / _TRENDS)
     if pipeline.chances is not None:
         write_state(pipeline.chances.state(), draft / _CHANCES)
     if pipeline.new_items.is_on:
-        write_state(pipeline.new_items.state(), draft / "new_items")
+        write_state(pipeline.new_items.state(), draft / _NEW_ITEMS)
     if pipeline.reranking is not None:
         write_reranking(pipeline.reranking, draft / _RERANKING)
     if pipeline.ranker is not None:
@@ -201,12 +206,16 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     for source in pipeline.sources:
         source.restore(read_state(folder / "sources" / source.name))
     pipeline.merge.restore(read_state(folder / "merge"))
+    if (folder / _COUNTS).is_dir():
+        pipeline.counts = ItemCounts.from_state(read_state(folder / _COUNTS))
+    elif pipeline.new_items.is_on:
+        pipeline.counts = ItemCounts.from_state(read_state(folder / _NEW_ITEMS))
     if (folder / _TRENDS).is_dir():
         pipeline.trends = Trends.from_state(read_state(folder / _TRENDS))
     if (folder / _CHANCES).is_dir():
         pipeline.chances = Chances.from_state(read_state(folder / _CHANCES))
     if pipeline.new_items.is_on:
-        pipeline.new_items.restore(read_state(folder / "new_items"))
+        pipeline.new_items.restore(read_state(folder / _NEW_ITEMS))
     kept = read_state(folder / "catalogue").arrays
     catalogue = Catalogue.from_table(pl.read_parquet(folder / _ITEMS))
     vectors = kept.get(_CONTENT_VECTORS)

@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 
 from zhiyin.contracts import SCORE, ComponentState
 from zhiyin.domain import BoolArray, Candidates, FloatArray, IndexArray
+from zhiyin.pipeline.circumstances import Circumstances
 from zhiyin.pipeline.merge import Merge
 
 _FEWEST_FOUND = 20
@@ -120,9 +121,9 @@ def scores_unseen(
     merge: Merge,
     candidates: Candidates,
     targets: IndexArray,
+    circumstances: Circumstances,
     *,
     penalty: float,
-    demand: FloatArray | None,
     seed: int,
 ) -> FloatArray:
     """Return scores of examples by weights that have not seen them: each half by the weights of the other.
@@ -135,14 +136,14 @@ def scores_unseen(
         merge: Fitted on all examples; it stays as it is.
         candidates: (B, N) with one column a source.
         targets: (B,) int32, the item that came next.
+        circumstances: Of these candidates.
         penalty: See `Merge.fit`.
-        demand: (B, N, H) float32, where there are horizons.
         seed: Of the halves.
 
     Returns:
         (B, N) float32.
     """
-    whole = _scores(merge, candidates, demand)
+    whole = _scores(merge, candidates, circumstances)
     if not merge.learns or not candidates.is_item.any():
         return whole
     is_found = (candidates.item_index == targets[:, None]).any(axis=1)
@@ -153,8 +154,8 @@ def scores_unseen(
         half.weights = merge.weights.copy()
         read = kept & is_found  # nothing else is learned from, and need not be copied
         part = candidates.of_queries(read)
-        half.fit(part, targets[read], penalty=penalty, demand=None if demand is None else demand[read])
-        scores = _scores(half, candidates, demand)
+        half.fit(part, targets[read], circumstances.of_queries(read), penalty=penalty)
+        scores = _scores(half, candidates, circumstances)
         others = np.flatnonzero(~kept)
         rising, rising_by_all = _rising(scores), _rising(whole)
         for start in range(0, len(others), _QUERIES_AT_ONCE):
@@ -173,13 +174,13 @@ def _stand_alike(scores: FloatArray, rising: FloatArray, other: FloatArray) -> F
     return np.where(np.isnan(scores), np.float32(np.nan), other[place])
 
 
-def _scores(merge: Merge, candidates: Candidates, demand: FloatArray | None) -> FloatArray:
+def _scores(merge: Merge, candidates: Candidates, circumstances: Circumstances) -> FloatArray:
     """Score (B, N) candidates, some queries at a time: only the scores are kept."""
     scores = np.empty(candidates.item_index.shape, dtype=np.float32)
     for start in range(0, len(candidates), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
-        of_rows = None if demand is None else demand[rows]
-        scores[rows] = merge.apply(candidates.of_queries(rows), of_rows).column(SCORE)
+        merged = merge.apply(candidates.of_queries(rows), circumstances.of_queries(rows))
+        scores[rows] = merged.column(SCORE)
     return scores
 
 

@@ -1,29 +1,28 @@
-"""Fitting the weights of the merge: first likely, then good at the top of the slate."""
+"""Fitting the weights of the merge, by likelihood."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
 from zhiyin.domain import BoolArray, FloatArray, LongArray
+from zhiyin.pipeline.circumstances import CORNERS, Circumstances
 
 Weights = npt.NDArray[np.float64]
 
 LEAST_WEIGHT = 1e-3
-"""No weight falls below it, so that every source decides where all others are silent."""
+"""No weight of an opinion falls below it, so that every source decides where all others are silent."""
 
-_CUT = 10
-_FACTORS = (0.0, 0.5, 0.8, 1.25, 2.0)
-_ADDED = (0.1, 0.3, 1.0)
-_ROUNDS = 4
-_SIGNED_PENALTY = 10.0
-"""Weight of half the squared length of weights that may be below zero, for all examples together."""
-_WORTHWHILE = 0.02
-"""A step must bring more than this, divided by the root of the number of examples: less is chance."""
+_DEMAND_PENALTY = 10.0
+"""Weight of half the squared length of the weights of demand, which may be below zero and have nothing else
+to keep them from chance; for all examples together."""
+_TIE = 30.0
+"""Weight of half the squared distance of the corners' weights from their mean; for all examples together."""
+_FIRST_WEIGHT = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,96 +30,102 @@ class MergeProblem:
     """Candidates with a known answer.
 
     Attributes:
-        features: (B, N, F) float32.
+        features: (B, N, F) float32, what the sources say.
+        circumstances: Of the same candidates.
         is_padding: (B, N) bool.
         target: (B,) int64, place of the item that came next.
-        n_signed: So many features, the last ones, may have weights below zero.
     """
 
     features: FloatArray
+    circumstances: Circumstances
     is_padding: BoolArray
     target: LongArray
-    n_signed: int = 0
 
     @property
-    def least(self) -> Weights:
-        """(F,) lower bounds of the weights."""
-        least = np.full(self.features.shape[-1], LEAST_WEIGHT)
-        least[len(least) - self.n_signed :] = -np.inf
-        return least
+    def n_horizons(self) -> int:
+        """H."""
+        demand = self.circumstances.demand
+        return 0 if demand is None else demand.shape[-1]
 
-    def scores(self, weights: Weights) -> FloatArray:
-        """(B, N) float32, minus infinity for padding."""
-        return np.where(self.is_padding, -np.inf, self.features @ weights.astype(np.float32))
+    @cached_property
+    def corners(self) -> FloatArray:
+        """(B, N, C) float32."""
+        return self.circumstances.corners()
 
-    def ndcg(self, scores: FloatArray) -> float:
-        """Mean NDCG@10 of the targets; ties share their average rank."""
-        of_target = scores[np.arange(len(scores)), self.target][:, None]
-        rank = (scores > of_target).sum(axis=1) + ((scores == of_target).sum(axis=1) + 1.0) / 2.0
-        return float(np.where(rank <= _CUT, 1.0 / np.log2(rank + 1.0), 0.0).mean())
+    def scores(self, of_corners: Weights, of_demand: Weights) -> FloatArray:
+        """(B, N) float32 by weights (C, F) and (H,), minus infinity for padding."""
+        by_corner = self.features @ of_corners.T.astype(np.float32)
+        by_corner *= self.corners
+        scores: FloatArray = by_corner.sum(axis=-1)
+        if self.circumstances.demand is not None:
+            scores += self.circumstances.demand @ of_demand.astype(np.float32)
+        scores[self.is_padding] = -np.inf
+        return scores
+
+    def parts(self, numbers: Weights) -> tuple[Weights, Weights]:
+        """Split what is minimised into weights (C, F) of the corners and (H,) of the demand."""
+        n_of_corners = CORNERS * self.features.shape[-1]
+        return numbers[:n_of_corners].reshape(CORNERS, -1), numbers[n_of_corners:]
 
 
-def fit_likelihood(problem: MergeProblem, *, penalty: float) -> Weights:
+def fit_likelihood(problem: MergeProblem, *, penalty: float) -> tuple[Weights, Weights]:
     """Fit a conditional logit: the softmax of the scores is the chance of each candidate to come next.
 
-    McFadden, "Conditional logit analysis of qualitative choice behavior" (1974), with a quadratic penalty. It
-    grows where examples are few for weights that may be below zero: nothing else keeps them from chance.
+    McFadden, "Conditional logit analysis of qualitative choice behavior" (1974), with quadratic penalties.
+
+    Args:
+        problem: B examples.
+        penalty: Weight of half the squared length of the corners' weights, per example.
+
+    Returns:
+        (C, F) weights of what sources say in each corner, and (H,) of the demand.
     """
-    is_bounded = np.isfinite(problem.least)
-    penalties = np.where(is_bounded, penalty, max(penalty, _SIGNED_PENALTY / max(len(problem.target), 1)))
+    n_of_corners = CORNERS * problem.features.shape[-1]
+    first = np.append(np.full(n_of_corners, _FIRST_WEIGHT), np.zeros(problem.n_horizons))
+    bounds = [(LEAST_WEIGHT, None)] * n_of_corners + [(None, None)] * problem.n_horizons
     best = minimize(
-        _negative_log_likelihood,
-        np.where(is_bounded, 0.3, 0.0),
-        args=(problem, penalties),
+        _loss,
+        first,
+        args=(problem, penalty),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(least, None) for least in problem.least],
-        options={"maxiter": 60},
+        bounds=bounds,
+        options={"maxiter": 100},
     )
-    fitted: Weights = best.x
-    return fitted
+    return problem.parts(best.x)
 
 
-def climb(problem: MergeProblem, starts: Sequence[Weights]) -> Weights:
-    """Improve NDCG@10 from the best of several starts, one weight at a time.
-
-    Likelihood cares for every place of a slate, a user for the first ten: on long-tailed catalogues the two
-    disagree. Each weight tries a few factors and additions; what helps stays; until a round brings nothing.
-    """
-    qualities = [problem.ndcg(problem.scores(start)) for start in starts]
-    best = int(np.argmax(qualities))
-    weights, quality = np.array(starts[best], dtype=np.float64), qualities[best]
-    scores = problem.scores(weights)
-    worthwhile = _WORTHWHILE / np.sqrt(len(problem.target))
-    least = problem.least
-    for _ in range(_ROUNDS):
-        before = quality
-        for place in range(len(weights)):
-            column = problem.features[..., place]
-            tried = [weights[place] * factor for factor in _FACTORS]
-            tried += [weights[place] + added for added in _ADDED]
-            if np.isneginf(least[place]):
-                tried += [weights[place] - added for added in _ADDED]
-            for value in {max(value, least[place]) for value in tried}:
-                moved = scores + column * np.float32(value - weights[place])
-                moved_quality = problem.ndcg(moved)
-                if moved_quality > quality + worthwhile:
-                    weights[place], scores, quality = value, moved, moved_quality
-        if quality == before:
-            break
-    return weights
+def _loss(numbers: Weights, problem: MergeProblem, penalty: float) -> tuple[float, Weights]:
+    """Mean negative log-likelihood and penalties, with their gradient."""
+    of_corners, of_demand = problem.parts(numbers)
+    loss, by_corners, by_demand = _negative_log_likelihood(of_corners, of_demand, problem)
+    n_examples = max(len(problem.target), 1)
+    away, tie = of_corners - of_corners.mean(axis=0), _TIE / n_examples
+    loss += 0.5 * float(penalty * (of_corners**2).sum() + tie * (away**2).sum())
+    by_corners += penalty * of_corners + tie * away
+    held = max(penalty, _DEMAND_PENALTY / n_examples)
+    loss += 0.5 * held * float((of_demand**2).sum())
+    by_demand += held * of_demand
+    return loss, np.append(by_corners.ravel(), by_demand)
 
 
 def _negative_log_likelihood(
-    weights: Weights, problem: MergeProblem, penalties: Weights
-) -> tuple[float, Weights]:
-    """Mean loss and its gradient, for weights (F,)."""
-    logits = problem.scores(weights)
-    logits -= logits.max(axis=1, keepdims=True)
-    chances = np.exp(logits)
-    chances /= chances.sum(axis=1, keepdims=True)
+    of_corners: Weights, of_demand: Weights, problem: MergeProblem
+) -> tuple[float, Weights, Weights]:
+    """Mean loss, and its gradients (C, F) and (H,)."""
+    odds = problem.scores(of_corners, of_demand)
+    odds -= odds.max(axis=1, keepdims=True)
+    np.exp(odds, out=odds)
+    odds /= odds.sum(axis=1, keepdims=True)
     rows = np.arange(len(problem.target))
-    loss = -float(np.log(chances[rows, problem.target] + 1e-12).mean())
-    expected = np.einsum("bn,bnf->bf", chances, problem.features)
-    gradient = (expected - problem.features[rows, problem.target]).mean(axis=0)
-    return loss + 0.5 * float(penalties @ weights**2), gradient + penalties * weights
+    loss = -float(np.log(odds[rows, problem.target] + 1e-12).mean())
+    odds[rows, problem.target] -= 1  # from here on: by how much each candidate is expected too often
+    odds /= len(rows)
+    n_features = problem.features.shape[-1]
+    by_corners = np.empty((CORNERS, n_features))
+    for corner in range(CORNERS):
+        too_often = odds * problem.corners[..., corner]
+        by_corners[corner] = too_often.ravel() @ problem.features.reshape(-1, n_features)
+    demand = problem.circumstances.demand
+    by_demand = np.zeros(0) if demand is None else odds.ravel() @ demand.reshape(-1, problem.n_horizons)
+    return loss, by_corners, by_demand.astype(np.float64)

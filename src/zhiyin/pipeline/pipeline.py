@@ -24,7 +24,6 @@ from zhiyin.domain import (
     Candidates,
     Catalogue,
     Examples,
-    FloatArray,
     Histories,
     IndexArray,
     Queries,
@@ -36,6 +35,7 @@ from zhiyin.domain.errors import NotFitted
 from zhiyin.domain.memory import free_all_unused
 from zhiyin.language.catalogue import Language
 from zhiyin.pipeline.chances import Chances, scores_unseen
+from zhiyin.pipeline.circumstances import Circumstances
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.explaining import explained
 from zhiyin.pipeline.gather import ask_reasons, candidates_of
@@ -51,6 +51,7 @@ from zhiyin.pipeline.stages import Stages
 from zhiyin.pipeline.timing import timed
 from zhiyin.pipeline.trends import Trends
 from zhiyin.policy.diversity import diversified
+from zhiyin.policy.item_counts import ItemCounts
 from zhiyin.policy.masks import barred_items
 from zhiyin.policy.new_items import NewItems
 from zhiyin.stores.events import BATCH_SCHEMA
@@ -83,6 +84,7 @@ class Pipeline:
         users: Ids of the users whose histories the pipeline remembers.
         histories: Row ``u`` is what user index ``u`` did.
         event_kinds: Names of the event kinds in the histories.
+        counts: How many events each item has had.
         early: Events of a log on items that the catalogue does not hold; they count when the items arrive.
         reranking: The language model that judges the best candidates, where there is one.
         ranker: Predicts clicks, purchases, ratings and the like, where tasks were given.
@@ -101,6 +103,7 @@ class Pipeline:
             n_horizons=len(config.merge.trend_days),
         )
         self.trends: Trends | None = None
+        self.counts = ItemCounts()
         self.chances: Chances | None = None
         self.reranking: Reranking | None = None
         self.ranker: RankerStage | None = None
@@ -160,8 +163,7 @@ class Pipeline:
             source.fit(training)
             self._free_unused()
         self.trends = Trends.of(training.dataset, self.config.merge.trend_days)
-        if self.new_items.is_on:
-            self.new_items.count(training.dataset.item_counts)
+        self.counts = ItemCounts(training.dataset.item_counts)
         if self.ranker is None and self.config.ranker.is_on:
             vectors = self.content.vectors if self.reads_text else None
             self.ranker = fit_ranker_stage(self.config.ranker, training, vectors)
@@ -305,7 +307,7 @@ class Pipeline:
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
         with timed("merge", self.stages.observe):
-            scored = self.merge.apply(candidates, self._demand(queries, candidates))
+            scored = self.merge.apply(candidates, self._circumstances(queries, candidates))
         scored = self._valued(queries, self._judged(queries, scored), wishes)
         with timed("policy", self.stages.observe):
             slate = self._ordered(queries, scored, n, wishes)
@@ -360,15 +362,16 @@ class Pipeline:
         is_final = wishes.boost is None and wishes.diversity == 0
         few = min(usual, max(n, _FALLBACK_PLACES)) if is_final else usual
         fallback = dict.fromkeys(self.config.merge.fallback, few)
-        return candidates_of(
+        candidates = candidates_of(
             self.sources,
             queries,
             usual,
             barred,
             self.stages,
             n_of_fallback=fallback,
-            of_new=self.new_items.barred_but_new(barred),
+            of_new=self.new_items.barred_but_new(barred, self.counts),
         )
+        return self.counts.beside(candidates)
 
     def _fit_on_validation(self, training: TrainingData) -> None:
         """Fit the weights of the merge, what chances follow from scores, how much a language model is
@@ -377,50 +380,52 @@ class Pipeline:
         if not (self.merge.learns or self.new_items.is_on or self.reranking is not None):
             return
         with training.progress.stage("merge: fitting weights"):
-            queries, candidates, targets, demand = self._known_answers(training)
+            queries, candidates, targets = self._known_answers(training)
+            if not len(targets):
+                return
+            circumstances = self._circumstances(queries, candidates)
             self._free_unused()
             if self.merge.learns:
-                self.merge.fit(candidates, targets, penalty=self.config.merge.penalty, demand=demand)
+                self.merge.fit(candidates, targets, circumstances, penalty=self.config.merge.penalty)
                 self._free_unused()
-            if len(targets):
-                self.chances = self._fitted_chances(candidates, targets, demand, seed=training.seed)
-        if self.reranking is not None and len(targets):
-            merged = self.merge.apply(candidates, demand)
+            self.chances = self._fitted_chances(candidates, targets, circumstances, seed=training.seed)
+        if self.reranking is not None:
+            merged = self.merge.apply(candidates, circumstances)
             self.reranking = self.reranking.fitted(
                 queries, merged, targets, seed=training.seed, progress=training.progress
             )
-        if self.new_items.is_on and len(targets):
+        if self.new_items.is_on:
             with training.progress.stage("new items: what they may cost"):
-                self.new_items.fit(self.merge.apply(candidates, demand), targets)
+                self.new_items.fit(self.merge.apply(candidates, circumstances), targets)
 
     def _fitted_chances(
-        self, candidates: Candidates, targets: IndexArray, demand: FloatArray | None, *, seed: int
+        self, candidates: Candidates, targets: IndexArray, circumstances: Circumstances, *, seed: int
     ) -> Chances | None:
         unseen = scores_unseen(
-            self.merge, candidates, targets, penalty=self.config.merge.penalty, demand=demand, seed=seed
+            self.merge, candidates, targets, circumstances, penalty=self.config.merge.penalty, seed=seed
         )
         is_target = candidates.item_index == targets[:, None]
         return Chances.fitted(unseen, candidates.is_item, is_target)
 
-    def _demand(self, queries: Queries, candidates: Candidates) -> FloatArray | None:
-        return None if self.trends is None else self.trends.at(candidates.item_index, queries.timestamp)
+    def _circumstances(self, queries: Queries, candidates: Candidates) -> Circumstances:
+        trends = self.trends
+        demand = None if trends is None else trends.at(candidates.item_index, queries.timestamp)
+        return Circumstances.of(queries, candidates, demand)
 
     def _free_unused(self) -> None:
         """Free what a part of the training left; with a small catalogue that takes longer than the part."""
         if len(self.catalogue_or_raise()) >= _ITEMS_THAT_LEAVE_MUCH:
             free_all_unused()
 
-    def _known_answers(
-        self, training: TrainingData
-    ) -> tuple[Queries, Candidates, IndexArray, FloatArray | None]:
-        """Return queries of validation examples, candidates, (B,) int32 what came next, and the demand."""
+    def _known_answers(self, training: TrainingData) -> tuple[Queries, Candidates, IndexArray]:
+        """Return queries of validation examples, candidates, and (B,) int32 what came next."""
         assert training.validation is not None
         examples = sample_examples(training.validation, self.config.merge.n_examples, seed=training.seed)
         has_target = examples.targets.lengths > 0
         examples = examples.take(np.flatnonzero(has_target))
         targets = np.asarray(examples.targets.values)[examples.targets.offsets[:-1]].astype(np.int32)
         candidates = self._candidates_in_parts(examples, training.dataset.n_items)
-        return examples.queries, candidates, targets, self._demand(examples.queries, candidates)
+        return examples.queries, candidates, targets
 
     def _candidates_in_parts(self, examples: Examples, n_items: int) -> Candidates:
         chunks = examples.chunks(self._queries_at_once(examples.queries, n_items))

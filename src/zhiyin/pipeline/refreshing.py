@@ -8,6 +8,7 @@ from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.ranker_continuing import continued
 from zhiyin.pipeline.reranking_files import carried_over
 from zhiyin.pipeline.trends import Trends
+from zhiyin.policy.item_counts import ItemCounts
 
 FEWEST_AT_FIRST = 50
 """Validation examples from which on a merge is fitted that never was: any weights are better than none."""
@@ -35,6 +36,7 @@ def refreshed(
     after.remember(training.dataset)
     after.sources = [source.refreshed(training, growth) for source in pipeline.sources]
     after.trends = Trends.of(training.dataset, pipeline.config.merge.trend_days)
+    after.counts = ItemCounts(training.dataset.item_counts)
     after.merge.restore(pipeline.merge.state())
     after.merge.weights = after.merge.weights.copy()
     after.chances = pipeline.chances
@@ -47,8 +49,6 @@ def refreshed(
     needed = fewest_to_weigh if pipeline.chances is not None else min(fewest_to_weigh, FEWEST_AT_FIRST)
     enough = training.validation is not None and len(training.validation) >= max(needed, 1)
     after.new_items.restore(pipeline.new_items.state())
-    if after.new_items.is_on:
-        after.new_items.count(training.dataset.item_counts)
     if enough:
         after._fit_on_validation(training)
     return after

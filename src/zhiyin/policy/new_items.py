@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from zhiyin.contracts import SCORE, ComponentState, Config, PolicyStep, Probability, Steps
-from zhiyin.domain import PAD, Barred, BoolArray, Candidates, FloatArray, IndexArray, LongArray, Queries
+from zhiyin.contracts import SCORE, ComponentState, Config, PolicyStep, Probability
+from zhiyin.domain import Barred, BoolArray, Candidates, FloatArray, IndexArray, LongArray, Queries
 from zhiyin.domain.errors import ConfigError, did_you_mean
+from zhiyin.policy.item_counts import N_EVENTS, ItemCounts
 
 BOUND_WITHOUT_EVIDENCE = 2.0
 """Deviations; what holds where validation offers too few new items to fit a bound."""
@@ -59,8 +60,9 @@ class _Offers:
 class NewItems(PolicyStep[NewItemsConfig]):
     """Lifts the most promising new items to the last places of a slate.
 
-    With the scores s of the chosen source over the candidates of a query, a new item that does not stand in
-    the first ``place`` has the standing ``(s - mean) / deviation``. The best of them whose standing exceeds
+    Candidates tell under `N_EVENTS` how many events each item has had. With the scores s of the chosen source
+    over the candidates of a query, a new item that does not stand in the first ``place`` has the standing
+    ``(s - mean) / deviation``. The best of them whose standing exceeds
     the bound take the last places down to ``place``, as many as new items do not hold already; what stood
     there moves down.
     """
@@ -68,9 +70,7 @@ class NewItems(PolicyStep[NewItemsConfig]):
     name: ClassVar[str] = "new_items"
     config_class = NewItemsConfig
 
-    _counts: LongArray = np.zeros(0, dtype=np.int64)
     _bound: float = BOUND_WITHOUT_EVIDENCE
-    _is_old: tuple[LongArray, BoolArray] | None = None  # of these very counts
 
     @property
     def is_on(self) -> bool:
@@ -98,35 +98,11 @@ class NewItems(PolicyStep[NewItemsConfig]):
                 possible=f"It can be: {', '.join(known)}.",
             )
 
-    def count(self, item_counts: LongArray) -> None:
-        """Take over (I,) training events an item; items beyond have none."""
-        self._counts = np.asarray(item_counts, dtype=np.int64)
-
-    def absorb(self, steps: Steps) -> None:
-        """Count events that just happened, so that an item stops being new."""
-        counts, item = self._counts, steps.item_index[self.are_new(steps.item_index)]
-        if not self.is_on or not len(item):
-            return
-        grown = np.zeros(max(len(counts), int(item.max()) + 1), dtype=np.int64)
-        grown[: len(counts)] = counts
-        np.add.at(grown, item, 1)
-        self._counts = grown
-
-    def are_new(self, item_index: IndexArray) -> BoolArray:
-        """Tell of items of any shape whether they are new; padding is not."""
-        counts = np.append(self._counts, 0).take(item_index, mode="clip")
-        is_new: BoolArray = (item_index != PAD) & (counts <= self.config.max_events)
-        return is_new
-
-    def barred_but_new(self, barred: Barred) -> Barred | None:
+    def barred_but_new(self, barred: Barred, counts: ItemCounts) -> Barred | None:
         """Return what is barred where only new items are wanted; None without such places or items."""
         if not self.is_on:
             return None
-        if self._is_old is None or self._is_old[0] is not self._counts:
-            self._is_old = (self._counts, self._counts > self.config.max_events)
-        for_all = np.zeros(barred.n_items, dtype=np.bool_)
-        known = self._is_old[1][: barred.n_items]
-        for_all[: len(known)] = known
+        for_all = counts.exceed(self.config.max_events, n_items=barred.n_items)
         if barred.for_all is not None:
             for_all |= barred.for_all
         return None if for_all.all() else replace(barred, for_all=for_all)
@@ -183,12 +159,11 @@ class NewItems(PolicyStep[NewItemsConfig]):
         return candidates.with_column(SCORE, scores)
 
     def state(self) -> ComponentState:
-        """Return the counts and the bound."""
-        return ComponentState({"counts": self._counts}, {"bound": self._bound})
+        """Return the bound."""
+        return ComponentState({}, {"bound": self._bound})
 
     def restore(self, state: ComponentState) -> None:
         """Take over what `state` returned."""
-        self._counts = np.asarray(state.arrays["counts"], dtype=np.int64)
         self._bound = float(state.facts["bound"])
 
     def _offers(self, candidates: Candidates) -> _Offers:
@@ -200,7 +175,7 @@ class NewItems(PolicyStep[NewItemsConfig]):
         deviation = np.sqrt((((finite - mean) * has_score) ** 2).sum(axis=1, keepdims=True) / n_scores)
         standing = (finite - mean) / np.maximum(deviation, 1e-9)
         merged = np.where(candidates.is_item, candidates.column(SCORE), -np.inf)
-        is_new = self.are_new(candidates.item_index)
+        is_new = candidates.is_item & (candidates.column(N_EVENTS) <= self.config.max_events)
         can_rise = has_score & is_new & _below(merged, self.config.place)
         standing = np.where(can_rise, standing, -np.inf).astype(np.float32)
         stands_there = (
