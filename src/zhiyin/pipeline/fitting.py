@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,9 @@ to keep them from chance; for all examples together."""
 _TIE = 30.0
 """Weight of half the squared distance of the corners' weights from their mean; for all examples together."""
 _FIRST_WEIGHT = 0.3
+_EXAMPLES_AT_ONCE = 128
+_PRECISION = 1e-7
+"""Of the loss, relative, at which a step ends the search: sums of float32 tell no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +49,28 @@ class MergeProblem:
         demand = self.circumstances.demand
         return 0 if demand is None else demand.shape[-1]
 
-    @cached_property
-    def corners(self) -> FloatArray:
-        """(B, N, C) float32."""
-        return self.circumstances.corners()
+    @property
+    def flat_features(self) -> FloatArray:
+        """(B · N, F) float32."""
+        return self.features.reshape(-1, self.features.shape[-1])
 
-    def scores(self, of_corners: Weights, of_demand: Weights) -> FloatArray:
-        """(B, N) float32 by weights (C, F) and (H,), minus infinity for padding."""
-        by_corner = self.features @ of_corners.T.astype(np.float32)
-        by_corner *= self.corners
-        scores: FloatArray = by_corner.sum(axis=-1)
+    def scores(self, of_corners: Weights, of_demand: Weights, corners: FloatArray) -> FloatArray:
+        """(B, N) float32, minus infinity for padding, by weights (C, F) and (H,) and (B · N, C) corners."""
+        by_corner = self.flat_features @ of_corners.T.astype(np.float32)
+        scores: FloatArray = np.vecdot(by_corner, corners).reshape(self.is_padding.shape)
         if self.circumstances.demand is not None:
             scores += self.circumstances.demand @ of_demand.astype(np.float32)
         scores[self.is_padding] = -np.inf
         return scores
+
+    def of_queries(self, rows: slice) -> MergeProblem:
+        """Return some of the examples."""
+        return MergeProblem(
+            self.features[rows],
+            self.circumstances.of_queries(rows),
+            self.is_padding[rows],
+            self.target[rows],
+        )
 
     def parts(self, numbers: Weights) -> tuple[Weights, Weights]:
         """Split what is minimised into weights (C, F) of the corners and (H,) of the demand."""
@@ -90,7 +100,7 @@ def fit_likelihood(problem: MergeProblem, *, penalty: float) -> tuple[Weights, W
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": 100},
+        options={"maxiter": 100, "ftol": _PRECISION},
     )
     return problem.parts(best.x)
 
@@ -112,20 +122,27 @@ def _loss(numbers: Weights, problem: MergeProblem, penalty: float) -> tuple[floa
 def _negative_log_likelihood(
     of_corners: Weights, of_demand: Weights, problem: MergeProblem
 ) -> tuple[float, Weights, Weights]:
-    """Mean loss, and its gradients (C, F) and (H,)."""
-    odds = problem.scores(of_corners, of_demand)
-    odds -= odds.max(axis=1, keepdims=True)
+    """Mean loss, and its gradients (C, F) and (H,); some examples at a time, so that little is in hand."""
+    loss, by_corners, by_demand = 0.0, np.zeros_like(of_corners), np.zeros_like(of_demand)
+    n_examples = len(problem.target)
+    for start in range(0, n_examples, _EXAMPLES_AT_ONCE):
+        part = problem.of_queries(slice(start, start + _EXAMPLES_AT_ONCE))
+        corners = part.circumstances.corners().reshape(-1, CORNERS)
+        scores = part.scores(of_corners, of_demand, corners)
+        of_part, too_often = _told(scores, part.target)
+        loss += of_part
+        by_corners += (too_often[:, None] * corners).T @ part.flat_features
+        if part.circumstances.demand is not None:
+            by_demand += too_often @ part.circumstances.demand.reshape(-1, part.n_horizons)
+    return loss / n_examples, by_corners / n_examples, by_demand / n_examples
+
+
+def _told(scores: FloatArray, target: LongArray) -> tuple[float, FloatArray]:
+    """Sum of the losses of (b, N) scores, and (b · N,) by how much each candidate is expected too often."""
+    odds = scores - scores.max(axis=1, keepdims=True)
     np.exp(odds, out=odds)
     odds /= odds.sum(axis=1, keepdims=True)
-    rows = np.arange(len(problem.target))
-    loss = -float(np.log(odds[rows, problem.target] + 1e-12).mean())
-    odds[rows, problem.target] -= 1  # from here on: by how much each candidate is expected too often
-    odds /= len(rows)
-    n_features = problem.features.shape[-1]
-    by_corners = np.empty((CORNERS, n_features))
-    for corner in range(CORNERS):
-        too_often = odds * problem.corners[..., corner]
-        by_corners[corner] = too_often.ravel() @ problem.features.reshape(-1, n_features)
-    demand = problem.circumstances.demand
-    by_demand = np.zeros(0) if demand is None else odds.ravel() @ demand.reshape(-1, problem.n_horizons)
-    return loss, by_corners, by_demand.astype(np.float64)
+    rows = np.arange(len(odds))
+    loss = -float(np.log(odds[rows, target] + 1e-12).sum())
+    odds[rows, target] -= 1
+    return loss, odds.ravel()
