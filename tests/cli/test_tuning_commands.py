@@ -183,3 +183,11 @@ def test_the_list_of_recipes_names_the_other_sources(zhiyin):
     used = {source for config in RECIPES.values() for source in config.sources}
     assert set(told.replace(",", " ").split()) == set(SOURCES) - used
     assert "new_items.slots" in zhiyin("recipes", "fast")[1]
+
+
+def test_the_settings_of_a_source_are_told_too(zhiyin):
+    status, told = zhiyin("recipes", "lightgcn")[:2]
+    assert status == 0
+    assert "a source, no recipe by itself" in told
+    assert "sources.lightgcn.n_layers = 3" in told
+    assert "--set 'sources.lightgcn={}'" in told

@@ -15,6 +15,7 @@ SOURCES = {
     "ease": {},
     # With fewer factors than there are habits it has to choose what to be right about.
     "als": {"n_factors": 3, "l2": 0.1, "confidence": 10.0},
+    "lightgcn": {"dimension": 8, "training": {"epochs_without_validation": 20}},
 }
 VIEW, PURCHASE = 0, 1
 KETTLE, BOUGHT_WITH, VIEWED_WITH = 0, 1, 2

@@ -13,7 +13,7 @@ from zhiyin.cli.terminal import OUT
 from zhiyin.contracts import Config, settings_of
 from zhiyin.data.checking import check as check_data
 from zhiyin.pipeline.recipes import RECIPES, recipe
-from zhiyin.pipeline.registry import SOURCES, source_class
+from zhiyin.pipeline.registry import SOURCES, all_sources, source_class
 from zhiyin.pipeline.settings import RankerTask
 
 _WIDTH = 90
@@ -31,9 +31,9 @@ def check(
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="A recipe whose settings are wanted.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A recipe or source whose settings are wanted.")] = None,
 ) -> None:
-    """List the recipes, or every setting of one with its default and meaning."""
+    """List the recipes, or every setting of a recipe or a source with its default and meaning."""
     if name is None:
         table = Table("recipe", "sources", "what it is for", box=None, pad_edge=False)
         for config in RECIPES.values():
@@ -43,7 +43,15 @@ def recipes(
         used = {source for config in RECIPES.values() for source in config.sources}
         others = ", ".join(source for source in SOURCES if source not in used)
         OUT.print(f"In no recipe: {others}", highlight=False)
+        OUT.print("Every setting of one:  zhiyin recipes bpr", highlight=False)
         OUT.print("Add one by a setting of it:  --set sources.bpr.dimension=64", highlight=False)
+        return
+    if name not in RECIPES and name in all_sources():
+        OUT.print(f"[bold]{name}[/bold]: a source, no recipe by itself\n")
+        _show(f"sources.{name}", source_class(name).config_class())
+        OUT.print(
+            f"Add it to a recipe:  zhiyin train DATA --recipe fast --out BUNDLE --set 'sources.{name}={{}}'"
+        )
         return
     config = recipe(name)
     OUT.print(f"[bold]{name}[/bold]: {config.description}\n")

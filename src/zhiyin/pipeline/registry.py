@@ -29,6 +29,11 @@ ENTRY_POINT_GROUP = "zhiyin.sources"
 _EXTRA_OF_PACKAGE = {"torch": "language", "lightning": "language", "transformers": "language"}
 
 
+def all_sources() -> dict[str, str]:
+    """Return name → module and class of every source, those of other packages among them."""
+    return SOURCES | {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
 def source_class(name: str) -> type[CandidateSource[Any]]:
     """Return the class of a source by its name.
 
@@ -36,7 +41,7 @@ def source_class(name: str) -> type[CandidateSource[Any]]:
         ConfigError: when no source has that name.
         MissingExtra: when it needs a package that is not installed.
     """
-    places = SOURCES | {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    places = all_sources()
     if name not in places:
         raise ConfigError(
             f"There is no source '{name}'.{did_you_mean(name, places)}",
