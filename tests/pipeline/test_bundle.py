@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import tomllib
 
 import numpy as np
 import polars as pl
 import pytest
+import tomli_w
 
-from zhiyin.contracts import TrainingData
+from zhiyin.contracts import ComponentState, TrainingData
 from zhiyin.domain.errors import BundleError
-from zhiyin.pipeline.bundle import load_bundle, read_card, save_bundle
+from zhiyin.pipeline.bundle import _digest, load_bundle, read_card, save_bundle
+from zhiyin.pipeline.files import read_state, write_state
 from zhiyin.pipeline.pipeline import Pipeline
 from zhiyin.pipeline.recipes import recipe
 
@@ -133,3 +136,45 @@ def test_places_kept_for_new_items_are_saved_too(split, tmp_path):
     loaded = load_bundle(save_bundle(pipeline, tmp_path / "kept"))
     assert loaded.recommend(asked, 3).item_index[0].tolist() == shown.tolist()
     assert loaded.new_items.bound == pipeline.new_items.bound
+
+
+def as_format_1(bundle, *, counts: np.ndarray | None) -> np.ndarray:
+    """Rewrite a bundle as it was before weights had corners, and return its only weights.
+
+    Counts of events stood among what places for new items had learned, where there were such places.
+    """
+    merge = read_state(bundle / "merge")
+    weights = np.array(merge.arrays["weights"][0])
+    merge_before = ComponentState({**merge.arrays, "weights": weights}, merge.facts)
+    replaced = {"merge": merge_before}
+    if counts is not None:
+        learned = read_state(bundle / "new_items")
+        replaced["new_items"] = ComponentState({"counts": counts}, learned.facts)
+    shutil.rmtree(bundle / "item_counts")
+    for name, state in replaced.items():
+        write_state(state, bundle / f"{name}.new")
+        shutil.rmtree(bundle / name)
+        (bundle / f"{name}.new").rename(bundle / name)
+    card = tomllib.loads((bundle / "bundle.toml").read_text())
+    files = [path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.toml"]
+    card["files"] = {path.relative_to(bundle).as_posix(): _digest(path) for path in files}
+    (bundle / "bundle.toml").write_text(tomli_w.dumps({**card, "format": 1}))
+    return weights
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+def test_bundles_of_format_1_are_read(split, tmp_path, slots):
+    pipeline = Pipeline(recipe("fast", {"new_items.slots": str(slots), "new_items.place": "3"}))
+    pipeline.fit(TrainingData(split.train, pipeline.language, split.validation))
+    save_bundle(pipeline, tmp_path / "bundle")
+    n_items = len(pipeline.removed)
+    known = np.arange(n_items) + 5 if slots else None
+    weights = as_format_1(tmp_path / "bundle", counts=known)
+    loaded = load_bundle(tmp_path / "bundle")
+    assert (loaded.merge.weights == weights).all()
+    expected = (
+        np.bincount(pipeline.histories.item_index, minlength=len(pipeline.removed))
+        if known is None
+        else known
+    )
+    np.testing.assert_array_equal(loaded.counts.state().arrays["counts"], expected)

@@ -92,6 +92,19 @@ def test_a_source_that_knows_only_of_new_items_or_short_histories_is_heard_there
     assert by_circumstance > 1.1 * quality(merged(alike, candidates).column("score"), targets)
 
 
+def test_few_examples_teach_no_difference_between_circumstances():
+    few = [column[:20] for column in (opinions(3)[0].item_index, opinions(3)[1])]
+    columns = {name: column[:20] for name, column in opinions(3)[0].columns.items()}
+    random = np.random.default_rng(1)
+    shape = few[0].shape
+    circumstances = Circumstances(
+        random.random(shape, dtype=np.float32), random.random(shape[0], dtype=np.float32)
+    )
+    merge = Merge(["knowing", "noise", "sparse"])
+    assert merge.fit(Candidates(few[0], columns), few[1], circumstances, penalty=1e-3) == 20
+    assert np.ptp(merge.weights, axis=0).max() < 0.2
+
+
 def test_one_weight_for_all_circumstances_is_a_sum_that_ignores_them():
     candidates, _ = opinions()
     merge = Merge(["knowing", "noise"])

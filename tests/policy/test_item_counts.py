@@ -27,7 +27,7 @@ def test_items_beyond_and_padding_have_none():
 def test_events_are_counted_each_and_on_items_that_came_later():
     counts = ItemCounts(np.array([5, 7]))
     counts.absorb(steps())
-    counts.absorb(steps(1, 1, 4))
+    counts.absorb(steps(1, -1, 1, 4))
     assert of(counts, 0, 1, 2, 3, 4, 5, -1) == [5, 9, 0, 0, 1, 0, 0]
 
 

@@ -18,7 +18,8 @@ items that never will."""
 def twin_of(pipeline: Pipeline) -> Pipeline:
     """Return a pipeline that answers the same; of what it absorbs the other one learns nothing."""
     twin = copy(pipeline)
-    # Absorbing replaces the arrays of a part and writes into none, so shallow copies are enough.
+    # Absorbing replaces the arrays of a part and writes into none, so shallow copies are enough; counts of
+    # items are written into, and copied.
     twin.sources = [copy(source) for source in pipeline.sources]
     twin.trends, twin.counts = copy(pipeline.trends), pipeline.counts.twin()
     twin.stages = replace(pipeline.stages, failures=dict(pipeline.stages.failures))

@@ -36,7 +36,6 @@ BUNDLE_FORMAT = 2
 _CARD = "bundle.toml"
 _TRENDS = "trends"
 _COUNTS = "item_counts"
-"""Bundles of format 1 count events for new items alone, among what these learned."""
 _NEW_ITEMS = "new_items"
 _ITEMS = "items.parquet"
 _CHANCES = "chances"
@@ -206,10 +205,6 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
     for source in pipeline.sources:
         source.restore(read_state(folder / "sources" / source.name))
     pipeline.merge.restore(read_state(folder / "merge"))
-    if (folder / _COUNTS).is_dir():
-        pipeline.counts = ItemCounts.from_state(read_state(folder / _COUNTS))
-    elif pipeline.new_items.is_on:
-        pipeline.counts = ItemCounts.from_state(read_state(folder / _NEW_ITEMS))
     if (folder / _TRENDS).is_dir():
         pipeline.trends = Trends.from_state(read_state(folder / _TRENDS))
     if (folder / _CHANCES).is_dir():
@@ -226,9 +221,18 @@ def _read_parts(pipeline: Pipeline, folder: Path, event_kinds: tuple[str, ...]) 
         pipeline.early = pl.read_parquet(folder / _EARLY).match_to_schema(BATCH_SCHEMA)
     pipeline.histories = histories_of(read_state(folder / "histories"))
     _refuse_other_sizes(pipeline, catalogue)
+    pipeline.counts = _read_counts(pipeline, folder)
     pipeline.event_kinds = event_kinds
     if pipeline.config.ranker.is_on:
         pipeline.ranker = read_ranker_stage(folder / _RANKER, pipeline.config.ranker, catalogue)
+
+
+def _read_counts(pipeline: Pipeline, folder: Path) -> ItemCounts:
+    """Bundles of format 1 count events for new items alone, or leave them to the histories."""
+    for kept in (_COUNTS, _NEW_ITEMS):
+        if (folder / kept).is_dir():
+            return ItemCounts.from_state(read_state(folder / kept))
+    return ItemCounts(np.bincount(pipeline.histories.item_index, minlength=len(pipeline.removed)))
 
 
 def _refuse_other_sizes(pipeline: Pipeline, catalogue: Catalogue) -> None:

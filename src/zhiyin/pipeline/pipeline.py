@@ -38,7 +38,7 @@ from zhiyin.pipeline.chances import Chances, scores_unseen
 from zhiyin.pipeline.circumstances import Circumstances
 from zhiyin.pipeline.content import Content
 from zhiyin.pipeline.explaining import explained
-from zhiyin.pipeline.gather import ask_reasons, candidates_of
+from zhiyin.pipeline.gather import ONLY_NEW, ask_reasons, candidates_of, without_new
 from zhiyin.pipeline.merge import Merge
 from zhiyin.pipeline.moments import FROM_THE_CLOCK
 from zhiyin.pipeline.ranker_files import fit_ranker_stage
@@ -198,9 +198,10 @@ class Pipeline:
 
         Returns:
             (B, n) candidates with ``score``; each source's own score under its name, and what it added
-            under ``<source>:part``. Padding where fewer items may be shown. ``chance`` says how probable it
-            is that an item comes next; it is missing where no validation taught it, under a filter and with
-            repeats, for which it was not fitted. ``predicted:<task>`` is what the ranker says.
+            under ``<source>:part``; under ``item:events`` how many events each item has had. Padding where
+            fewer items may be shown. ``chance`` says how probable it is that an item comes next; it is
+            missing where no validation taught it, under a filter and with repeats, for which it was not
+            fitted. ``predicted:<task>`` is what the ranker says.
         """
         at_once = self._queries_at_once(queries, len(self.catalogue_or_raise()))
         chunks = queries.chunks(at_once) if len(queries) > at_once else [queries]
@@ -307,7 +308,7 @@ class Pipeline:
     def _slate(self, queries: Queries, n: int, wishes: Wishes) -> Candidates:
         candidates = self._candidates(queries, n, wishes)
         with timed("merge", self.stages.observe):
-            scored = self.merge.apply(candidates, self._circumstances(queries, candidates))
+            scored = self._merged(queries, candidates)
         scored = self._valued(queries, self._judged(queries, scored), wishes)
         with timed("policy", self.stages.observe):
             slate = self._ordered(queries, scored, n, wishes)
@@ -383,20 +384,21 @@ class Pipeline:
             queries, candidates, targets = self._known_answers(training)
             if not len(targets):
                 return
-            circumstances = self._circumstances(queries, candidates)
+            usual = without_new(candidates)
+            circumstances = self._circumstances(queries, usual)
             self._free_unused()
             if self.merge.learns:
-                self.merge.fit(candidates, targets, circumstances, penalty=self.config.merge.penalty)
+                self.merge.fit(usual, targets, circumstances, penalty=self.config.merge.penalty)
                 self._free_unused()
-            self.chances = self._fitted_chances(candidates, targets, circumstances, seed=training.seed)
+            self.chances = self._fitted_chances(usual, targets, circumstances, seed=training.seed)
         if self.reranking is not None:
-            merged = self.merge.apply(candidates, circumstances)
+            merged = self.merge.apply(usual, circumstances)
             self.reranking = self.reranking.fitted(
                 queries, merged, targets, seed=training.seed, progress=training.progress
             )
         if self.new_items.is_on:
             with training.progress.stage("new items: what they may cost"):
-                self.new_items.fit(self.merge.apply(candidates, circumstances), targets)
+                self.new_items.fit(self._merged(queries, candidates), targets)
 
     def _fitted_chances(
         self, candidates: Candidates, targets: IndexArray, circumstances: Circumstances, *, seed: int
@@ -406,6 +408,19 @@ class Pipeline:
         )
         is_target = candidates.item_index == targets[:, None]
         return Chances.fitted(unseen, candidates.is_item, is_target)
+
+    def _merged(self, queries: Queries, candidates: Candidates) -> Candidates:
+        """Score all candidates; those that stand there for kept places alone move none of the others."""
+        circumstances = self._circumstances(queries, candidates)
+        scored = self.merge.apply(candidates, circumstances)
+        if ONLY_NEW not in candidates.columns:
+            return scored
+        usual = self.merge.apply(without_new(candidates), circumstances)
+        is_new = candidates.column(ONLY_NEW) == 1
+        merged = {
+            name: np.where(is_new, column, usual.column(name)) for name, column in scored.columns.items()
+        }
+        return Candidates(candidates.item_index, merged)
 
     def _circumstances(self, queries: Queries, candidates: Candidates) -> Circumstances:
         trends = self.trends

@@ -40,7 +40,7 @@ class ItemCounts:
 
     def absorb(self, steps: Steps) -> None:
         """Count events that just happened; from one thread, while others read."""
-        item = steps.item_index
+        item = steps.item_index[steps.item_index >= 0]
         if not len(item):
             return
         n_more = int(item.max()) + 2 - len(self._counts)
