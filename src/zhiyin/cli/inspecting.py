@@ -43,7 +43,7 @@ def recipes(
         used = {source for config in RECIPES.values() for source in config.sources}
         others = ", ".join(source for source in SOURCES if source not in used)
         OUT.print(f"In no recipe: {others}", highlight=False)
-        OUT.print("Every setting of one:  zhiyin recipes bpr", highlight=False)
+        OUT.print("Every setting of a source:  zhiyin recipes bpr", highlight=False)
         OUT.print("Add one by a setting of it:  --set sources.bpr.dimension=64", highlight=False)
         return
     if name not in RECIPES and name in all_sources():
