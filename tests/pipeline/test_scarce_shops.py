@@ -103,3 +103,12 @@ def test_an_item_that_is_touched_leaves_the_place_to_others() -> None:
     touched = np.array([first], dtype=np.int32)
     pipeline.counts.absorb(Steps(Histories.empty(1), touched, np.zeros(1, np.int16), np.zeros(1, np.int64)))
     assert int(pipeline.recommend(queries, 10).item_index[0, 9]) == ({30, 35} - {first}).pop()
+
+
+def test_where_no_item_is_new_any_more_slates_are_as_without_places() -> None:
+    pipeline, queries = shop_with_two_new_items()
+    touched = np.array([30, 35], dtype=np.int32)
+    pipeline.counts.absorb(Steps(Histories.empty(2), touched, np.zeros(2, np.int16), np.zeros(2, np.int64)))
+    slate = pipeline.recommend(queries, 10).item_index
+    pipeline.new_items = NewItems()
+    np.testing.assert_array_equal(slate, pipeline.recommend(queries, 10).item_index)

@@ -13,6 +13,7 @@ from zhiyin.domain import PAD, Barred, BoolArray, Candidates, FloatArray, IndexA
 from zhiyin.pipeline.stages import Stages
 
 ONLY_NEW = "item:only_new"
+"""Column of candidates: 1 for those that stand there for kept places alone, else 0; float32."""
 _NEW_ITEMS = 10
 """What each source proposes for the places that are kept for new items: as many as can be kept at all."""
 

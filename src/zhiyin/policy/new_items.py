@@ -99,13 +99,13 @@ class NewItems(PolicyStep[NewItemsConfig]):
             )
 
     def barred_but_new(self, barred: Barred, counts: ItemCounts) -> Barred | None:
-        """Return what is barred where only new items are wanted; None without such places or items."""
+        """Return what is barred where only new items are wanted; None where no place is kept."""
         if not self.is_on:
             return None
         for_all = counts.exceed(self.config.max_events, n_items=barred.n_items)
         if barred.for_all is not None:
             for_all |= barred.for_all
-        return None if for_all.all() else replace(barred, for_all=for_all)
+        return replace(barred, for_all=for_all)
 
     def fit(self, candidates: Candidates, targets: IndexArray) -> None:
         """Choose the lowest bound at which validation loses no more than ``most_lost``.
