@@ -109,7 +109,7 @@ def _loss(numbers: Weights, problem: MergeProblem, penalty: float) -> tuple[floa
     """Mean negative log-likelihood and penalties, with their gradient."""
     of_corners, of_demand = problem.parts(numbers)
     loss, by_corners, by_demand = _negative_log_likelihood(of_corners, of_demand, problem)
-    n_examples = max(len(problem.target), 1)
+    n_examples = len(problem.target)
     away, tie = of_corners - of_corners.mean(axis=0), _TIE / n_examples
     loss += 0.5 * float(penalty * (of_corners**2).sum() + tie * (away**2).sum())
     by_corners += penalty * of_corners + tie * away

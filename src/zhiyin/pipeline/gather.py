@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ def candidates_of(
     """
     needed = n_of_fallback or {source.name for source in sources}
     opinions: dict[str, Opinion] = {}
-    proposals, new_ones = ([np.empty((len(queries), 0), dtype=np.int32)] for _ in range(2))
+    proposals = [np.empty((len(queries), 0), dtype=np.int32)]
     has_enough = np.zeros(len(queries), dtype=np.bool_)
     # Right after a batch the interpreter is busy sending it; what computes by itself for long goes on then.
     for source in sorted(sources, key=lambda source: (source.name in n_of_fallback, source.in_short_steps)):
@@ -63,14 +63,11 @@ def candidates_of(
             proposals += proposed
             if source.name not in n_of_fallback:
                 has_enough |= (proposed[0] != PAD).sum(axis=1) >= n
-                if of_new is not None:
-                    propose = partial(opinions[source.name].best, _NEW_ITEMS, of_new)
-                    found = stages.run(source.name, propose, label=label, is_needed=source.name in needed)
-                    new_ones += [] if found is None else [found]
-    usual = np.concatenate(proposals, axis=1)
+    usual = item_index = _each_once(np.concatenate(proposals, axis=1))
     if of_new is not None:
-        new_ones.append(_last_new(of_new, is_wanted=~(np.concatenate(new_ones, axis=1) != PAD).any(axis=1)))
-    item_index = _each_once(np.concatenate([usual, *new_ones], axis=1))
+        learned = {name: opinion for name, opinion in opinions.items() if name not in n_of_fallback}
+        new_ones = _new_ones(learned, of_new, stages, needed=needed)
+        item_index = _each_once(np.concatenate([usual, new_ones], axis=1))
     columns = {}
     for source in sources:
         column = None
@@ -120,13 +117,7 @@ def ask_reasons(
 
 
 def _asked(
-    source: CandidateSource[Any],
-    queries: Queries,
-    n: int,
-    barred: Barred,
-    *,
-    few: int,
-    is_few: BoolArray,
+    source: CandidateSource[Any], queries: Queries, n: int, barred: Barred, *, few: int, is_few: BoolArray
 ) -> tuple[Opinion, list[IndexArray]]:
     """Return an opinion and its best items: ``few`` where (B,) ``is_few`` says so, ``n`` elsewhere."""
     opinion = source.ask(queries)
@@ -137,6 +128,20 @@ def _asked(
         return opinion, [head]
     rest = np.where(is_few[:, None], np.int32(PAD), opinion.best(n, barred))
     return opinion, [np.where(is_few[:, None], head, np.int32(PAD)), rest]
+
+
+def _new_ones(
+    opinions: Mapping[str, Opinion], of_new: Barred, stages: Stages, *, needed: Collection[str]
+) -> IndexArray:
+    """Return (B, M) the best new items of every opinion; where none has any, the last of the catalogue."""
+    proposals = [np.empty((of_new.n_queries, 0), dtype=np.int32)]
+    for name, opinion in opinions.items():
+        propose = partial(opinion.best, _NEW_ITEMS, of_new)
+        found = stages.run(name, propose, label=f"propose {name}", is_needed=name in needed)
+        if found is not None:
+            proposals.append(found)
+    best = np.concatenate(proposals, axis=1)
+    return np.concatenate([best, _last_new(of_new, is_wanted=(best == PAD).all(axis=1))], axis=1)
 
 
 def _last_new(of_new: Barred, *, is_wanted: BoolArray) -> IndexArray:
