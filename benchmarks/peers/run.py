@@ -17,8 +17,12 @@ import os
 import signal
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+if find_spec("zhiyin") is None:
+    sys.exit("This Python has no zhiyin: run it with that of an environment where it is installed.")
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -33,6 +37,7 @@ from zhiyin.data.splits import Split
 
 RUNNERS = Path(__file__).parent / "runners"
 METRICS = ("recall_at_10", "ndcg_at_10")
+LENGTH = 50
 
 
 def main() -> None:
@@ -43,10 +48,16 @@ def main() -> None:
     if asked.list:
         print("\n".join(f"{row.name:24} about {row.minutes:g} min" for row in rows))
         return
-    data, results = asked.data, asked.work / "results" / asked.data.name
+    data, name = asked.data, asked.data.name
     if asked.every > 1:
-        results = results.with_name(f"{data.name}-every-{asked.every}")
-        data = sampled_folder(data, asked.every, asked.work / "data" / results.name)
+        name = f"{name}-every-{asked.every}"
+        data = sampled_folder(data, asked.every, asked.work / "data" / name)
+    # Rows of different lengths or seeds are no rows of one table.
+    if asked.length != LENGTH:
+        name = f"{name}-length-{asked.length}"
+    if asked.seed:
+        name = f"{name}-seed-{asked.seed}"
+    results = asked.work / "results" / name
     if not asked.report:
         results.mkdir(parents=True, exist_ok=True)
         _measure(
@@ -137,7 +148,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take every n-th user only, to try it out")
     parser.add_argument("--seed", type=int, default=0, help="of every row")
     parser.add_argument(
-        "--length", type=int, default=50, help="newest items that the peers' sequence models read"
+        "--length", type=int, default=LENGTH, help="newest items that the peers' sequence models read"
     )
     parser.add_argument(
         "--work",

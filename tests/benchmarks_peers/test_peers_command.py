@@ -1,6 +1,7 @@
 """The command, with a peer that was made up; and the tables."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -86,6 +87,9 @@ def test_a_made_up_peer_from_end_to_end(data, command):
     assert again.endswith(table.report([told]) + "\n")
     assert command("--report")[0] == table.report([told]) + "\n"
     assert command("--only", "implicit/als", "--again")[1] == ["implicit"]
+    # Another seed, or another length, is another table.
+    assert command("--only", "implicit/als", "--seed", "1", "--length", "20")[1] == ["implicit"]
+    assert (command.results.with_name("toy-length-20-seed-1") / "implicit--als.json").is_file()
 
 
 def test_lists_with_items_of_the_history_are_refused(command):
@@ -97,6 +101,12 @@ def test_lists_with_items_of_the_history_are_refused(command):
     )
     with pytest.raises(Exception, match="already"):
         command("--only", "implicit/als")
+
+
+def test_a_python_without_zhiyin_is_told_so():
+    told = subprocess.run([sys.executable, "-S", run.__file__, "--list"], capture_output=True, check=False)
+    assert told.returncode == 1
+    assert told.stderr.decode().startswith("This Python has no zhiyin")
 
 
 def test_rows_are_named_by_library_or_one_by_one():

@@ -109,6 +109,7 @@ WRONG = {
     "no such bundle": (["recommend", "{tmp}/none", "--user", "u"], "zhiyin train DATA"),
     "serving no bundle": (["serve", "{tmp}/none"], "does not exist"),
     "unknown recipe listed": (["recipes", "hybird"], "Did you mean 'hybrid'"),
+    "unknown source listed": (["recipes", "lightgnc"], "Did you mean 'lightgcn'"),
 }
 
 

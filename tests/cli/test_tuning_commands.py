@@ -51,6 +51,16 @@ def test_what_was_found_can_be_trained_and_compared(zhiyin, shop, tmp_path):
     assert pair["low"] > 0
 
 
+def test_a_search_that_is_stopped_says_how_it_goes_on(zhiyin, shop, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zhiyin.cli.tuning.tune_subject", stopped)
+    code, _, err = zhiyin("tune", shop, "--out", tmp_path / "tuned", "--trials", 2)
+    assert code == 130
+    assert err.endswith("Stopped. What was finished is kept, and the same command goes on.")
+
+
 def test_what_was_found_for_fine_tuning_is_fine_tuned_with(zhiyin, tmp_path):
     pytest.importorskip("torch")
     base, data, out = tmp_path / "base", tmp_path / "words", tmp_path / "tuned"

@@ -11,6 +11,7 @@ from zhiyin.experiments.tuning.space import (
     default_space,
     n_combinations,
     parsed_space,
+    short_names,
     shown,
     text_of,
 )
@@ -34,6 +35,20 @@ def test_every_recipe_can_be_tuned_as_it_is(name):
     for path, tried in space.items():
         for end in ends(tried):
             recipe(name, {path: end})
+
+
+def test_settings_are_called_by_what_tells_them_apart():
+    paths = ["sources.bpr.dimension", "sources.sequence.dimension", "merge.n_candidates", "sources.bpr.decay"]
+    assert list(short_names(paths).values()) == [
+        "bpr.dimension",
+        "sequence.dimension",
+        "n_candidates",
+        "decay",
+    ]
+    assert short_names(["window", "sources.window"]) == {
+        "window": "window",
+        "sources.window": "sources.window",
+    }
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -12,6 +12,7 @@ from rich.table import Table
 from zhiyin.cli.terminal import OUT
 from zhiyin.contracts import Config, settings_of
 from zhiyin.data.checking import check as check_data
+from zhiyin.domain.errors import ConfigError, did_you_mean
 from zhiyin.pipeline.recipes import RECIPES, recipe
 from zhiyin.pipeline.registry import SOURCES, all_sources, source_class
 from zhiyin.pipeline.settings import RankerTask
@@ -53,6 +54,12 @@ def recipes(
             f"Add it to a recipe:  zhiyin train DATA --recipe fast --out BUNDLE --set 'sources.{name}={{}}'"
         )
         return
+    if name not in RECIPES:
+        sources = sorted(all_sources())
+        raise ConfigError(
+            f"There is no recipe or source '{name}'.{did_you_mean(name, [*RECIPES, *sources])}",
+            possible=f"The recipes are: {', '.join(RECIPES)}; the sources: {', '.join(sources)}.",
+        )
     config = recipe(name)
     OUT.print(f"[bold]{name}[/bold]: {config.description}\n")
     for source, settings in config.sources.items():

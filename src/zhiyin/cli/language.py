@@ -19,7 +19,7 @@ from zhiyin.cli.learning import (
     write_json,
 )
 from zhiyin.cli.progress import TerminalProgress
-from zhiyin.cli.terminal import ERR, OUT, figures_table
+from zhiyin.cli.terminal import ERR, OUT, figures_table, going_on_when_repeated
 from zhiyin.domain.errors import RequestError
 from zhiyin.evaluation.labels.few_shot import HEADS as FEW_SHOT_HEADS
 from zhiyin.evaluation.labels.few_shot import FewShotReport
@@ -93,7 +93,8 @@ def pretrain(
         tracker=tracker,
         protocol=None if protocol == EVERYTHING else protocol,
     )
-    facts = pretrain_on(dataset, order, progress)
+    with going_on_when_repeated():
+        facts = pretrain_on(dataset, order, progress)
     _print_facts(facts)
     OUT.print(f"\nModel: {out}   card: {out / 'README.md'}", highlight=False)
     judged = f"evaluate {data}" if dataset.n_interactions else f"train {data} --out bundle"
@@ -181,7 +182,8 @@ def finetune(
     if shots is not None:
         _print_few_shot(few_shot_on(dataset, order, shots, progress), out, json_file)
         return
-    report, record = finetune_on(dataset, order, progress)
+    with going_on_when_repeated():
+        report, record = finetune_on(dataset, order, progress)
     _print_report(report)
     OUT.print(f"\nModel: {out}   report: {out / REPORT}   card: {out / CARD}", highlight=False)
     use = f"encoder={out}" if merge and report.shape == "two-tower" else f"rerank.model={out}"

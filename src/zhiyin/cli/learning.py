@@ -11,7 +11,7 @@ import typer
 
 from zhiyin.cli.cold_start import evaluate_zero_shot, further_figures
 from zhiyin.cli.progress import TerminalProgress
-from zhiyin.cli.terminal import ERR, OUT, command_line, figures_table, metrics_table
+from zhiyin.cli.terminal import ERR, OUT, command_line, figures_table, going_on_when_repeated, metrics_table
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
 from zhiyin.data.known import TABLES
@@ -80,7 +80,8 @@ def train(
         )
     progress = TerminalProgress(ERR)
     dataset = read_with_notes(data, progress)
-    outcome = train_bundle(dataset, config, out, seed=seed, progress=progress, command=command_line())
+    with going_on_when_repeated():
+        outcome = train_bundle(dataset, config, out, seed=seed, progress=progress, command=command_line())
     _show_predictions(outcome.predictions)
     if outcome.evaluation is None:
         OUT.print(NOT_EVALUATED)

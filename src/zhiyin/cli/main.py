@@ -21,6 +21,7 @@ from zhiyin.cli.language import finetune, pretrain
 from zhiyin.cli.learning import evaluate, train
 from zhiyin.cli.loop import loop, publish, rollback
 from zhiyin.cli.serving import recommend, serve
+from zhiyin.cli.terminal import ERR
 from zhiyin.cli.trials import experiments
 from zhiyin.cli.tuning import compare, tune
 from zhiyin.domain.errors import ZhiyinError
@@ -28,6 +29,8 @@ from zhiyin.domain.processes import is_first_process, n_processes
 
 _SHOW_TRACEBACK = "ZHIYIN_TRACEBACK"
 _SECONDS_FOR_THE_FIRST = 2.0
+_STOPPED_BY_HAND = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 app = typer.Typer(
     help="Zhiyin 知音: a recommender engine built around language models.",
@@ -64,8 +67,13 @@ def main() -> None:
         app()
     except ZhiyinError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Stopped. What was finished before is kept.")
+    except (KeyboardInterrupt, SystemExit) as end:
+        interrupt = _interrupt_behind(end)
+        if interrupt is None:
+            raise
+        if is_first_process():
+            ERR.print(f"\n{str(interrupt) or 'Stopped.'}", highlight=False)
+        sys.exit(_STOPPED_BY_HAND)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
@@ -75,6 +83,13 @@ def main() -> None:
             f"Something went wrong that should not have: {type(error).__name__}: {error}\n"
             f"This is a fault in Zhiyin. Run it again with {_SHOW_TRACEBACK}=1 and report what it shows."
         )
+
+
+def _interrupt_behind(end: BaseException | None) -> KeyboardInterrupt | None:
+    """Return what a user stopped a command with: typer makes a silent exit of it."""
+    while end is not None and not isinstance(end, KeyboardInterrupt):
+        end = end.__cause__ or end.__context__
+    return end
 
 
 def _fail(message: str) -> None:

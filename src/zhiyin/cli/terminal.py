@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +29,15 @@ _SHOWN_METRICS = ("recall", "ndcg", "mrr", "coverage", "novelty", "diversity", "
 def command_line() -> str:
     """The command as it was typed, for reports."""
     return shlex.join(["zhiyin", *sys.argv[1:]])
+
+
+@contextmanager
+def going_on_when_repeated() -> Iterator[None]:
+    """Around work that keeps what it has finished: who stops it is told so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Stopped. What was finished is kept, and the same command goes on.") from None
 
 
 def metrics_table(columns: dict[str, Evaluation]) -> Table:

@@ -24,7 +24,7 @@ from zhiyin.cli.learning import (
     write_json,
 )
 from zhiyin.cli.progress import TerminalProgress
-from zhiyin.cli.terminal import ERR, OUT, command_line
+from zhiyin.cli.terminal import ERR, OUT, command_line, going_on_when_repeated
 from zhiyin.domain.errors import RequestError, did_you_mean
 from zhiyin.evaluation.evaluate import PER_USER_METRICS
 from zhiyin.evaluation.intervals import Interval
@@ -40,7 +40,8 @@ from zhiyin.experiments.tuning.finetuning import FinetuningSubject
 from zhiyin.experiments.tuning.page import PAGE_FILE, write_page
 from zhiyin.experiments.tuning.recipes import RecipeSubject
 from zhiyin.experiments.tuning.search import Budget
-from zhiyin.experiments.tuning.space import parsed_space
+from zhiyin.experiments.tuning.space import parsed_space, short_names
+from zhiyin.experiments.tuning.study import Attempt
 from zhiyin.experiments.tuning.subject import Subject
 from zhiyin.experiments.tuning.tune import BEST_FILE, Plan
 from zhiyin.experiments.tuning.tune import tune as tune_subject
@@ -118,7 +119,8 @@ def tune(
     progress = TerminalProgress(ERR)
     dataset = readable_part(read_with_notes(data, progress), protocol)
     plan = Plan(subject, space, fixed, Budget(trials, minutes), seed, command_line())
-    tuned = tune_subject(dataset, plan, out, study_file=study, progress=progress)
+    with going_on_when_repeated():
+        tuned = tune_subject(dataset, plan, out, study_file=study, progress=progress)
     _print_tuned(tuned, out, "" if protocol is None else f" --protocol {protocol}")
     if final:
         judged = judge_finally(dataset, tuned, out, progress=progress)
@@ -263,14 +265,8 @@ def _read_runs(files: list[Path]) -> list[Run]:
 
 def _print_tuned(tuned: Tuned, out: Path, likewise: str) -> None:
     words = tuned.subject.words
-    table = _table("trial", words.measure, "seconds", *(path.rpartition(".")[2] for path in tuned.space))
-    unchanged = ("as it stands", f"{tuned.unchanged:.4f}", "", *("" for _ in tuned.space))
-    table.add_row(*unchanged)
     finished = [attempt for attempt in tuned.attempts if attempt.value is not None]
-    for attempt in sorted(finished, key=lambda one: -(one.value or 0.0))[:_BEST_SHOWN]:
-        values = (attempt.settings[path] for path in tuned.space)
-        table.add_row(str(attempt.number), f"{attempt.value:.4f}", f"{attempt.seconds:.1f}", *values)
-    OUT.print(table)
+    OUT.print(_best_trials(tuned, finished))
     n_ended = len(tuned.attempts) - len(finished)
     rest = f", {n_ended} of them pruned or failed" if n_ended else ""
     OUT.print(
@@ -286,6 +282,18 @@ def _print_tuned(tuned: Tuned, out: Path, likewise: str) -> None:
         OUT.print(f"Best:   {tuned.set_line}", highlight=False, soft_wrap=True)
     OUT.print(f"Report: {out / PAGE_FILE}", highlight=False)
     OUT.print(f"Next:   {words.next_step.format(file=out / BEST_FILE)}{likewise}", highlight=False)
+
+
+def _best_trials(tuned: Tuned, finished: list[Attempt]) -> Table:
+    """Show a column for each of the best trials: settings are many, and their names long."""
+    best = sorted(finished, key=lambda one: -(one.value or 0.0))[:_BEST_SHOWN]
+    table = _table("trial", "as it stands", *(str(attempt.number) for attempt in best))
+    values = (f"{attempt.value:.4f}" for attempt in best)
+    table.add_row(tuned.subject.words.measure, f"{tuned.unchanged:.4f}", *values)
+    table.add_row("seconds", "", *(f"{attempt.seconds:.1f}" for attempt in best))
+    for path, name in short_names(tuned.space).items():
+        table.add_row(name, "", *(attempt.settings[path] for attempt in best))
+    return table
 
 
 def _print_final(judged: Final | None, tests: str) -> None:

@@ -14,6 +14,7 @@ from zhiyin.evaluation.labels.run_report import lower_is_better
 from zhiyin.evaluation.markup import Html, breakable, fill, fill_each
 from zhiyin.evaluation.plots import Bar, bar_chart, figure, line_chart, percent
 from zhiyin.experiments.tuning.final import kept_final
+from zhiyin.experiments.tuning.space import short_names
 from zhiyin.experiments.tuning.study import Attempt, AttemptState
 from zhiyin.experiments.tuning.tuned import Tuned
 
@@ -157,7 +158,7 @@ def _importance(tuned: Tuned) -> Html:
 
 def _trials(tuned: Tuned, command: str) -> Html:
     paths = list(tuned.space)
-    heads = ["trial", tuned.subject.words.measure, *(path.rpartition(".")[2] for path in paths), "seconds"]
+    heads = ["trial", tuned.subject.words.measure, *short_names(paths).values(), "seconds"]
     ordered = sorted(tuned.attempts, key=_best_first)
     rows = Html("".join(_row(attempt, paths, attempt == tuned.best) for attempt in ordered))
     head = fill_each("<th>$name</th>", [{"name": breakable(name)} for name in heads])

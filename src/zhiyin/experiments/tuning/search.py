@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zhiyin.contracts import Progress
+from zhiyin.experiments.tuning.space import short_names
 from zhiyin.experiments.tuning.study import Attempt, AttemptState, Pruned, Running, Study
 from zhiyin.experiments.tuning.subject import Judged
 
@@ -80,8 +81,9 @@ def best_of_attempts(attempts: Iterable[Attempt]) -> Attempt | None:
 
 
 def told_settings(settings: Mapping[str, str]) -> str:
-    """Write settings on one line, each with the last word of its path."""
-    return ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in settings.items())
+    """Write settings on one line, each by its short name."""
+    names = short_names(settings)
+    return ", ".join(f"{names[path]}={value}" for path, value in settings.items())
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from zhiyin.contracts import AnyOf, Between, Config, SearchRange
@@ -105,6 +106,13 @@ def shown(tried: SearchRange) -> str:
     if isinstance(tried, AnyOf):
         return ",".join(text_of(value, tried) for value in tried.values)
     return f"{tried.low:g}{_BETWEEN}{tried.high:g}{':log' if tried.by_ratio else ''}"
+
+
+def short_names(paths: Collection[str]) -> dict[str, str]:
+    """Return path → the last words of it, as many as tell it from the other paths."""
+    endings = {path: [path.split(".", cut)[-1] for cut in range(path.count("."), -1, -1)] for path in paths}
+    n_paths = Counter(ending for ends in endings.values() for ending in ends)
+    return {path: next((end for end in ends if n_paths[end] == 1), path) for path, ends in endings.items()}
 
 
 def n_combinations(space: Space) -> float:
