@@ -24,6 +24,13 @@ def test_a_shop_without_anything_to_validate_on_may_keep_places_for_new_items() 
     assert sorted(slate.item_index[slate.is_item].tolist()) == [0, 1, 2, 3]
 
 
+def test_nobody_asks_and_nobody_is_answered() -> None:
+    pipeline, queries = shop_with_two_new_items()
+    nobody = queries.take(np.arange(0))
+    for wishes in (Wishes(), Wishes(diversity=0.5), Wishes(repeat=True)):
+        assert pipeline.recommend(nobody, 5, wishes).item_index.shape == (0, 5)
+
+
 def shop_with_two_new_items(*sources: str, **new_items) -> tuple[Pipeline, Queries]:
     """Forty items, popular ones first; a hundred users have touched all but 30 and 35."""
     rng = np.random.default_rng(0)

@@ -58,11 +58,13 @@ class Content:
             rows = self.vectors[places] * (item_index >= 0)[..., None]
             cosines: FloatArray = np.matmul(rows, rows.transpose(0, 2, 1)).astype(np.float32)
             return cosines
-        parts = []
-        for row, known in zip(places, item_index >= 0, strict=True):  # asked for one user at a time
+        alike = np.zeros((*places.shape, places.shape[1]), dtype=np.float32)
+        for row, known, cosine in zip(
+            places, item_index >= 0, alike, strict=True
+        ):  # asked for one user at a time
             words = self.words.matrix[row]
-            parts.append((words @ words.T).toarray() * (known[:, None] & known[None, :]))
-        return np.stack(parts).astype(np.float32)
+            cosine[:] = (words @ words.T).toarray() * (known[:, None] & known[None, :])
+        return alike
 
     def match(self, texts: list[str], encoder: TextEncoder | None) -> FloatArray:
         """Score every item for free texts.

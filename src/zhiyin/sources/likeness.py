@@ -78,7 +78,7 @@ def likeness_of(
     n_items = had.shape[1]
     blocks = [
         _pruned(by_item[start : start + _ITEMS_AT_ONCE] @ had, start, of_items, measure, n_neighbours)
-        for start in range(0, n_items, _ITEMS_AT_ONCE)
+        for start in range(0, max(n_items, 1), _ITEMS_AT_ONCE)
     ]
     likeness, sums = (
         sp.csr_array(sp.vstack(part, format="csr"), dtype=np.float32) for part in zip(*blocks, strict=True)

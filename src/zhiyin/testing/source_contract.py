@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from zhiyin.contracts import CandidateSource, ComponentState, TrainingData
 from zhiyin.domain import PAD, Barred, Candidates, FloatArray, Histories, IndexArray, Queries
 from zhiyin.domain.errors import ConfigError, NotFitted, ZhiyinError
-from zhiyin.testing.worlds import World, arrival, checkerboard, single_item
+from zhiyin.testing.worlds import World, arrival, checkerboard, no_items, single_item
 
 WHITE = 1
 """An item of the checkerboard, and a user who likes it: both of odd parity."""
@@ -231,6 +231,17 @@ class CandidateSourceContract:
         proposed = source.propose(world.queries, 3)
         _check_order(proposed, source.name)
         assert source.score_all(world.queries).shape == (len(world.queries), 1)
+
+    def test_a_catalogue_without_items(self) -> None:
+        """Nothing can be proposed before there is something, and what arrives then is no surprise."""
+        world, source = no_items(), self.source(**self.settings)
+        source.fit(world.training)
+        assert not source.propose(world.queries, 3).is_item.any()
+        first = checkerboard().catalogue
+        source.add_items(first, world.training.language)
+        proposed = source.propose(world.queries, 3)
+        _check_order(proposed, source.name)
+        assert proposed.item_index.max(initial=PAD) < len(first)
 
     def test_training_without_validation(self) -> None:
         """Where there is too little data to hold any back, the defaults are used."""

@@ -130,6 +130,12 @@ def single_item() -> World:
     return _world("single item", ["the only thing"], rows, np.ones((4, 1), dtype=bool), seed=0)
 
 
+def no_items() -> World:
+    """A shop before its first day: no items, and users who have done nothing."""
+    rows: Rows = [np.zeros(0, dtype=np.int32)] * 2
+    return _world("no items", [], rows, np.ones((2, 0), dtype=bool), seed=0)
+
+
 def arrival(world: World, like: int) -> Catalogue:
     """Return one item that is not in the world yet, with the words of item ``like``."""
     title = world.training.language.texts(world.catalogue)[like]
@@ -145,7 +151,8 @@ def _world(
     name: str, titles: list[str], rows: Rows, right: BoolArray, seed: int, timestamps: LongArray | None = None
 ) -> World:
     ids = [f"item {place}" for place in range(len(titles))]
-    catalogue = Catalogue.from_table(pl.DataFrame({"item_id": ids, "title": titles}))
+    columns = {"item_id": pl.Series(ids, dtype=pl.String), "title": pl.Series(titles, dtype=pl.String)}
+    catalogue = Catalogue.from_table(pl.DataFrame(columns))
     histories = _histories(rows, timestamps)
     dataset = Dataset(name, catalogue, Vocabulary([f"user {user}" for user in range(len(rows))]), histories)
     training = TrainingData(dataset, ToyLanguage(), validation=_next_items(histories), seed=seed)
