@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from zhiyin.cli.terminal import OUT, command_line, metrics_table
+from zhiyin.cli.terminal import OUT, command_line, metrics_table, told_interval
 from zhiyin.contracts import Progress
 from zhiyin.data.dataset import Dataset
 from zhiyin.evaluation.evaluation import RunRecord
@@ -92,5 +92,5 @@ def _table_of(shots: FewShots, metric: str) -> Table:
     for heading in ("items known", *(str(n) for n in shots.known)):
         table.add_column(heading, no_wrap=True)
     for name, steps in shots.judged.items():
-        table.add_row(name, *(f"{evaluation.mean(metric):.4f}" for evaluation in steps))
+        table.add_row(name, *(told_interval(evaluation.interval(metric)) for evaluation in steps))
     return table

@@ -51,7 +51,9 @@ def metrics_table(columns: dict[str, Evaluation]) -> Table:
     for heading in ("", *columns):
         table.add_column(heading, no_wrap=True)
     for metric in (f"{name}_at_{k}" for name in _SHOWN_METRICS):
-        cells = [_told(one.interval(metric)) if metric in one.metrics else "–" for one in columns.values()]
+        cells = [
+            told_interval(one.interval(metric)) if metric in one.metrics else "–" for one in columns.values()
+        ]
         if any(metric in one.metrics for one in columns.values()):
             table.add_row(metric, *cells)
     return table
@@ -69,7 +71,8 @@ def figures_table(figures: LabelFigures) -> Table:
     return table
 
 
-def _told(interval: Interval) -> str:
+def told_interval(interval: Interval) -> str:
+    """Write a mean and half of its 95 % interval."""
     half = (interval.high - interval.low) / 2
     if not math.isfinite(half):
         return "–" if math.isnan(interval.value) else f"{interval.value:.4f}"
