@@ -42,8 +42,10 @@ def test_cold_users_are_told_step_by_step(capsys, shop, tmp_path):
     assert ["items", "known", "0", "1", "3", "5", "10"] in table
     told = json.loads((tmp_path / "few.json").read_text())["few_shots"]
     assert told["known"] == [0, 1, 3, 5, 10]
-    curve = [step["value"] for step in told["curves"]["fast"]["recall_at_10"]]
-    assert ["fast", *(f"{value:.4f}" for value in curve)] in table
+    steps = told["curves"]["fast"]["recall_at_10"]
+    halves = [f"±{(step['high'] - step['low']) / 2:.3f}".replace("±0.", "±.") for step in steps]
+    values = [f"{step['value']:.4f}".removeprefix("0") for step in steps]
+    assert ["fast", *(word for told_step in zip(values, halves, strict=True) for word in told_step)] in table
     assert (tmp_path / "few.svg").read_text().startswith("<svg")
 
 

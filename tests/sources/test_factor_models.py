@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from zhiyin.data.dataset import Dataset
 from zhiyin.domain import Histories, Queries, Vocabulary
-from zhiyin.sources.factors.bpr import Bpr, affine_map
+from zhiyin.sources.factors.bpr import Bpr, map_of_rests
 from zhiyin.sources.factors.lightgcn import LightGcn, LightGcnLearner, Spread
 from zhiyin.sources.factors.ranking import Ranking
 from zhiyin.sources.factors.space import FactorSpace
@@ -216,12 +216,31 @@ def test_the_loss_equals_one_computed_pair_by_pair(kind):
     torch.testing.assert_close(found, expected)
 
 
-def test_the_map_of_histories_to_users_is_found():
+def test_the_map_finds_users_from_all_but_one_of_their_items():
+    """Every case spelt out, for weights and users at random."""
     random = np.random.default_rng(0)
-    given_, slope = random.normal(size=(500, 4)), random.normal(size=(4, 4))
-    found, start = affine_map(given_.astype(np.float32), (given_ @ slope + 2.0).astype(np.float32))
-    np.testing.assert_allclose(found, slope, atol=0.02)
-    np.testing.assert_allclose(start, 2.0, atol=0.02)
+    n_users, n_items = 60, 30
+    items = random.normal(size=(n_items, 4)).astype(np.float32)
+    pairs = np.sort(random.choice(n_users * n_items, size=400, replace=False))
+    weight = random.choice([0.1, 1.0, 2.0], size=len(pairs)).astype(np.float32)
+    taken = Taken(n_users, n_items, pairs // n_items, pairs % n_items, weight)
+    users = random.normal(size=(n_users, 4)).astype(np.float32)
+    cases, wanted, counts = [], [], []
+    for user in range(n_users):
+        own = np.flatnonzero(taken.user == user)
+        for place in own if len(own) > 1 else ():
+            others = own[own != place]
+            cases.append(np.average(items[taken.item[others]], axis=0, weights=weight[others]))
+            wanted.append(users[user])
+            counts.append(weight[place] / weight[own].sum())
+    root = np.sqrt(counts)[:, None]
+    design = np.column_stack([np.array(cases), np.ones(len(cases))])
+    expected = np.linalg.lstsq(design * root, np.array(wanted) * root, rcond=None)[0]
+    slope, start = map_of_rests(taken, users, items)
+    np.testing.assert_allclose(slope, expected[:-1], atol=0.01)
+    np.testing.assert_allclose(start, expected[-1], atol=0.01)
+    alone = Taken(2, n_items, np.arange(2), np.arange(2), np.ones(2, dtype=np.float32))
+    np.testing.assert_array_equal(map_of_rests(alone, users[:2], items)[0], np.eye(4))
 
 
 def test_somebody_unknown_is_served_by_the_history_like_somebody_known():
