@@ -42,7 +42,7 @@ from zhiyin.sources.sequence.trained import TrainedSequence
 
 EDGES_PER_ITEM = 30
 TEXT_DIMENSION = 384
-SHAPE = Shape(dimension=64, n_blocks=2, n_heads=2, max_length=50)
+SHAPE = Shape(dimension=64, n_blocks=4, n_heads=2, max_length=50)
 _WORDS = 4_000
 _ITEMS_AT_ONCE = 50_000
 

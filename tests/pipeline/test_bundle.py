@@ -91,7 +91,7 @@ DAMAGES = {
     "no card": (lambda b: (b / "bundle.toml").unlink(), "is not a bundle: it has no bundle.toml"),
     "card cut": (lambda b: (b / "bundle.toml").write_text('format = 1\nfiles = "'), "toml is damaged"),
     "card lacks": (lambda b: (b / "bundle.toml").write_text("format = 1\n"), "it lacks event_kinds, files"),
-    "newer": (lambda b: edit(b, "format = 2", "format = 99"), "format 99.*reads formats up to 2.*Upgrade"),
+    "newer": (lambda b: edit(b, "format = 3", "format = 99"), "format 99.*reads formats up to 3.*Upgrade"),
     "byte flipped": (lambda b: flip_a_byte(b / GRAPH), "is not what was written"),
     "file gone": (lambda b: (b / "merge/facts.json").unlink(), r"lacks its file merge/facts\.json"),
     "file cut": (lambda b: (b / "items.parquet").write_bytes(b"PAR1"), "parquet is not what was written"),

@@ -6,16 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional
 
-from zhiyin.contracts import TrainingData
+from zhiyin.contracts import ComponentState, TrainingData
 from zhiyin.domain import Histories, Queries
-from zhiyin.domain.errors import ConfigError, ShapeMismatch
+from zhiyin.domain.errors import BundleError, ConfigError, ShapeMismatch
 from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.fitting import dropout_for, target_weights
+from zhiyin.sources.sequence.gaps import UNKNOWN_GAP
 from zhiyin.sources.sequence.learner import Batch, SequenceLearner
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.packing import Packing
+from zhiyin.sources.sequence.prediction import EVENTS_AT_ONCE, runs_alike
 from zhiyin.sources.sequence.source import SequenceTransformer
 from zhiyin.sources.sequence.tables import IdTable, ItemVectors
 from zhiyin.sources.sequence.text import Whitening
@@ -71,38 +75,64 @@ def network(seed=0):
     return made
 
 
-def slow_attention(block, events):
-    """One sequence (T, D), one head and one event at a time."""
-    normal = block.before_attention(events)
-    query, key, value = block.query_key_value(normal).chunk(3, dim=1)
+def slow_block(block, bias, events):
+    """One sequence (T, D), one head and one event at a time; bias is (H, T, T)."""
+    gate, query, key, value = functional.silu(block.widen(block.before(events))).chunk(4, dim=1)
     size = events.shape[1] // block.n_heads
     seen = torch.zeros_like(events)
     for head in range(block.n_heads):
         part = slice(head * size, (head + 1) * size)
         for now in range(len(events)):
-            strength = torch.stack([query[now, part] @ key[t, part] for t in range(now + 1)])
-            share = torch.softmax(strength / math.sqrt(size), dim=0)
-            seen[now, part] = share @ value[: now + 1, part]
-    return events + block.mix(seen)
+            for before in range(now + 1):
+                strength = functional.silu(query[now, part] @ key[before, part] + bias[head, now, before])
+                seen[now, part] += strength * value[before, part] / SHAPE.max_length
+    normed = functional.layer_norm(seen, (SHAPE.dimension,), block.after.weight, block.after.bias, eps=1e-5)
+    return events + block.mix(normed * gate)
+
+
+def slow_bias(made, gaps):
+    """(N, H, T, T): the number of each distance and of each span of time, looked up one by one."""
+    n, n_blocks, n_heads = len(gaps), len(made.blocks), made.bias.n_heads
+    bias = torch.zeros(n_blocks, n_heads, n, n)
+    seconds = [0.0 if gap == UNKNOWN_GAP else 2 ** (gap / 2) - 1 for gap in gaps.tolist()]
+    for now in range(n):
+        for before in range(now + 1):
+            span = int(2 * math.log2(1 + sum(seconds[before : now + 1])) + 1e-9)
+            span = UNKNOWN_GAP if gaps[now] == UNKNOWN_GAP else min(span, UNKNOWN_GAP - 1)
+            both = made.bias.by_distance[now - before] + made.bias.by_span[span]
+            bias[:, :, now, before] = both.view(n_blocks, n_heads)
+    return bias
 
 
 def slow_forward(made, events, gaps):
     states = events + made.places[: len(events)] + made.gaps[gaps]
-    for block in made.blocks:
-        states = slow_attention(block, states)
-        wide = functional.gelu(block.widen(block.before_feed_forward(states)))
-        states = states + block.narrow(wide)
+    for block, bias in zip(made.blocks, slow_bias(made, gaps), strict=True):
+        states = slow_block(block, bias, states)
     return made.last_norm(states)
 
 
 def test_packed_sequences_equal_each_sequence_alone():
     made, lengths = network(), np.array([3, 9, 1, 5])
-    events, gaps = torch.randn(18, 16), torch.arange(18)
+    events, gaps = torch.randn(18, 16), torch.arange(0, 36, 2)
+    gaps[[1, 8, 14, 17]] = UNKNOWN_GAP
     parts = zip(events.split(lengths.tolist()), gaps.split(lengths.tolist()), strict=True)
     with torch.no_grad():
         packed = made(events, gaps, Packing.of(lengths))
         alone = torch.cat([slow_forward(made, *part) for part in parts])
+        newest = made.newest(events, gaps, Packing.of(lengths))
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(newest, alone[lengths.cumsum() - 1], rtol=1e-4, atol=1e-5)
+
+
+def test_without_gaps_the_time_is_not_read():
+    torch.manual_seed(0)
+    made = SequenceNetwork(replace(SHAPE, reads_gaps=False), dropout=0.0).eval()
+    events, packing = torch.randn(9, 16), Packing.of(np.array([4, 5]))
+    with torch.no_grad():
+        soon, late = (made(events, torch.full((9,), gap), packing) for gap in (3, 40))
+        newest = made.newest(events, torch.zeros(9, dtype=torch.int64), packing)
+    torch.testing.assert_close(soon, late)
+    torch.testing.assert_close(newest, soon[[3, 8]], rtol=1e-4, atol=1e-5)
 
 
 def test_the_future_does_not_change_the_past():
@@ -118,7 +148,7 @@ def test_the_future_does_not_change_the_past():
 def test_packing_folds_back_what_it_unfolds():
     packing = Packing.of(np.array([2, 1, 4]))
     flat = torch.randn(7, 3)
-    assert torch.equal(packing.flat(packing.rows(flat)), flat)
+    assert torch.equal(packing.of_cells(packing.cells(flat[None])), flat)
     assert packing.newest.tolist() == [1, 2, 6]
     assert packing.place.tolist() == [0, 1, 0, 0, 1, 2, 3]
 
@@ -223,6 +253,13 @@ def test_a_killed_training_ends_in_the_same_source(tmp_path):
     np.testing.assert_array_equal(found.score_all(world.queries), expected.score_all(world.queries))
 
 
+def test_a_transformer_of_other_blocks_is_not_read():
+    state = _fitted().state()
+    older = {name: array for name, array in state.arrays.items() if "widen" not in name}
+    with pytest.raises(BundleError, match=r"older Zhiyin.*\s.*Train the bundle again"):
+        SequenceTransformer(**QUICK).restore(ComponentState(older, state.facts))
+
+
 def test_sampled_softmax_learns_the_chain_too():
     world = chain()
     source = SequenceTransformer(**QUICK, n_negatives=24)
@@ -303,6 +340,34 @@ def test_it_never_reads_more_events_than_it_was_trained_on():
     source.fit(world.training)
     assert source.trained is not None
     assert source.trained.shape.max_length == 4
+
+
+@given(st.lists(st.integers(1, 200), max_size=300))
+def test_histories_of_like_length_are_read_together(lengths):
+    rising = np.sort(np.array(lengths, dtype=np.int64))
+    runs = runs_alike(rising)
+    covered = np.concatenate([np.arange(len(rising))[run] for run in runs])
+    assert covered.tolist() == list(range(len(rising)))
+    longest = [int(rising[run].max(initial=0)) for run in runs]
+    assert all(len(rising[run]) * most <= EVENTS_AT_ONCE for run, most in zip(runs, longest, strict=True))
+    cells = sum(len(rising[run]) * most**2 for run, most in zip(runs, longest, strict=True))
+    assert cells <= len(rising) * int(rising.max(initial=0)) ** 2
+
+
+def test_runs_are_cut_where_that_pays_for_another_pass():
+    assert runs_alike(np.array([8] * 60 + [50] * 4)) == [slice(0, 60), slice(60, 64)]
+    assert runs_alike(np.array([8, 8, 9, 40])) == [slice(0, 4)]
+    assert runs_alike(np.zeros(0, dtype=np.int64)) == [slice(0, 0)]
+    assert runs_alike(np.full(200, 200)) == [slice(0, 81), slice(81, 162), slice(162, 200)]
+
+
+def test_one_after_the_other_they_are_read_as_all_at_once():
+    source, random = _fitted(), np.random.default_rng(1)
+    lengths = random.permutation([1, 2, 3, 4, 5, 6, 7, 90] * 40)
+    rows = [random.integers(0, 12, n) for n in lengths]
+    together = source.score_all(Queries.of_histories(Histories.of_items(rows)))
+    alone = [source.score_all(Queries.of_histories(Histories.of_items([row]))) for row in rows]
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_a_long_history_counts_by_its_newest_events():

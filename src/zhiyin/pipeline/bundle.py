@@ -30,7 +30,7 @@ from zhiyin.policy.item_counts import ItemCounts
 from zhiyin.stores.events import BATCH_SCHEMA
 from zhiyin.stores.whole_folder import bring_back, whole_folder
 
-BUNDLE_FORMAT = 2
+BUNDLE_FORMAT = 3
 """Raised when a bundle written now could not be read by the version before."""
 
 _CARD = "bundle.toml"

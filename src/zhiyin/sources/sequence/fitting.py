@@ -11,7 +11,7 @@ import torch
 
 from zhiyin.contracts import CatalogueLanguage, TrainingData
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import Catalogue, Examples, FloatArray, Histories, LongArray
+from zhiyin.domain import NO_TIMESTAMP, Catalogue, Examples, FloatArray, Histories, LongArray
 from zhiyin.sources.sequence.finishing import finished
 from zhiyin.sources.sequence.learner import Batch, SequenceLearner
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
@@ -53,7 +53,8 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     dataset = training.dataset
     histories = dataset.histories.without_repeats()
     length = _max_length(config, histories)
-    shape = Shape(config.dimension, config.n_blocks, config.n_heads, length, config.use_gaps)
+    has_times = bool((histories.timestamp != NO_TIMESTAMP).any())
+    shape = Shape(config.dimension, config.n_blocks, config.n_heads, length, config.use_gaps and has_times)
     windows = ShiftingWindows(
         histories,
         target_weights(dataset, histories),

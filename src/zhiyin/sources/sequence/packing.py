@@ -53,22 +53,17 @@ class Packing:
         moved = (part.to(device) for part in (self.cell, self.place, self.newest, self.event))
         return Packing(self.n_rows, self.longest, *moved)
 
-    @property
-    def mask(self) -> Tensor | None:
-        """(B, 1, 1, L) bool, True where there is an event; None where the rows are full."""
-        if len(self.place) == self.n_rows * self.longest:
-            return None
-        last = self.place.index_select(0, self.newest)
-        places = torch.arange(self.longest, device=last.device)
-        return (places <= last[:, None])[:, None, None, :]
+    def cells(self, flat: Tensor) -> Tensor:
+        """Unfold (M, N, S) into (M, B, L, S), anything after the end of a sequence."""
+        if flat.requires_grad:  # copying rows is three times faster; its gradient is not
+            filled = flat.new_zeros(len(flat), self.n_rows * self.longest, flat.shape[2])
+            flat_cells = filled.index_copy(1, self.cell, flat)
+        else:
+            flat_cells = flat.index_select(1, self.event)
+        cells: Tensor = flat_cells.unflatten(1, (self.n_rows, self.longest))
+        return cells
 
-    def rows(self, flat: Tensor) -> Tensor:
-        """Unfold (N, D) into (B, L, D), anything after the end of a sequence."""
-        if not flat.requires_grad:  # copying rows is three times faster; its gradient is not
-            return flat.index_select(0, self.event).view(self.n_rows, self.longest, -1)
-        rows = flat.new_zeros(self.n_rows * self.longest, flat.shape[1])
-        return rows.index_copy(0, self.cell, flat).view(self.n_rows, self.longest, -1)
-
-    def flat(self, rows: Tensor) -> Tensor:
-        """Fold (B, L, D) into (N, D)."""
-        return rows.reshape(self.n_rows * self.longest, -1).index_select(0, self.cell)
+    def of_cells(self, cells: Tensor) -> Tensor:
+        """Fold (M, B, L, S) into (N, M S)."""
+        folded = cells.flatten(1, 2).index_select(1, self.cell)
+        return folded.transpose(0, 1).flatten(1)

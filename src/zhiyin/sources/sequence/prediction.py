@@ -13,6 +13,8 @@ from zhiyin.sources.sequence.packing import Packing
 
 EVENTS_AT_ONCE = 16_384
 """Events the network reads at once, padding included: enough to keep it busy, few enough for the cache."""
+CELLS_OF_A_PASS = 5_000
+"""Pairs of events, padding included, that attention looks at in the time in which a pass merely begins."""
 ITEMS_WIDENED_AT_ONCE = 65_536
 """Vectors in float16 that are made float32 at once: 16 MB."""
 
@@ -79,19 +81,37 @@ def last_states(network: SequenceNetwork, item_vectors: Tensor, queries: Queries
     histories = readable(queries.histories, len(item_vectors), network.max_length)
     lengths = histories.lengths
     rows = np.flatnonzero(lengths > 0)
-    longest = int(lengths.max(initial=1))
-    if len(rows) * longest <= EVENTS_AT_ONCE:
+    order = np.argsort(lengths[rows], kind="stable")
+    parts = [order[part] for part in runs_alike(lengths[rows][order])]
+    if len(parts) == 1:
         some = histories if len(rows) == len(queries) else histories.take(rows)
         return rows, _last_hidden(network, item_vectors, some, queries.timestamp[rows])
-    # Histories of like length side by side leave little to pad.
-    order = np.argsort(lengths[rows], kind="stable")
-    at_once = max(1, EVENTS_AT_ONCE // longest)
     hidden = item_vectors.new_empty(len(rows), item_vectors.shape[1], dtype=torch.float32)
-    for start in range(0, len(rows), at_once):
-        part = order[start : start + at_once]
+    for part in parts:
         some, requested = histories.take(rows[part]), queries.timestamp[rows[part]]
         hidden[torch.from_numpy(part)] = _last_hidden(network, item_vectors, some, requested)
     return rows, hidden
+
+
+def runs_alike(lengths: LongArray) -> list[slice]:
+    """Cut rising lengths (R,) into runs that are read together; one, maybe empty, at least.
+
+    Sequences of a run are padded to the longest, and attention looks at the square of that. A run is cut in
+    two where that saves most, as long as it saves more than another pass through the network costs.
+    """
+    runs, pending = [], [(0, len(lengths))]
+    while pending:
+        start, end = pending.pop()
+        part = lengths[start:end]
+        at_once = max(1, EVENTS_AT_ONCE // max(int(part[-1:].sum()), 1))
+        n_before = np.arange(1, max(len(part), 1))
+        saved = n_before * (part[-1:] ** 2 - part[:-1] ** 2)
+        best = int(saved.argmax()) if len(saved) else 0
+        if len(saved) and saved[best] > CELLS_OF_A_PASS:
+            pending += [(start + best + 1, end), (start, start + best + 1)]
+        else:
+            runs += [slice(place, min(place + at_once, end)) for place in range(start, max(end, 1), at_once)]
+    return runs
 
 
 def _last_hidden(

@@ -18,7 +18,7 @@ class SequenceTransformerConfig(Config):
 
     dimension: PositiveInt = 64
     """Length of item vectors and hidden states."""
-    n_blocks: PositiveInt = 2
+    n_blocks: PositiveInt = 4
     """Transformer blocks."""
     n_heads: PositiveInt = 2
     """Attention heads; they must divide the dimension."""
@@ -41,7 +41,7 @@ class SequenceTransformerConfig(Config):
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
         "dimension": AnyOf((32, 64, 128)),
-        "n_blocks": Between(1, 3),
+        "n_blocks": Between(2, 6),
         "dropout": Between(0.1, 0.6),
         "training.learning_rate": Between(3e-4, 5e-3, by_ratio=True),
     }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zhiyin.contracts import ComponentState
 from zhiyin.domain import FloatArray
+from zhiyin.domain.errors import BundleError
 from zhiyin.sources.sequence.arrivals import Arrivals
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 
@@ -58,7 +59,11 @@ class TrainedSequence:
 
     @classmethod
     def from_state(cls, state: ComponentState) -> TrainedSequence:
-        """Read what `state` returned."""
+        """Read what `state` returned.
+
+        Raises:
+            BundleError: when an older Zhiyin wrote it, whose blocks were others.
+        """
         arrays = {
             name: torch.tensor(np.asarray(array))
             for name, array in state.arrays.items()
@@ -67,6 +72,12 @@ class TrainedSequence:
         facts = dict(state.facts)
         shape = Shape(**facts.pop("shape"))
         network = SequenceNetwork(shape, dropout=0.0)
-        network.load_state_dict({name: arrays[NETWORK + name] for name in network.state_dict()})
+        names = network.state_dict().keys()
+        if not all(NETWORK + name in arrays for name in names):
+            raise BundleError(
+                "The transformer of this bundle was trained by an older Zhiyin; its blocks were others.",
+                remedy="Train the bundle again.",
+            )
+        network.load_state_dict({name: arrays[NETWORK + name] for name in names})
         arrivals = Arrivals(*(arrays[ARRIVALS + name].numpy() for name in Arrivals.names()))
         return cls(shape, network.eval(), arrays["item_vectors"], arrivals, facts)
