@@ -13,6 +13,8 @@ from zhiyin.sources.sequence.packing import Packing
 
 EVENTS_AT_ONCE = 16_384
 """Events the network reads at once, padding included: enough to keep it busy, few enough for the cache."""
+CELLS_AT_ONCE = 200_000
+"""Pairs of events, padding included, that attention looks at at once: some 15 MB."""
 CELLS_OF_A_PASS = 5_000
 """Pairs of events, padding included, that attention looks at in the time in which a pass merely begins."""
 ITEMS_WIDENED_AT_ONCE = 65_536
@@ -103,7 +105,8 @@ def runs_alike(lengths: LongArray) -> list[slice]:
     while pending:
         start, end = pending.pop()
         part = lengths[start:end]
-        at_once = max(1, EVENTS_AT_ONCE // max(int(part[-1:].sum()), 1))
+        longest = max(int(part[-1:].sum()), 1)
+        at_once = max(1, min(EVENTS_AT_ONCE // longest, CELLS_AT_ONCE // longest**2))
         n_before = np.arange(1, max(len(part), 1))
         saved = n_before * (part[-1:] ** 2 - part[:-1] ** 2)
         best = int(saved.argmax()) if len(saved) else 0
