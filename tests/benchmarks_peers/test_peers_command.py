@@ -104,7 +104,9 @@ def test_lists_with_items_of_the_history_are_refused(command):
 
 
 def test_a_python_without_zhiyin_is_told_so():
-    told = subprocess.run([sys.executable, "-S", run.__file__, "--list"], capture_output=True, check=False)
+    told = subprocess.run(
+        [sys.executable, "-I", "-S", run.__file__, "--list"], capture_output=True, check=False
+    )
     assert told.returncode == 1
     assert told.stderr.decode().startswith("This Python has no zhiyin")
 

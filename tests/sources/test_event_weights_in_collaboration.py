@@ -68,7 +68,8 @@ def test_what_was_bought_with_it_comes_before_what_was_viewed_with_it(name):
     bought, viewed = score(fitted(name, view=1.0, purchase=0.1), asked, BOUGHT_WITH, VIEWED_WITH)
     assert viewed > 1.05 * bought
     bought, viewed = score(fitted(name, view=3.0, purchase=3.0), asked, BOUGHT_WITH, VIEWED_WITH)
-    assert viewed == pytest.approx(bought, rel=0.04)
+    # The vectors of users that BPR learns begin at random, and end a little apart.
+    assert viewed == pytest.approx(bought, rel=0.04 if name == "bpr" else 0.02)
 
 
 @pytest.mark.parametrize("name", SOURCES)

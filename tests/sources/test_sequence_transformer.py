@@ -14,12 +14,13 @@ from zhiyin.contracts import ComponentState, TrainingData
 from zhiyin.domain import Histories, Queries
 from zhiyin.domain.errors import BundleError, ConfigError, ShapeMismatch
 from zhiyin.sources.sequence.arrivals import Arrivals
+from zhiyin.sources.sequence.attention import GatedBlock, spans_of
 from zhiyin.sources.sequence.fitting import dropout_for, target_weights
 from zhiyin.sources.sequence.gaps import UNKNOWN_GAP
 from zhiyin.sources.sequence.learner import Batch, SequenceLearner
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.packing import Packing
-from zhiyin.sources.sequence.prediction import CELLS_AT_ONCE, runs_alike
+from zhiyin.sources.sequence.prediction import CELLS_AT_ONCE, runs_alike, score_catalogue
 from zhiyin.sources.sequence.source import SequenceTransformer
 from zhiyin.sources.sequence.tables import IdTable, ItemVectors
 from zhiyin.sources.sequence.text import Whitening
@@ -94,7 +95,7 @@ def slow_bias(made, gaps):
     """(N, H, T, T): the number of each distance and of each span of time, looked up one by one."""
     n, n_blocks, n_heads = len(gaps), len(made.blocks), made.bias.n_heads
     bias = torch.zeros(n_blocks, n_heads, n, n)
-    seconds = [0.0 if gap == UNKNOWN_GAP else 2 ** (gap / 2) - 1 for gap in gaps.tolist()]
+    seconds = [0 if gap == UNKNOWN_GAP else math.ceil(2 ** (gap / 2)) - 1 for gap in gaps.tolist()]
     for now in range(n):
         for before in range(now + 1):
             span = int(2 * math.log2(1 + sum(seconds[before : now + 1])) + 1e-9)
@@ -256,7 +257,7 @@ def test_a_killed_training_ends_in_the_same_source(tmp_path):
 def test_a_transformer_of_other_blocks_is_not_read():
     state = _fitted().state()
     older = {name: array for name, array in state.arrays.items() if "widen" not in name}
-    with pytest.raises(BundleError, match=r"older Zhiyin.*\s.*Train the bundle again"):
+    with pytest.raises(BundleError, match=r"older Zhiyin.*\s.*Train it again"):
         SequenceTransformer(**QUICK).restore(ComponentState(older, state.facts))
 
 
@@ -369,6 +370,52 @@ def test_one_after_the_other_they_are_read_as_all_at_once():
     together = source.score_all(Queries.of_histories(Histories.of_items(rows)))
     alone = [source.score_all(Queries.of_histories(Histories.of_items([row]))) for row in rows]
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_everybody_is_answered_for_the_moment_they_asked_at():
+    random, made = np.random.default_rng(0), network()
+    made.requires_grad_(requires_grad=False)
+    lengths = random.permutation([1, 2, 5, 9] * 40)
+    plain = Histories.of_items([random.integers(0, 30, n) for n in lengths])
+    moments = np.concatenate([np.sort(random.integers(10**9, 2 * 10**9, n)) for n in lengths])
+    histories = replace(plain, timestamp=moments)
+    asked = 2 * 10**9 + 10 ** random.integers(0, 9, len(lengths))
+    queries = Queries(np.full(len(lengths), -1, dtype=np.int32), histories, asked)
+    items = torch.randn(30, 16)
+    assert len(runs_alike(np.sort(lengths))) > 1
+    together = score_catalogue(made, items, queries)
+    alone = [score_catalogue(made, items, queries.take(np.array([row]))) for row in range(len(lengths))]
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-3, atol=1e-4)
+
+
+def test_spans_add_up_whole_seconds_and_end_at_the_largest_kind():
+    def last_row(*kinds):
+        return spans_of(torch.tensor(kinds), Packing.of(np.array([len(kinds)])))[0, -1].tolist()
+
+    assert last_row(62, 62) == [62, 62]
+    assert last_row(58, 9, 9, 9) == [58, 12, 10, 9]
+    assert last_row(9, UNKNOWN_GAP, 9) == [10, 9, 9]
+    assert last_row(9, UNKNOWN_GAP) == [UNKNOWN_GAP, UNKNOWN_GAP]
+
+
+def test_a_new_network_lets_no_gap_count_yet():
+    made = SequenceNetwork(SHAPE, dropout=0.0)
+    assert not made.gaps.any()
+    assert not made.bias.by_span.any()
+
+
+def test_blocks_drop_what_they_add_and_what_they_gate_while_training():
+    torch.manual_seed(0)
+    block = GatedBlock(16, 2, 9, dropout=0.5)
+    events, packing = torch.randn(900, 16), Packing.of(np.full(100, 9))
+    bias = torch.zeros(2, 1, 9, 9).triu(1) * -1e4
+    with torch.no_grad():
+        block.mix.weight.copy_(torch.eye(16))
+        block.mix.bias.fill_(0.0)
+        added = block(events, bias, packing) - events
+        kept = block.eval()(events, bias, packing) - events
+    assert (added == 0).float().mean() == pytest.approx(0.75, abs=0.02), "two dropouts of a half"
+    assert (kept == 0).float().mean() < 0.01
 
 
 def test_a_long_history_counts_by_its_newest_events():

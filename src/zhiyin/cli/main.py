@@ -72,7 +72,7 @@ def main() -> None:
         if interrupt is None:
             raise
         if is_first_process():
-            ERR.print(f"\n{str(interrupt) or 'Stopped.'}", highlight=False)
+            ERR.print(f"\n{str(interrupt) or 'Stopped.'}", highlight=False, markup=False)
         sys.exit(_STOPPED_BY_HAND)
     except BrokenPipeError:
         sys.exit(0)
@@ -87,6 +87,8 @@ def main() -> None:
 
 def _interrupt_behind(end: BaseException | None) -> KeyboardInterrupt | None:
     """Return what a user stopped a command with: typer makes a silent exit of it."""
+    if isinstance(end, SystemExit) and end.code != _STOPPED_BY_HAND:
+        return None
     while end is not None and not isinstance(end, KeyboardInterrupt):
         end = end.__cause__ or end.__context__
     return end

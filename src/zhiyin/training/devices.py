@@ -106,9 +106,9 @@ def uses_bfloat16(precision: str, accelerator: str) -> bool:
 
 def device_facts(fabric: Fabric) -> dict[str, str | int]:
     """Say for the report what the training ran on."""
-    on_cpu = fabric.device.type == "cpu"
+    on_nvidia = fabric.device.type == "cuda"
     return {
-        "device": str(fabric.device) if on_cpu else torch.cuda.get_device_name(fabric.device),
+        "device": torch.cuda.get_device_name(fabric.device) if on_nvidia else str(fabric.device),
         "n_devices": fabric.world_size,
         "threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count() or 1,

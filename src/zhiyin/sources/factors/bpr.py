@@ -107,11 +107,12 @@ def map_of_rests(taken: Taken, users: FloatArray, items: FloatArray) -> tuple[Fl
 def _rests(taken: Taken, items: FloatArray) -> Iterator[tuple[LongArray, FloatArray, FloatArray]]:
     """Yield users (n,), means of their other items (n, D) and what such a case counts (n,), pair by pair."""
     marks = sp.csr_array((taken.weight, (taken.user, taken.item)), shape=(taken.n_users, taken.n_items))
-    total, of_user = marks @ items, np.asarray(marks.sum(axis=1))
+    total = marks @ items
+    of_user = np.bincount(taken.user, weights=taken.weight, minlength=taken.n_users)  # in doubles
     rest = of_user[taken.user] - taken.weight
     kept = np.flatnonzero(rest > _LEAST_REST * of_user[taken.user])
     for start in range(0, len(kept), _PAIRS_AT_ONCE):
         places = kept[start : start + _PAIRS_AT_ONCE]
         user, item, weight = taken.user[places], taken.item[places], taken.weight[places]
-        of_others = total[user] - weight[:, None] * items[item]
-        yield user, of_others / rest[places, None], weight / of_user[user]
+        of_others = (total[user] - weight[:, None] * items[item]) / rest[places, None]
+        yield user, of_others.astype(np.float32), (weight / of_user[user]).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,7 @@ from zhiyin.training.dropout import Dropout
 START_SCALE = 0.02
 _NEVER = -1e4
 """Silu of it is exactly zero, and so is its slope."""
+_SECONDS_OF_KIND = [math.ceil(2 ** (kind / 2)) - 1 for kind in range(UNKNOWN_GAP)] + [0]
 
 
 class RelativeBias(nn.Module):
@@ -49,9 +52,9 @@ class GatedBlock(nn.Module):
     """Attention without a softmax, gated by the event that looks (HSTU).
 
     With ``u, q, k, v = silu(W norm(x))``, event i sees ``y_i = Σ_{j ≤ i} silu(q_i · k_j + bias_ij) v_j / L``,
-    L being the events that a sequence has at most, and becomes ``x_i + W' (norm(y_i) ⊙ u_i)``. Strengths do
-    not add up to one, so it counts how much there is to see; the gate stands for the feed-forward layer (Zhai
-    et al., "Actions Speak Louder than Words", 2024, equations 1 to 3).
+    L being the events that a sequence has at most, and becomes ``x_i + W' (norm(y_i) ⊙ u_i)``. Strengths are
+    not made to add up to one, and the gate stands for the feed-forward layer (Zhai et al., "Actions Speak
+    Louder than Words", 2024, equations 1 to 3).
 
     Args:
         dimension: D.
@@ -123,16 +126,17 @@ class GatedBlock(nn.Module):
 def spans_of(gaps: Tensor, packing: Packing) -> Tensor:
     """Return (B, L, L) int64, kinds of gaps: from the event of a column to what follows the event of a row.
 
-    Gaps that are not known count nothing in the middle; where the one at the end is not, nothing is known.
+    A gap counts the fewest whole seconds of its kind, so sums are a little short. Gaps that are not known,
+    such as those that training hides, count nothing in the middle; where the one at the end is not, nothing
+    is.
 
     Args:
         gaps: (N,) int64, the kind of the gap between an event and the next.
         packing: Where the events stand.
     """
-    is_unknown = gaps == UNKNOWN_GAP
-    seconds = torch.where(is_unknown, 0.0, torch.exp2(gaps.double() / 2) - 1)
-    passed, unknown = packing.cells(torch.stack([seconds, is_unknown.double()])[:, :, None])[..., 0]
-    until = passed.cumsum(1)  # doubles, or a minute would vanish beside years
+    seconds = torch.tensor(_SECONDS_OF_KIND, device=gaps.device)[gaps]
+    passed, kind = packing.cells(torch.stack([seconds, gaps])[:, :, None])[..., 0]
+    until = passed.cumsum(1)  # whole numbers, or a minute would vanish beside years
     since = (until[:, :, None] - (until - passed)[:, None, :]).clamp_min(0).float()
     kinds = (2 * torch.log2(1 + since)).long().clamp_max(UNKNOWN_GAP - 1)
-    return torch.where(unknown[:, :, None] > 0, UNKNOWN_GAP, kinds)
+    return torch.where(kind[:, :, None] == UNKNOWN_GAP, UNKNOWN_GAP, kinds)

@@ -24,7 +24,7 @@ class SequenceTransformerConfig(Config):
     """Attention heads; they must divide the dimension."""
     dropout: DropoutShare | Literal["auto"] = "auto"
     """Share of activations set to zero while training; ``auto`` takes more where items have few events."""
-    max_length: PositiveInt | Literal["auto"] = "auto"
+    max_length: Annotated[int, Field(ge=1, le=1_000)] | Literal["auto"] = "auto"
     """Newest events of a history that are read; ``auto`` takes 50 to 200, so that 95 % of histories fit."""
     n_negatives: NonNegativeInt | Literal["auto"] = "auto"
     """Negatives of the sampled softmax; 0 sums over the catalogue, ``auto`` does so up to 100,000 items."""
@@ -33,7 +33,7 @@ class SequenceTransformerConfig(Config):
     use_text: bool = True
     """Add the projected text of an item to its ID vector; without it new items cannot be served well."""
     use_gaps: bool = True
-    """Read how much time passes between events and until the request; published models do not."""
+    """Read how much time passes between events and until the request; few published rows do."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TrainingSettings = TrainingSettings()

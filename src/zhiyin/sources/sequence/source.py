@@ -27,11 +27,11 @@ from zhiyin.sources.sequence.trained import TrainedSequence
 class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
     """Reads a history from its oldest to its newest event and says what comes next.
 
-    A causal transformer (Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018), trained with
-    cross-entropy over the whole catalogue at every position. Beside its item, an event tells how much time
-    passed until the next, the newest one how much until the request. The vector of an item, the same for
-    input and output, is its ID vector plus the projection of its whitened text, so an item that arrives
-    later is served by its text and an ID vector borrowed from items with similar texts.
+    A causal transformer of gated attention (HSTU; Zhai et al., "Actions Speak Louder than Words", 2024),
+    trained with cross-entropy over the whole catalogue at every position. Beside its item, an event tells how
+    much time passed until the next, the newest one how much until the request. The vector of an item, the
+    same for input and output, is its ID vector plus the projection of its whitened text, so an item that
+    arrives later is served by its text and an ID vector borrowed from items with similar texts.
     """
 
     name = "sequence"

@@ -76,7 +76,8 @@ class TrainedSequence:
         if not all(NETWORK + name in arrays for name in names):
             raise BundleError(
                 "The transformer of this bundle was trained by an older Zhiyin; its blocks were others.",
-                remedy="Train the bundle again.",
+                remedy="Train it again:  zhiyin train DATA --recipe hybrid --out BUNDLE; "
+                "where a service holds it, then:  zhiyin publish BUNDLE --activate",
             )
         network.load_state_dict({name: arrays[NETWORK + name] for name in names})
         arrivals = Arrivals(*(arrays[ARRIVALS + name].numpy() for name in Arrivals.names()))
