@@ -15,7 +15,7 @@ from zhiyin.training.dropout import Dropout
 START_SCALE = 0.02
 _NEVER = -1e4
 """Silu of it is exactly zero, and so is its slope."""
-_SECONDS_OF_KIND = [math.ceil(2 ** (kind / 2)) - 1 for kind in range(UNKNOWN_GAP)] + [0]
+_SECONDS_OF_KIND = torch.tensor([math.ceil(2 ** (kind / 2)) - 1 for kind in range(UNKNOWN_GAP)] + [0])
 
 
 class RelativeBias(nn.Module):
@@ -134,7 +134,7 @@ def spans_of(gaps: Tensor, packing: Packing) -> Tensor:
         gaps: (N,) int64, the kind of the gap between an event and the next.
         packing: Where the events stand.
     """
-    seconds = torch.tensor(_SECONDS_OF_KIND, device=gaps.device)[gaps]
+    seconds = _SECONDS_OF_KIND.to(gaps.device)[gaps]
     passed, kind = packing.cells(torch.stack([seconds, gaps])[:, :, None])[..., 0]
     until = passed.cumsum(1)  # whole numbers, or a minute would vanish beside years
     since = (until[:, :, None] - (until - passed)[:, None, :]).clamp_min(0).float()
