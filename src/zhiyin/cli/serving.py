@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhiyin.cli.terminal import ERR, OUT
-from zhiyin.domain.errors import ConfigError, MissingExtra, RequestError
+from zhiyin.domain.errors import ConfigError, RequestError
+from zhiyin.domain.extras import from_extra
 from zhiyin.experiments.reporting import proposers
 from zhiyin.pipeline.bundle import load_bundle, read_card
 from zhiyin.pipeline.pipeline import Pipeline
@@ -97,12 +98,10 @@ def run_service(bundle: Path | None, store: str | None, settings_file: Path | No
         ConfigError: when neither a bundle nor a store is named, or a setting is wrong.
         MissingExtra: when the packages of the extra 'serve' are not installed.
     """
-    try:
+    with from_extra("serve"):
         from zhiyin.serving.running import LOOP_THREAD  # noqa: PLC0415 - fastapi is an extra
         from zhiyin.serving.running import serve as serve_bundle  # noqa: PLC0415
         from zhiyin.serving.settings import load_settings  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "fastapi", "serve") from None
     if bundle is not None:
         read_card(bundle)  # whatever is no bundle is said before its place is made into a path
         store = store or f"sqlite:///{bundle.resolve().parent / (bundle.resolve().name + '.db')}"

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from zhiyin.contracts import Progress
 from zhiyin.domain import LongArray
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.extras import from_extra
 from zhiyin.language.batching import batches_by_length
 from zhiyin.language.encoder import Precision, SentenceEncoder
 from zhiyin.language.kept_states import KeptStates, LayersBelow, can_be_kept
@@ -163,10 +164,8 @@ def _with_adapters(network: Any, layers: list[Any], rank: int) -> dict[str, torc
     """Put adapters into some layers of a network, freeze all else, and return their weights by name."""
     import torch  # noqa: PLC0415 - optional extra
 
-    try:
+    with from_extra("language"):
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - optional extra
-    except ImportError as error:
-        raise MissingExtra(error.name or "peft", "language") from None
     network.requires_grad_(requires_grad=False)
     inside = {id(part) for layer in layers for part in layer.modules() if isinstance(part, torch.nn.Linear)}
     named = [name for name, part in network.named_modules() if id(part) in inside]

@@ -12,7 +12,8 @@ import numpy as np
 
 from zhiyin.contracts import Progress, Silent, TextEncoder
 from zhiyin.domain import FloatArray, LongArray
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.extras import from_extra
 from zhiyin.domain.memory import give_back_unused
 from zhiyin.language.batching import batches_by_length, padded_tokens
 from zhiyin.language.model_files import DEFAULT, ModelFolder, locate_model
@@ -162,12 +163,10 @@ def _in_float32(feature: Any) -> Any:
 
 
 def _load(model: ModelFolder, precision: Precision) -> Any:
-    try:
+    with from_extra("language"):
         import torch  # noqa: PLC0415 - optional extra
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - optional extra
         from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - optional extra
-    except ImportError as error:
-        raise MissingExtra(error.name or "sentence-transformers", "language") from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Its bar for a load of a fraction of a second would stand in every command's output.
     transformers_logging.disable_progress_bar()

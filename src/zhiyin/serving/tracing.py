@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from zhiyin import __version__
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.extras import from_extra
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -60,13 +61,11 @@ class Tracer:
     """
 
     def __init__(self, provider: TracerProvider) -> None:
-        try:
+        with from_extra("telemetry"):
             from opentelemetry import context, trace  # noqa: PLC0415
             from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
                 TraceContextTextMapPropagator,
             )
-        except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "opentelemetry-api", "telemetry") from None
         self._provider = provider
         self._tracer = provider.get_tracer("zhiyin", __version__)
         self._context = context
@@ -196,15 +195,13 @@ def _is_off(given: Mapping[str, str]) -> bool:
 
 
 def _exporting_provider(given: Mapping[str, str]) -> TracerProvider:
-    try:
+    with from_extra("telemetry"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
             OTLPSpanExporter,
         )
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "opentelemetry-sdk", "telemetry") from None
     said: dict[str, Any] = {"service.version": __version__}
     if not given.get("OTEL_SERVICE_NAME") and "service.name=" not in given.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
-from zhiyin.domain.errors import MissingExtra
+from zhiyin.domain.extras import from_extra
 
 TrackerName = Literal["none", "csv", "tensorboard", "wandb", "mlflow"]
 
@@ -44,10 +44,8 @@ def open_tracker(name: TrackerName, folder: Path, run: str) -> Tracker | None:
     if name == "none":
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with from_extra("trackers"):
         return _OPENERS[name](folder, run)
-    except ImportError as error:
-        raise MissingExtra(error.name or name, "trackers") from None
 
 
 def _csv(folder: Path, run: str) -> Tracker:

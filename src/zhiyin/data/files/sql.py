@@ -13,7 +13,8 @@ from zhiyin.data.files.left_out import refuse_a_table_left_out
 from zhiyin.data.files.raw import Part, RawTable
 from zhiyin.data.files.values import column_of, stacked
 from zhiyin.data.known import TABLES
-from zhiyin.domain.errors import DataError, MissingExtra, did_you_mean
+from zhiyin.domain.errors import DataError, did_you_mean
+from zhiyin.domain.extras import from_extra
 
 _CHUNK = 200_000
 
@@ -39,10 +40,8 @@ def read_database(url: str) -> dict[str, RawTable]:
         DataError: when the database cannot be opened, or holds no interactions. Passwords are not shown.
         MissingExtra: when SQLAlchemy or the driver of the database is not installed.
     """
-    try:
+    with from_extra("sql"):
         import sqlalchemy  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtra("sqlalchemy", "sql") from None
     try:
         address = sqlalchemy.engine.make_url(url)
     except sqlalchemy.exc.ArgumentError:

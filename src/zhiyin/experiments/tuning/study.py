@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from zhiyin.contracts import Between, SearchRange
-from zhiyin.domain.errors import MissingExtra, RequestError, StoreError
+from zhiyin.domain.errors import RequestError, StoreError
+from zhiyin.domain.extras import from_extra
 from zhiyin.experiments.tuning.space import Space, combinations, n_combinations, text_of
 from zhiyin.stores.file_lock import FileLock
 
@@ -318,9 +319,7 @@ def _short(value: object) -> str:
 
 
 def _optuna() -> Any:
-    try:
+    with from_extra("tune"):
         import optuna  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise MissingExtra("optuna", "tune") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

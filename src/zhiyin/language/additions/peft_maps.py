@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.extras import from_extra
 from zhiyin.language.additions.layers import key_value_names, last_feed_forward_names, map_names
 
 if TYPE_CHECKING:
@@ -125,10 +126,8 @@ _IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 def _peft() -> Any:
-    try:
+    with from_extra("language"):
         import peft  # noqa: PLC0415 - optional extra
-    except ImportError as error:
-        raise MissingExtra(error.name or "peft", "language") from None
     return peft
 
 
