@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from zhiyin.contracts import Continuing, Growth
 from zhiyin.domain.errors import ConfigError
-from zhiyin.sources.sequence import finishing, fitting, ranking, tables
+from zhiyin.sources.sequence import derived, finishing, ranking, tables
 from zhiyin.sources.sequence.fitting import whitened_texts
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
 from zhiyin.sources.sequence.prediction import score_catalogue
@@ -55,8 +55,8 @@ def _fitted(cache=[]):  # noqa: B006 - one training for all promises
 @pytest.fixture
 def everything_is_large(monkeypatch):
     """Small catalogues go the roads of large ones."""
-    monkeypatch.setattr(fitting, "LARGEST_FULL_CATALOGUE", 3)
-    monkeypatch.setattr(fitting, "NEGATIVES_BEYOND", 24)
+    monkeypatch.setattr(derived, "LARGEST_FULL_CATALOGUE", 3)
+    monkeypatch.setattr(derived, "NEGATIVES_BEYOND", 24)
     monkeypatch.setattr(finishing, "HALVED_ABOVE", 3)
     monkeypatch.setattr(tables, "ROUNDED_ABOVE", 3)
     monkeypatch.setattr(tables, "ITEMS_AT_ONCE", 7)

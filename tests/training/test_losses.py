@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from zhiyin.training.losses import NegativeSampler, full_cross_entropy, sampled_cross_entropy
+from zhiyin.training.losses import LeftOut, NegativeSampler, full_cross_entropy, sampled_cross_entropy
 
 
 def world(n=300, n_items=40, dimension=8, seed=0, scale=1.0):
@@ -39,6 +40,29 @@ def test_full_cross_entropy_and_its_gradient_are_those_of_torch(n, n_items, seed
     pairs = zip(gradients(found, hidden, items), gradients(expected, hidden, items), strict=True)
     for of_found, of_expected in pairs:
         torch.testing.assert_close(of_found, of_expected, rtol=1e-4, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 600), n_items=st.integers(1, 30), seed=st.integers(0, 99))
+def test_items_left_out_take_no_part_unless_they_are_the_target(n, n_items, seed):
+    hidden, items, targets, weights = world(n, n_items, seed=seed)
+    struck = torch.rand(n, n_items, generator=torch.Generator().manual_seed(seed)) < seed / 99
+    left_out = left_out_of(struck)
+    logits = (hidden @ items.T).masked_fill(struck & ~functional.one_hot(targets, n_items).bool(), -torch.inf)
+    losses = functional.cross_entropy(logits, targets, reduction="none")
+    expected = (losses * weights).sum() / weights.sum()
+    found = full_cross_entropy(hidden, items, targets, weights, left_out=left_out)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    pairs = zip(gradients(found, hidden, items), gradients(expected, hidden, items), strict=True)
+    for of_found, of_expected in pairs:
+        torch.testing.assert_close(of_found, of_expected, rtol=1e-4, atol=1e-6)
+
+
+def left_out_of(struck):
+    """List what is struck in (N, I) bool, some of it twice."""
+    twice = [row.nonzero()[:, 0].repeat(2) for row in struck]
+    counts = torch.tensor([len(row) for row in twice])
+    return LeftOut(torch.cat(twice), counts, np.append(0, np.cumsum(counts.numpy())))
 
 
 def test_in_bfloat16_the_gradient_points_the_same_way():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from zhiyin.domain import LongArray
 
 POSITIONS_AT_ONCE = 256
 """Rows of logits held at once: 256 rows of some 10,000 items stay in the cache of a CPU core."""
@@ -17,8 +20,48 @@ LARGEST_LOGITS = 2**28
 """Logits held at once on a GPU, where few large products are faster than many small ones."""
 
 
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Items that do not compete at some positions, because they could not be recommended there.
+
+    Attributes:
+        items: (P,) int64, those of each position, one position after the other.
+        counts: (N,) int64, how many they are.
+        offsets: N + 1 places, where those of each position begin; on the CPU, whatever the device.
+    """
+
+    items: Tensor
+    counts: Tensor
+    offsets: LongArray
+
+    def to(self, device: torch.device) -> LeftOut:
+        """Return the same on a device."""
+        return LeftOut(self.items.to(device), self.counts.to(device), self.offsets)
+
+    def strike_from(self, logits: Tensor, start: int, at_target: tuple[Tensor, Tensor]) -> None:
+        """Set what does not compete to minus infinity, in place; a target always competes.
+
+        Args:
+            logits: (M, I), of M positions from ``start`` on.
+            start: Position of the first row.
+            at_target: Row and column of the targets.
+        """
+        counts = self.counts[start : start + len(logits)]
+        items = self.items[self.offsets[start] : self.offsets[start + len(logits)]]
+        rows = at_target[0].repeat_interleave(counts)
+        of_targets = logits[at_target]
+        logits[rows, items] = -torch.inf
+        logits[at_target] = of_targets  # or nothing would be left where the whole catalogue is left out
+
+
 def full_cross_entropy(
-    hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor | None = None, *, half: bool = False
+    hidden: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    *,
+    left_out: LeftOut | None = None,
+    half: bool = False,
 ) -> Tensor:
     """Cross-entropy of the next item over the whole catalogue, averaged over positions.
 
@@ -32,6 +75,7 @@ def full_cross_entropy(
         targets: (N,) int64.
         weights: (N,) float ≥ 0, how much a position counts; all the same when None. Where none counts the
             loss is 0.
+        left_out: Items that the sum leaves out, unless they are the target; None for none.
         half: Multiply in bfloat16 (sums stay float32).
 
     Returns:
@@ -40,7 +84,7 @@ def full_cross_entropy(
     if weights is None:
         weights = torch.ones_like(targets, dtype=torch.float32)
     shares = weights / weights.sum().clamp_min(TINY)
-    loss: Tensor = _FullCrossEntropy.apply(hidden, items, targets, shares, half)
+    loss: Tensor = _FullCrossEntropy.apply(hidden, items, targets, shares, left_out, half)
     return loss
 
 
@@ -49,7 +93,13 @@ class _FullCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, items: Tensor, targets: Tensor, weights: Tensor, half: bool
+        ctx: Any,
+        hidden: Tensor,
+        items: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        left_out: LeftOut | None,
+        half: bool,
     ) -> Tensor:
         kind = torch.bfloat16 if half else torch.float32
         rows, table = hidden.detach().to(kind), items.detach().to(kind)
@@ -65,8 +115,10 @@ class _FullCrossEntropy(torch.autograd.Function):
             chunk, target, weight = rows[part], targets[part], weights[part]
             logits, share = buffers[:, : len(chunk)]
             torch.mm(chunk, table_t, out=logits)
-            torch.softmax(logits, dim=-1, out=share)
             at_target = (torch.arange(len(chunk), device=hidden.device), target)
+            if left_out is not None:
+                left_out.strike_from(logits, start, at_target)
+            torch.softmax(logits, dim=-1, out=share)
             likelihood = share[at_target].float()
             loss -= (weight * likelihood.clamp_min(TINY).log()).sum()
             share.index_put_(at_target, torch.full_like(weight, -1.0, dtype=kind), accumulate=True)
@@ -84,6 +136,7 @@ class _FullCrossEntropy(torch.autograd.Function):
         return (
             (scale * rows_gradient).to(of_hidden),
             (scale * table_gradient.T).to(of_items),
+            None,
             None,
             None,
             None,

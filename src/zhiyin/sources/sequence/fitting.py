@@ -11,7 +11,17 @@ import torch
 
 from zhiyin.contracts import CatalogueLanguage, TrainingData
 from zhiyin.data.dataset import Dataset
-from zhiyin.domain import NO_TIMESTAMP, Catalogue, Examples, FloatArray, Histories, LongArray
+from zhiyin.domain import NO_TIMESTAMP, BoolArray, Catalogue, Examples, FloatArray, Histories, LongArray
+from zhiyin.sources.sequence.derived import (
+    dimension_of,
+    dropout_of,
+    is_large,
+    is_repeated,
+    learns_repeats,
+    max_length_of,
+    n_negatives_of,
+    tokens_per_batch_of,
+)
 from zhiyin.sources.sequence.finishing import finished
 from zhiyin.sources.sequence.learner import Batch, SequenceLearner
 from zhiyin.sources.sequence.network import SequenceNetwork, Shape
@@ -21,8 +31,7 @@ from zhiyin.sources.sequence.settings import SequenceTransformerConfig
 from zhiyin.sources.sequence.tables import MOST_ID_ROWS, IdTable, ItemVectors, TextTable
 from zhiyin.sources.sequence.text import Whitening, text_portions
 from zhiyin.sources.sequence.trained import TrainedSequence
-from zhiyin.sources.sequence.windows import ShiftingWindows, length_limit
-from zhiyin.training.batches import size_of_batch
+from zhiyin.sources.sequence.windows import ShiftingWindows
 from zhiyin.training.checkpoints import fingerprint
 from zhiyin.training.curve import LearningCurve
 from zhiyin.training.devices import device_facts, open_fabric
@@ -31,9 +40,6 @@ from zhiyin.training.losses import NegativeSampler
 from zhiyin.training.plan import TrainingPlan
 from zhiyin.training.selection import sample_examples, validation_ndcg
 
-LARGEST_FULL_CATALOGUE = 100_000
-"""Items up to which the loss sums over the whole catalogue."""
-NEGATIVES_BEYOND = 8192
 LENGTH_OF_TRAINING = {"max_epochs", "epochs_without_validation", "patience", "max_minutes", "devices"}
 """Settings that may change between a run and the one that takes it up: they end it, they do not steer it."""
 EXAMPLES_TO_STOP_ON = 10_000
@@ -52,17 +58,16 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     """
     dataset = training.dataset
     histories = dataset.histories.without_repeats()
-    length = _max_length(config, histories)
-    has_times = bool((histories.timestamp != NO_TIMESTAMP).any())
-    shape = Shape(config.dimension, config.n_blocks, config.n_heads, length, config.use_gaps and has_times)
+    has_repeats = learns_repeats(config, histories, dataset.n_items)
+    shape = _shape(config, dataset, histories)
     windows = ShiftingWindows(
         histories,
-        target_weights(dataset, histories),
+        target_weights(dataset, histories, None if has_repeats else is_repeated(histories)),
         shape.max_length,
-        _tokens_per_batch(config, histories),
+        tokens_per_batch_of(config, histories),
         training.seed,
     )
-    dropout = _dropout(config, dataset, histories)
+    dropout = dropout_of(config, dataset, histories)
     whitening, texts = None, None
     if config.use_text:
         whitening, texts = whitened_texts(training.language, dataset.catalogue)
@@ -71,10 +76,10 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     fabric = open_fabric(config.training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        items = ItemVectors(id_table(config, dataset.item_counts), texts)
+        items = ItemVectors(id_table(config, shape.dimension, dataset.item_counts), texts)
         learner = learner_of(config, items, SequenceNetwork(shape, dropout), dataset.item_counts)
     learner.to(fabric.device)
-    plan = training_plan(config, training, name, learner, windows)
+    plan = training_plan(config, training, name, learner, windows, has_repeats)
     if windows.epoch(1):
         curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
     else:
@@ -85,6 +90,7 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
         "learning_curve": curve.facts(),
         "training_seconds": curve.seconds,
         "dropout": dropout,
+        "learns_repeats": has_repeats,
         "n_parameters": sum(parameter.numel() for parameter in learner.parameters()),
         "full_softmax": learner.is_full,
         **device_facts(fabric),
@@ -94,14 +100,28 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     return TrainedSequence(shape, learner.network, vectors, arrivals, facts)
 
 
-def target_weights(dataset: Dataset, histories: Histories) -> FloatArray:
+def _shape(config: SequenceTransformerConfig, dataset: Dataset, histories: Histories) -> Shape:
+    has_times = bool((histories.timestamp != NO_TIMESTAMP).any())
+    return Shape(
+        dimension_of(config, dataset, histories),
+        config.n_blocks,
+        config.n_heads,
+        max_length_of(config, histories),
+        config.use_gaps and has_times,
+    )
+
+
+def target_weights(dataset: Dataset, histories: Histories, repeated: BoolArray | None = None) -> FloatArray:
     """Return (T,) float32: how much each event of the histories counts as a target.
 
-    An event counts what its kind counts; one whose value is below the threshold of "liked" is context only.
+    An event counts what its kind counts; one whose value is below the threshold of "liked" is context only,
+    and so is one that is marked in ``repeated``.
     """
     weights = np.maximum(dataset.event_weights, 0.0)[histories.event_index]
     if dataset.positive_value is not None:
         weights = np.where(histories.value < dataset.positive_value, 0.0, weights)
+    if repeated is not None:
+        weights = np.where(repeated, 0.0, weights)
     return np.asarray(weights / max(float(weights.max(initial=0.0)), 1e-9), dtype=np.float32)
 
 
@@ -111,6 +131,7 @@ def training_plan(
     name: str,
     learner: SequenceLearner,
     windows: ShiftingWindows,
+    has_repeats: bool,
 ) -> TrainingPlan:
     """Say how a learner is trained on windows, so that the loop, and a checkpoint, know all of it."""
     n_items = training.dataset.n_items
@@ -127,7 +148,7 @@ def training_plan(
         name=name,
         module=learner,
         batches=windows.epoch,
-        collate=lambda description: Batch.of(*description),
+        collate=lambda description: Batch.of(*description, has_repeats=has_repeats),
         quality=_quality(learner, training.validation, training.seed),
         settings=config.training,
         seed=training.seed,
@@ -143,19 +164,17 @@ def whitened_texts(language: CatalogueLanguage, catalogue: Catalogue) -> tuple[W
     return whitening, TextTable.of(portions, len(catalogue))
 
 
-def id_table(config: SequenceTransformerConfig, counts: LongArray) -> IdTable:
+def id_table(config: SequenceTransformerConfig, dimension: int, counts: LongArray) -> IdTable:
     """Return random ID vectors for items with (I,) events, in as many rows as the settings allow."""
     n_rows = MOST_ID_ROWS if config.n_id_rows == "auto" else config.n_id_rows
-    return IdTable(counts, n_rows, config.dimension)
+    return IdTable(counts, n_rows, dimension)
 
 
 def learner_of(
     config: SequenceTransformerConfig, items: ItemVectors, network: SequenceNetwork, counts: LongArray
 ) -> SequenceLearner:
     """Put vectors and network together; large catalogues learn against sampled negatives."""
-    n_items, n_negatives = len(counts), config.n_negatives
-    if n_negatives == "auto":
-        n_negatives = NEGATIVES_BEYOND if n_items > LARGEST_FULL_CATALOGUE else 0
+    n_negatives = n_negatives_of(config, len(counts))
     sampler = NegativeSampler(torch.from_numpy(counts)) if n_negatives else None
     return SequenceLearner(items, network, sampler, n_negatives)
 
@@ -168,35 +187,9 @@ def _quality(learner: SequenceLearner, validation: Examples | None, seed: int) -
     examples = sample_examples(validation, n_examples, seed=seed)
 
     def quality() -> float:
-        if n_items > LARGEST_FULL_CATALOGUE:
+        if is_large(n_items):
             return catalogue_ndcg(learner.network, learner.items, examples)
         vectors, network = learner.items().float(), learner.network
         return validation_ndcg(lambda queries: score_catalogue(network, vectors, queries), examples)
 
     return quality
-
-
-def _max_length(config: SequenceTransformerConfig, histories: Histories) -> int:
-    if config.max_length == "auto":
-        return length_limit(histories)
-    return min(config.max_length, max(int(histories.lengths.max(initial=0)) - 1, 1))
-
-
-def _dropout(config: SequenceTransformerConfig, dataset: Dataset, histories: Histories) -> float:
-    if config.dropout != "auto":
-        return config.dropout
-    return dropout_for(histories.n_events / max(int((dataset.item_counts > 0).sum()), 1))
-
-
-def dropout_for(events_per_item: float) -> float:
-    """Choose dropout: 0.4 up to 15 events an item, 0.2 from 150 on, in between on the logarithm.
-
-    Where an item has a dozen events, its vector learns them by heart; where it has hundreds, it cannot.
-    """
-    share = np.log10(max(events_per_item, 1e-9) / 15.0)
-    return round(0.4 - 0.2 * float(np.clip(share, 0.0, 1.0)), 3)
-
-
-def _tokens_per_batch(config: SequenceTransformerConfig, histories: Histories) -> int:
-    n_inputs = int(np.maximum(histories.lengths - 1, 0).sum())
-    return size_of_batch(config.training.tokens_per_batch, n_inputs)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from zhiyin.domain import LongArray
+from zhiyin.domain.arrays import offsets_of
 from zhiyin.sources.sequence.network import SequenceNetwork
 from zhiyin.sources.sequence.packing import Packing
 from zhiyin.sources.sequence.tables import ItemVectors
 from zhiyin.sources.sequence.windows import Windows
 from zhiyin.training.batches import round_size
-from zhiyin.training.losses import NegativeSampler, full_cross_entropy, sampled_cross_entropy
+from zhiyin.training.losses import LeftOut, NegativeSampler, full_cross_entropy, sampled_cross_entropy
 
 
 class Batch:
@@ -27,17 +28,27 @@ class Batch:
         weights: (N,) float32, how much a target counts.
         gaps: (N,) int64, how much time lies between an event and its target; see `gap_kinds`.
         packing: Where the events stand.
+        known: What the user has at each event and cannot come next; None where anything can.
     """
 
     def __init__(
-        self, items: Tensor, targets: Tensor, weights: Tensor, gaps: Tensor, packing: Packing
+        self,
+        items: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        gaps: Tensor,
+        packing: Packing,
+        known: LeftOut | None = None,
     ) -> None:
         self.items, self.targets, self.weights = items, targets, weights
-        self.gaps, self.packing = gaps, packing
+        self.gaps, self.packing, self.known = gaps, packing, known
 
     @classmethod
-    def of(cls, windows: Windows, rows: npt.NDArray[np.int64]) -> Batch:
-        """Take the given windows, and fill up to a round size with sequences that count nothing."""
+    def of(cls, windows: Windows, rows: npt.NDArray[np.int64], *, has_repeats: bool = True) -> Batch:
+        """Take the given windows, and fill up to a round size with sequences that count nothing.
+
+        With ``has_repeats`` what is known may come again.
+        """
         lengths = windows.lengths[rows]
         filling = _filling(lengths)
         positions = np.append(windows.positions(rows), np.zeros(filling.sum(), dtype=np.int64))
@@ -49,13 +60,22 @@ class Batch:
             torch.from_numpy(weights),
             torch.from_numpy(windows.gaps[positions].astype(np.int64)),
             Packing.of(np.append(lengths, filling)),
+            None if has_repeats else _known(windows, rows, len(positions)),
         )
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on a device."""
         parts = (self.items, self.targets, self.weights, self.gaps)
         items, targets, weights, gaps = (part.to(device) for part in parts)
-        return Batch(items, targets, weights, gaps, self.packing.to(device))
+        known = self.known.to(device) if self.known is not None else None
+        return Batch(items, targets, weights, gaps, self.packing.to(device), known)
+
+
+def _known(windows: Windows, rows: npt.NDArray[np.int64], n_positions: int) -> LeftOut:
+    """Return the items known at each position of some windows; nothing at those that only fill up."""
+    events, counts = windows.known(rows)
+    counts = np.append(counts, np.zeros(n_positions - len(counts), dtype=np.int64))
+    return LeftOut(torch.from_numpy(windows.items[events]), torch.from_numpy(counts), offsets_of(counts))
 
 
 def _filling(lengths: LongArray) -> LongArray:
@@ -99,7 +119,9 @@ class SequenceLearner(nn.Module):
         hidden = self.network(vectors[batch.items], batch.gaps, batch.packing)
         half = torch.is_autocast_enabled(hidden.device.type)
         with torch.autocast(hidden.device.type, enabled=False):
-            return full_cross_entropy(hidden.float(), vectors, batch.targets, batch.weights, half=half)
+            return full_cross_entropy(
+                hidden.float(), vectors, batch.targets, batch.weights, left_out=batch.known, half=half
+            )
 
     def _sampled(self, batch: Batch, sampler: NegativeSampler) -> Tensor:
         drawn, log_expected = sampler.draw(self._n_negatives)

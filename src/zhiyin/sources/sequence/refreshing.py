@@ -10,6 +10,7 @@ import torch
 
 from zhiyin.contracts import Continuing, Growth, TrainingData
 from zhiyin.domain import BoolArray, Histories, LongArray
+from zhiyin.sources.sequence.derived import is_repeated
 from zhiyin.sources.sequence.finishing import finished
 from zhiyin.sources.sequence.fitting import (
     fit_sequence,
@@ -68,7 +69,8 @@ def continue_sequence(
         return trained
     shorter = shortened(config.training, growth.continuing, n_inputs)
     going_on = config.model_copy(update={"training": shorter})
-    weights = target_weights(training.dataset, histories)
+    repeated = None if trained.learns_repeats else is_repeated(histories)
+    weights = target_weights(training.dataset, histories, repeated)
     windows = ShiftingWindows(
         histories, weights, trained.shape.max_length, shorter.tokens_per_batch, training.seed
     )
@@ -81,10 +83,10 @@ def continue_sequence(
         torch.manual_seed(training.seed)
         network = SequenceNetwork(trained.shape, float(trained.facts["dropout"]))
         network.load_state_dict(trained.network.state_dict())
-        items = taken_apart(trained, id_table(config, counts), texts, whitening)
+        items = taken_apart(trained, id_table(config, trained.shape.dimension, counts), texts, whitening)
         learner = learner_of(going_on, items, network, counts)
     learner.to(fabric.device)
-    plan = training_plan(going_on, training, name, learner, windows)
+    plan = training_plan(going_on, training, name, learner, windows, trained.learns_repeats)
     before = plan.quality_now()
     curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
     best = None if curve.best is None else curve.best.validation

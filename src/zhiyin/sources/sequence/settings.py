@@ -10,14 +10,16 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from zhiyin.contracts import AnyOf, Between, Config, SearchRange
 from zhiyin.training.settings import TrainingSettings
 
+NARROW, WIDE = 64, 128
+"""Lengths of vectors to choose between."""
 DropoutShare = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class SequenceTransformerConfig(Config):
     """Settings of `SequenceTransformer`; ``auto`` is derived from the training data."""
 
-    dimension: PositiveInt = 64
-    """Length of item vectors and hidden states."""
+    dimension: PositiveInt | Literal["auto"] = "auto"
+    """Length of item vectors and hidden states; ``auto`` takes 64, and 128 where items have many events."""
     n_blocks: PositiveInt = 4
     """Transformer blocks."""
     n_heads: PositiveInt = 2
@@ -34,13 +36,16 @@ class SequenceTransformerConfig(Config):
     """Add the projected text of an item to its ID vector; without it new items cannot be served well."""
     use_gaps: bool = True
     """Read how much time passes between events and until the request; few published rows do."""
+    learns_repeats: bool | Literal["auto"] = "auto"
+    """Learn whether an item comes again; otherwise what came competes only with what the history lacks.
+    ``auto`` learns it but where there are no repeats and histories hold much of what people take."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TrainingSettings = TrainingSettings()
     """Settings of the training loop."""
 
     search_space: ClassVar[Mapping[str, SearchRange]] = {
-        "dimension": AnyOf((32, 64, 128)),
+        "dimension": AnyOf((32, 64, 128, 192)),
         "n_blocks": Between(2, 6),
         "dropout": Between(0.1, 0.6),
         "training.learning_rate": Between(3e-4, 5e-3, by_ratio=True),

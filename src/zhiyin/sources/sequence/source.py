@@ -20,7 +20,7 @@ from zhiyin.domain.errors import ConfigError
 from zhiyin.domain.extras import from_extra
 from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
 from zhiyin.sources.sequence.prediction import read_histories, score_catalogue
-from zhiyin.sources.sequence.settings import SequenceTransformerConfig
+from zhiyin.sources.sequence.settings import NARROW, SequenceTransformerConfig
 from zhiyin.sources.sequence.trained import TrainedSequence
 
 
@@ -41,10 +41,11 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
 
     def __init__(self, config: SequenceTransformerConfig | None = None, **settings: object) -> None:
         super().__init__(config, **settings)
-        if self.config.dimension % self.config.n_heads:
+        dimension = NARROW if self.config.dimension == "auto" else self.config.dimension
+        if dimension % self.config.n_heads:
             raise ConfigError(
                 f"Setting '{self.name}.n_heads' is {self.config.n_heads}, which does not divide "
-                f"'{self.name}.dimension', {self.config.dimension}.",
+                f"'{self.name}.dimension', {dimension}.",
                 remedy="Choose 1, 2 or 4 heads.",
             )
         self.trained: TrainedSequence | None = None
@@ -62,7 +63,10 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
         self._take(fit_sequence(self.config, training, self.name))
 
     def score_all(self, queries: Queries) -> FloatArray:
-        """Score every item as the next event, (B, I) float32 logits; NaN for empty histories."""
+        """Score every item as the next event, (B, I) float32 logits; NaN for empty histories.
+
+        NaN for items of the history as well where repeats were not learned.
+        """
         return self._dense(queries).all()
 
     def ask(self, queries: Queries) -> Opinion:
@@ -119,7 +123,13 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
         if not trained.facts["has_learned"]:
             silence = np.full((len(queries), len(trained.item_vectors)), -np.inf, dtype=np.float32)
             return DenseOpinion(silence)
-        return DenseOpinion(score_catalogue(trained.network, trained.item_vectors, queries))
+        scores = score_catalogue(trained.network, trained.item_vectors, queries)
+        if not trained.learns_repeats:
+            # What a user has was never compared with anything: its logit would mean nothing.
+            items = queries.histories.item_index
+            has_vector = (items >= 0) & (items < len(trained.item_vectors))
+            scores[queries.histories.row_of_event[has_vector], items[has_vector]] = -np.inf
+        return DenseOpinion(scores)
 
     def _ready(self) -> TrainedSequence:
         self._require(self.trained)

@@ -38,6 +38,11 @@ class TrainedSequence:
     arrivals: Arrivals
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def learns_repeats(self) -> bool:
+        """Whether items of a history have a score as well; they had before there was a choice."""
+        return bool(self.facts.get("learns_repeats", True))
+
     def with_items(self, vectors: FloatArray) -> TrainedSequence:
         """Return the same transformer with (M, D) more items."""
         return replace(

@@ -14,6 +14,8 @@ from zhiyin.training.batches import LengthBuckets
 
 SHORTEST_LIMIT = 50
 LONGEST_LIMIT = 200
+MOST_KNOWN = 1_000
+"""Events of a history that are looked through for items which cannot come again: it bounds the cost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,7 @@ class Windows:
         items: (T,) int64, all events of all histories.
         weights: (T,) float32, how much an event counts as a target.
         gaps: (T,) int8, how much time lies between an event and the next; see `gap_kinds`.
+        firsts: (S,) int64, position of the oldest event of the history that a window is cut from.
         starts: (S,) int64, position of the first event of a window.
         lengths: (S,) int64, events of a window that have a target, its last event left out.
     """
@@ -31,12 +34,24 @@ class Windows:
     items: npt.NDArray[np.int64]
     weights: FloatArray
     gaps: GapArray
+    firsts: LongArray
     starts: LongArray
     lengths: LongArray
 
     def positions(self, rows: npt.NDArray[np.int64]) -> LongArray:
         """Return the flat positions of the input events of some windows; targets stand one further."""
         return flat_positions(self.starts[rows], self.lengths[rows])
+
+    def known(self, rows: npt.NDArray[np.int64]) -> tuple[LongArray, LongArray]:
+        """Return what is known at each of `positions`: the flat positions of the events, and how many.
+
+        They are those of the history up to the event itself, at most the newest `MOST_KNOWN`; before the
+        beginning of the window as well.
+        """
+        positions = self.positions(rows)
+        firsts = np.repeat(self.firsts[rows], self.lengths[rows])
+        n_known = np.minimum(positions + 1 - firsts, MOST_KNOWN)
+        return flat_positions(positions + 1 - n_known, n_known), n_known
 
 
 def cut(
@@ -63,9 +78,9 @@ def cut(
     begins = np.repeat(n_inputs - newest, n_windows) - age * max_length
     ends = np.where(age == 0, np.repeat(n_inputs, n_windows), begins + max_length)
     begins = np.maximum(begins, 0)
-    starts = np.repeat(histories.offsets[:-1], n_windows) + begins
+    firsts = np.repeat(histories.offsets[:-1], n_windows)
     items, gaps = histories.item_index.astype(np.int64), gaps_of_events(histories)
-    return Windows(items, weights, gaps, starts, ends - begins)
+    return Windows(items, weights, gaps, firsts, firsts + begins, ends - begins)
 
 
 @dataclass(frozen=True, eq=False)
