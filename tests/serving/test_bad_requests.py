@@ -285,6 +285,26 @@ def test_bytes_that_are_no_text_name_nobody(client: TestClient, user_id: str) ->
     assert client.delete("/v1/users/%EF%BF%BD").status_code == 200, "the sign itself may be an id"
 
 
+@pytest.mark.parametrize("end", ["?dry_run=true", "?dry_run", "?dry_run&x=1", "?b=", "?=b", "?%FF"])
+def test_what_stands_behind_a_question_mark_is_not_passed_over(client: TestClient, end: str) -> None:
+    client.put("/v1/users/ann", json={"age": 40})
+    document = problem(client.delete(f"/v1/users/ann{end}"), 422, "invalid-request")
+    assert repr(end[1:].partition("&")[0].partition("=")[0]) in document["detail"]
+    assert client.get("/v1/users/ann").status_code == 200, "nothing was erased"
+    assert client.delete("/v1/users/ann?").status_code == 200, "a mark with nothing behind it says nothing"
+
+
+def test_no_route_of_the_interface_reads_parameters(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            answer = client.request(method, path.replace("{", "").replace("}", "") + "?n=5", json={})
+            if path.startswith("/v1/"):
+                assert "'n'" in problem(answer, 422, "invalid-request")["detail"]
+            else:
+                assert answer.status_code == 200, "probes are asked with all kinds of things behind them"
+
+
 def test_many_errors_are_counted_and_the_first_are_listed(client: TestClient) -> None:
     document = problem(client.post("/v1/events", json={"events": [{}] * 50}), 422, "invalid-request")
     assert len(document["errors"]) == 20

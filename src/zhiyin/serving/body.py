@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from zhiyin.serving.access.scopes import Principal
+from zhiyin.serving.paths import refuse_parameters
 from zhiyin.serving.problems import Refused, invalid_request
 from zhiyin.serving.receiving import Received
 from zhiyin.serving.schemas import KNOWN_FIELDS
@@ -38,6 +39,7 @@ class JsonRoute(APIRoute):
         answer = self.endpoint
 
         async def read_and_answer(request: Request) -> Response:
+            refuse_parameters(request.scope)
             given: dict[str, Any] = {}
             for name, reader in readers.items():
                 given[name] = _checked(reader, request.path_params[name], "path", name)

@@ -46,7 +46,7 @@ WITH_KEY = ("unauthenticated", "forbidden", "rate-limited", "headers-too-large",
 _SERVED = ("invalid-request", "internal-error", "no-bundle", "no-whole-bundle")
 _COMPUTED = (*_SERVED, "overloaded")
 _WRITTEN = (*_SERVED, "overloaded", "store-unavailable")
-_READ = ("internal-error", "no-bundle", "no-whole-bundle", "store-unavailable")
+_READ = ("invalid-request", "internal-error", "no-bundle", "no-whole-bundle", "store-unavailable")
 
 ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/events"): (*_WITH_BODY, *_WRITTEN),
@@ -57,7 +57,7 @@ ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/v1/recommend"): (*_WITH_BODY, *_COMPUTED),
     ("POST", "/v1/similar"): (*_WITH_BODY, "unknown-item", *_COMPUTED),
     ("POST", "/v1/search"): (*_WITH_BODY, *_COMPUTED),
-    ("POST", "/v1/events/bulk"): ("unsupported-media-type", "internal-error", "no-bundle", "no-whole-bundle"),
+    ("POST", "/v1/events/bulk"): ("unsupported-media-type", *_SERVED),
     ("GET", "/v1/users/{user_id}"): ("unknown-user", *_WRITTEN),
     ("POST", "/v1/receipts/verify"): (*_WITH_BODY, "invalid-request", "internal-error", "store-unavailable"),
     ("GET", "/v1/bundles"): _READ,
@@ -66,7 +66,7 @@ ERRORS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("PUT", "/v1/experiments/{name}"): (*_WITH_BODY, *_WRITTEN),
     ("GET", "/v1/experiments/{name}"): ("unknown-experiment", *_WRITTEN),
     ("DELETE", "/v1/experiments/{name}"): ("unknown-experiment", *_WRITTEN),
-    ("GET", "/v1/audit"): ("internal-error", "store-unavailable"),
+    ("GET", "/v1/audit"): ("invalid-request", "internal-error", "store-unavailable"),
     ("GET", "/readyz"): ("store-unavailable", "overloaded", "internal-error", "stopping"),
 }
 """What each route can answer instead."""

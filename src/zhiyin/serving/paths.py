@@ -1,4 +1,4 @@
-"""What stands in paths: ids may hold any sign, and what they may not hold is said and not passed over."""
+"""What stands in addresses: ids may hold any sign, and what may not stand there is said, not passed over."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.types import Scope
 from zhiyin.serving.problems import Refused
 
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
+_LONGEST_NAME = 40
 
 
 class AnyText(PathConvertor):
@@ -44,3 +45,23 @@ def refuse_what_is_no_text(scope: Scope) -> None:
             f"The path holds bytes that are not UTF-8: {error.object[error.start : error.end].hex(' ')}.",
             remedy="Write ids as UTF-8, each byte beyond ASCII as %XX.",
         ) from None
+
+
+def refuse_parameters(scope: Scope) -> None:
+    """Refuse an address with a question mark: no route reads parameters, and ids may hold such a mark.
+
+    ``DELETE /v1/users/ann?dry_run=true`` would erase, and ``DELETE /v1/users/ann?b`` somebody else.
+
+    Raises:
+        Refused: with the name of the first parameter.
+    """
+    query = scope.get("query_string", b"")
+    if not query:
+        return
+    name = query.replace(b"=", b"&", 1).partition(b"&")[0].decode("ascii", "replace")[:_LONGEST_NAME]
+    raise Refused(
+        "invalid-request",
+        f"The address has parameters, {name!r} to begin with, and no route reads any.",
+        possible="What a request asks for stands in its path and in its body.",
+        remedy="Leave out what begins with the question mark; one that belongs to an id is written %3F.",
+    )
