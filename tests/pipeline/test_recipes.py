@@ -52,6 +52,11 @@ def test_a_source_is_added_by_naming_one_of_its_settings():
             "training.epochs' is not known. Did you mean 'max_epochs'",
         ),
         ({"sources.item_graph.window.x": "5"}, "sources.item_graph.window' cannot be"),
+        (
+            {"sources.sequence.dimension": "0"},
+            "'sources.sequence.dimension' cannot be '0': .*greater than 0, or .*'auto'",
+        ),
+        ({"sources.sequence.learns_repeats": "Auto"}, "'sources.sequence.learns_repeats' cannot be 'Auto'"),
         ({"merge.candidates": "5"}, "'pipeline.merge.candidates' is not known"),
         ({"merje.n_candidates": "5"}, "'merje.n_candidates' is not known. Did you mean 'merge'"),
         ({"window": "5"}, "'window' is not known"),

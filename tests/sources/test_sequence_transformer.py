@@ -332,8 +332,10 @@ def test_where_there_is_nothing_to_learn_it_has_no_opinion():
 
 
 def test_heads_that_do_not_divide_the_dimension_are_refused():
-    with pytest.raises(ConfigError, match="does not divide"):
+    with pytest.raises(ConfigError, match=r"does not divide 'sequence.dimension', 10\."):
         SequenceTransformer(dimension=10, n_heads=4)
+    with pytest.raises(ConfigError, match="64 or 128 with 'auto'"):
+        SequenceTransformer(n_heads=3)
 
 
 def test_it_never_reads_more_events_than_it_was_trained_on():

@@ -57,15 +57,17 @@ def test_who_did_something_new_comes_with_what_led_up_to_it_and_some_others():
     histories = Histories.of_items([np.arange(10), np.arange(4), np.array([5]), np.arange(6), np.arange(8)])
     is_new = np.zeros(histories.n_events, dtype=np.bool_)
     is_new[8:10] = True
-    alone = to_learn_from(histories, is_new, max_length=3, continuing=Continuing(replay_share=0.0), seed=0)
+
+    def learned_from(replay_share):
+        continuing = Continuing(replay_share=replay_share)
+        return histories.runs(*to_learn_from(histories, is_new, max_length=3, continuing=continuing, seed=0))
+
+    alone = learned_from(0.0)
     assert [alone.item_index.tolist()] == [[5, 6, 7, 8, 9]]
-    half = to_learn_from(histories, is_new, max_length=3, continuing=Continuing(replay_share=0.5), seed=0)
+    half = learned_from(0.5)
     assert len(half) >= 2
     assert half.n_events - 5 >= 4
-    everybody = to_learn_from(
-        histories, is_new, max_length=3, continuing=Continuing(replay_share=1.0), seed=0
-    )
-    assert sorted(everybody.lengths.tolist()) == [4, 5, 6, 8]
+    assert sorted(learned_from(1.0).lengths.tolist()) == [4, 5, 6, 8]
 
 
 def share_right(source, rows, right):

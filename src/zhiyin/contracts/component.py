@@ -107,7 +107,7 @@ _REMEDY = "docs/guide/recipes-and-settings.md lists every setting with its defau
 
 def _as_config_error(error: ValidationError, config_class: type[Config], where: str) -> ConfigError:
     first = error.errors()[0]
-    path = ".".join([where, *(str(part) for part in first["loc"])])
+    path = _path_of(config_class, first["loc"], where)
     if first["type"] == "extra_forbidden":
         known = list(_table_at(config_class, first["loc"][:-1]).model_fields)
         table, _, name = path.rpartition(".")
@@ -117,7 +117,9 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
         )
     if first["type"] == "missing":
         return ConfigError(f"Setting '{path}' is missing.", remedy=_REMEDY)
-    value, reason = first.get("input"), first["msg"].removeprefix("Value error, ").rstrip(".")
+    reasons = [found for found in error.errors() if _path_of(config_class, found["loc"], where) == path]
+    reason = ", or ".join(found["msg"].removeprefix("Value error, ").rstrip(".") for found in reasons)
+    value = first.get("input")
     # What does not fit together is a whole table, which nobody wants to read once more.
     is_together = first["type"] == "value_error" and isinstance(value, dict)
     wrong = "is wrong" if is_together else f"cannot be {value!r}"
@@ -127,15 +129,31 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
     )
 
 
+def _path_of(config_class: type[Config], location: tuple[int | str, ...], where: str) -> str:
+    """Return the dotted name of a setting; which kind of value was tried for it is no part of its name."""
+    kind: Any = config_class
+    path = [where]
+    for part in location:
+        is_table = isinstance(kind, type) and issubclass(kind, Config)
+        if is_table or get_origin(kind) is dict or isinstance(part, int):
+            path.append(str(part))
+            kind = _inside(kind, part)
+    return ".".join(path)
+
+
+def _inside(kind: Any, name: int | str) -> Any:
+    """Return the type of what stands under a name in a settings class, or in a table of named ones."""
+    if isinstance(kind, type) and issubclass(kind, Config):
+        field = kind.model_fields.get(str(name))
+        return field.annotation if field is not None else None
+    return get_args(kind)[1] if get_origin(kind) is dict else None
+
+
 def _table_at(config_class: type[Config], location: tuple[int | str, ...]) -> type[Config]:
     """Return the settings class of a table inside a settings class, or of one of its named tables."""
     kind: Any = config_class
     for name in location:
-        if isinstance(kind, type) and issubclass(kind, Config):
-            field = kind.model_fields.get(str(name))
-            kind = field.annotation if field is not None else None
-        elif get_origin(kind) is dict:  # the name is one that somebody gave
-            kind = get_args(kind)[1]
+        kind = _inside(kind, name)
         if isinstance(kind, type) and issubclass(kind, Config):
             config_class = kind
     return config_class

@@ -9,16 +9,20 @@ from zhiyin.domain.errors import MissingExtra
 
 
 @contextmanager
-def from_extra(extra: str) -> Iterator[None]:
-    """Around an import: say how to install what is missing.
+def from_extra(extra: str, package: str = "") -> Iterator[None]:
+    """Around an import: say how to install what is missing, or too old to have what is asked of it.
 
     Args:
         extra: Of this package, to which what is imported belongs.
+        package: Named where the error does not say which one is missing.
 
     Raises:
         MissingExtra: when a package is not installed.
     """
     try:
         yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra((error.name or extra).partition(".")[0], extra) from None
+    except ImportError as error:
+        name = (error.name or package or extra).partition(".")[0]
+        if name == "zhiyin":  # a mistake of our own, which no installation mends
+            raise
+        raise MissingExtra(name, extra) from error

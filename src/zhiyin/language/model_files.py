@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from zhiyin.domain.errors import ConfigError, MissingExtra
+from zhiyin.domain.errors import ConfigError
+from zhiyin.domain.extras import from_extra
 from zhiyin.stores.whole_folder import bring_back
 
 DEFAULT = "default"
@@ -141,11 +142,9 @@ def _hugging_face_home() -> Path:
 
 
 def _downloaded(name: str) -> Path:
-    try:
+    with from_extra("language"):
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - optional extra
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "language") from None
     try:
         folder = snapshot_download(name, allow_patterns=_WANTED_FILES, ignore_patterns=_OTHER_FORMATS)
         if not any(Path(folder).glob("*.safetensors")):

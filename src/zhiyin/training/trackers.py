@@ -44,7 +44,7 @@ def open_tracker(name: TrackerName, folder: Path, run: str) -> Tracker | None:
     if name == "none":
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    with from_extra("trackers"):
+    with from_extra("trackers", name):
         return _OPENERS[name](folder, run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zhiyin.data.dataset import Dataset
+from zhiyin.data.splits import first_meetings
 from zhiyin.domain import BoolArray, Histories
 from zhiyin.sources.sequence.settings import NARROW, WIDE, SequenceTransformerConfig
 from zhiyin.sources.sequence.windows import length_limit
@@ -14,6 +15,7 @@ LARGEST_FULL_CATALOGUE = 100_000
 """Items up to which the loss sums over the whole catalogue."""
 NEGATIVES_BEYOND = 8192
 MANY_EVENTS_AN_ITEM = 100
+"""Events an item has on average from which on vectors are wide."""
 REPEATS_THAT_COUNT = 0.01
 """Share of events on items that the user already had from which on repeats are learned."""
 KNOWN_THAT_COUNTS = 0.02
@@ -73,21 +75,29 @@ def tokens_per_batch_of(config: SequenceTransformerConfig, histories: Histories)
     return size_of_batch(config.training.tokens_per_batch, n_inputs)
 
 
-def learns_repeats(config: SequenceTransformerConfig, histories: Histories, n_items: int) -> bool:
+def learns_repeats(
+    config: SequenceTransformerConfig, histories: Histories, repeated: BoolArray, n_items: int
+) -> bool:
     """Say whether items of the history compete with what came next.
 
     Where nobody has an item twice, none is recommended twice either, and a network that learns so spends its
     strength on what a mask says for nothing. That is much where histories hold much of what people take at
     all, and so little elsewhere that it was not measurable. Against drawn negatives, and where an index finds
     the best, they always compete.
+
+    Args:
+        config: Of the source.
+        histories: (T,) events, all there are.
+        repeated: (T,) bool, see `is_repeated`.
+        n_items: Of the catalogue.
     """
     if n_negatives_of(config, n_items) or n_items > config.index_above:
         return True
     if config.learns_repeats != "auto":
         return config.learns_repeats
-    repeated = is_repeated(histories)
-    is_usual = float(repeated.mean()) >= REPEATS_THAT_COUNT if len(repeated) else True
-    return is_usual or known_share(histories, repeated) < KNOWN_THAT_COUNTS
+    if not len(repeated) or repeated.mean() >= REPEATS_THAT_COUNT:
+        return True
+    return known_share(histories, repeated) < KNOWN_THAT_COUNTS
 
 
 def known_share(histories: Histories, repeated: BoolArray) -> float:
@@ -105,8 +115,4 @@ def known_share(histories: Histories, repeated: BoolArray) -> float:
 
 def is_repeated(histories: Histories) -> BoolArray:
     """Return (T,) bool: whether an earlier event of the same history is on the same item."""
-    n_items = int(histories.item_index.max(initial=0)) + 1
-    first = np.unique(histories.row_of_event * n_items + histories.item_index, return_index=True)[1]
-    repeated = np.ones(histories.n_events, dtype=np.bool_)
-    repeated[first] = False
-    return repeated
+    return ~first_meetings(histories)

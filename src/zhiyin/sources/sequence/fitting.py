@@ -58,11 +58,12 @@ def fit_sequence(config: SequenceTransformerConfig, training: TrainingData, name
     """
     dataset = training.dataset
     histories = dataset.histories.without_repeats()
-    has_repeats = learns_repeats(config, histories, dataset.n_items)
+    repeated = is_repeated(histories)
+    has_repeats = learns_repeats(config, histories, repeated, dataset.n_items)
     shape = _shape(config, dataset, histories)
     windows = ShiftingWindows(
         histories,
-        target_weights(dataset, histories, None if has_repeats else is_repeated(histories)),
+        target_weights(dataset, histories, None if has_repeats else repeated),
         shape.max_length,
         tokens_per_batch_of(config, histories),
         training.seed,

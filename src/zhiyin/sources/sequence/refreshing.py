@@ -10,7 +10,8 @@ import torch
 
 from zhiyin.contracts import Continuing, Growth, TrainingData
 from zhiyin.domain import BoolArray, Histories, LongArray
-from zhiyin.sources.sequence.derived import is_repeated
+from zhiyin.domain.arrays import flat_positions
+from zhiyin.sources.sequence.derived import is_repeated, learns_repeats
 from zhiyin.sources.sequence.finishing import finished
 from zhiyin.sources.sequence.fitting import (
     fit_sequence,
@@ -57,20 +58,25 @@ def continue_sequence(
     """
     if not trained.facts["has_learned"]:
         return fit_sequence(config, training, name)
-    histories = to_learn_from(
+    whole = training.dataset.histories.without_repeats()
+    runs = to_learn_from(
         training.dataset.histories,
         growth.is_new,
         max_length=trained.shape.max_length,
         continuing=growth.continuing,
         seed=training.seed,
     )
+    histories = whole.runs(*runs)
     n_inputs = int(np.maximum(histories.lengths - 1, 0).sum())
     if not n_inputs:
         return trained
     shorter = shortened(config.training, growth.continuing, n_inputs)
     going_on = config.model_copy(update={"training": shorter})
-    repeated = None if trained.learns_repeats else is_repeated(histories)
-    weights = target_weights(training.dataset, histories, repeated)
+    repeated = is_repeated(whole)  # also where the first time lies before what is read again
+    has_repeats = learns_repeats(config, whole, repeated, training.dataset.n_items)
+    weights = target_weights(
+        training.dataset, histories, None if has_repeats else repeated[flat_positions(*runs)]
+    )
     windows = ShiftingWindows(
         histories, weights, trained.shape.max_length, shorter.tokens_per_batch, training.seed
     )
@@ -86,7 +92,7 @@ def continue_sequence(
         items = taken_apart(trained, id_table(config, trained.shape.dimension, counts), texts, whitening)
         learner = learner_of(going_on, items, network, counts)
     learner.to(fabric.device)
-    plan = training_plan(going_on, training, name, learner, windows, trained.learns_repeats)
+    plan = training_plan(going_on, training, name, learner, windows, has_repeats)
     before = plan.quality_now()
     curve = train(plan, progress=training.progress, checkpoints=training.checkpoints, fabric=fabric)
     best = None if curve.best is None else curve.best.validation
@@ -97,6 +103,8 @@ def continue_sequence(
         **trained.facts,
         "learning_curve": curve.facts(),
         "training_seconds": curve.seconds,
+        "learns_repeats": has_repeats,
+        "full_softmax": learner.is_full,
         "events_learned_from": histories.n_events,
         **device_facts(fabric),
     }
@@ -138,7 +146,7 @@ def taken_apart(
 
 def to_learn_from(
     histories: Histories, is_new: BoolArray, *, max_length: int, continuing: Continuing, seed: int
-) -> Histories:
+) -> tuple[LongArray, LongArray]:
     """Choose what to train on: who did something new, with what led up to it, and some old histories.
 
     Args:
@@ -147,6 +155,9 @@ def to_learn_from(
         max_length: Events before the first new one of a history that come along.
         continuing: How many events come from histories without anything new, as far as there are so many.
         seed: Of the sample.
+
+    Returns:
+        (B,) int64 each: where runs of flat events begin in the histories without repeats, and their lengths.
     """
     marked = replace(histories, timestamp=is_new.astype(np.int64)).without_repeats()
     row_of_new = marked.row_of_event[marked.timestamp > 0]
@@ -158,8 +169,7 @@ def to_learn_from(
     replayed = _sample(others, marked.lengths, continuing.n_replayed(int(lengths.sum())), seed)
     starts = np.concatenate([starts, marked.offsets[:-1][replayed]])
     lengths = np.concatenate([lengths, marked.lengths[replayed]])
-    whole = histories.without_repeats()
-    return whole.runs(starts, lengths)
+    return starts, lengths
 
 
 def _sample(rows: LongArray, lengths: LongArray, budget: float, seed: int) -> LongArray:

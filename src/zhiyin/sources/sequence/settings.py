@@ -38,7 +38,8 @@ class SequenceTransformerConfig(Config):
     """Read how much time passes between events and until the request; few published rows do."""
     learns_repeats: bool | Literal["auto"] = "auto"
     """Learn whether an item comes again; otherwise what came competes only with what the history lacks.
-    ``auto`` learns it but where there are no repeats and histories hold much of what people take."""
+    ``auto`` learns it but where there are no repeats and histories hold much of what people take. Where
+    negatives are drawn, or the catalogue has an index, it is learned whatever stands here."""
     index_above: PositiveInt = 100_000
     """Catalogues of more items are searched through an approximate index, which needs usearch."""
     training: TrainingSettings = TrainingSettings()

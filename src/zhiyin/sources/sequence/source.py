@@ -20,7 +20,7 @@ from zhiyin.domain.errors import ConfigError
 from zhiyin.domain.extras import from_extra
 from zhiyin.sources.nearest import Indexed, ItemVectors, NearestOpinion, index_state
 from zhiyin.sources.sequence.prediction import read_histories, score_catalogue
-from zhiyin.sources.sequence.settings import NARROW, SequenceTransformerConfig
+from zhiyin.sources.sequence.settings import NARROW, WIDE, SequenceTransformerConfig
 from zhiyin.sources.sequence.trained import TrainedSequence
 
 
@@ -41,14 +41,28 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
 
     def __init__(self, config: SequenceTransformerConfig | None = None, **settings: object) -> None:
         super().__init__(config, **settings)
-        dimension = NARROW if self.config.dimension == "auto" else self.config.dimension
-        if dimension % self.config.n_heads:
+        width = self.config.dimension
+        if (NARROW if width == "auto" else width) % self.config.n_heads:
+            told = f"{NARROW} or {WIDE} with 'auto'" if width == "auto" else f"{width}"
             raise ConfigError(
                 f"Setting '{self.name}.n_heads' is {self.config.n_heads}, which does not divide "
-                f"'{self.name}.dimension', {dimension}.",
+                f"'{self.name}.dimension', {told}.",
                 remedy="Choose 1, 2 or 4 heads.",
             )
         self.trained: TrainedSequence | None = None
+
+    @property
+    def chosen(self) -> SequenceTransformerConfig:
+        """The settings in force, those derived from the data included."""
+        if self.trained is None:
+            return self.config
+        derived = {
+            "dimension": self.trained.shape.dimension,
+            "max_length": self.trained.shape.max_length,
+            "dropout": self.trained.facts.get("dropout", self.config.dropout),
+            "learns_repeats": self.trained.learns_repeats,
+        }
+        return self.config.model_copy(update=derived)
 
     def fit(self, training: TrainingData) -> None:
         """Train until the validation metric stops rising, and keep the best weights.
@@ -112,11 +126,13 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
     def restore(self, state: ComponentState) -> None:
         """Take over a saved transformer."""
         self.trained = TrainedSequence.from_state(state)
-        self._restore_index(state.arrays, self.config.index_above)
+        if self.trained.learns_repeats:
+            self._restore_index(state.arrays, self.config.index_above)
 
     def _take(self, trained: TrainedSequence) -> None:
         self.trained = trained
-        self._build_index(self.config.index_above)
+        if trained.learns_repeats:  # an index would find what the user has first
+            self._build_index(self.config.index_above)
 
     def _dense(self, queries: Queries) -> DenseOpinion:
         trained = self._ready()

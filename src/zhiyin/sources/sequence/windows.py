@@ -46,7 +46,7 @@ class Windows:
         """Return what is known at each of `positions`: the flat positions of the events, and how many.
 
         They are those of the history up to the event itself, at most the newest `MOST_KNOWN`; before the
-        beginning of the window as well.
+        beginning of the window as well, as far as the histories that were cut reach back.
         """
         positions = self.positions(rows)
         firsts = np.repeat(self.firsts[rows], self.lengths[rows])
