@@ -15,7 +15,7 @@ from zhiyin.stores.vectors.index import VectorIndex
 from zhiyin.testing.source_contract import CandidateSourceContract, through_files
 from zhiyin.testing.worlds import arrival, checkerboard
 
-SHORT = {"training": {"max_epochs": 2}}
+SHORT = {"learns_repeats": True, "training": {"max_epochs": 2}}
 
 
 class TestIndexedSemantic(CandidateSourceContract):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -107,17 +108,19 @@ _REMEDY = "docs/guide/recipes-and-settings.md lists every setting with its defau
 
 def _as_config_error(error: ValidationError, config_class: type[Config], where: str) -> ConfigError:
     first = error.errors()[0]
-    path = _path_of(config_class, first["loc"], where)
+    names, _ = _followed(config_class, first["loc"])
+    path = ".".join([where, *names])
     if first["type"] == "extra_forbidden":
-        known = list(_table_at(config_class, first["loc"][:-1]).model_fields)
-        table, _, name = path.rpartition(".")
+        names, tables = _followed(config_class, first["loc"][:-1])
+        name, table = str(first["loc"][-1]), ".".join([where, *names])
+        known = [field for kind in tables if _is_table(kind) for field in kind.model_fields]
         return ConfigError(
-            f"Setting '{path}' is not known.{did_you_mean(name, known)}",
+            f"Setting '{table}.{name}' is not known.{did_you_mean(name, known)}",
             possible=f"'{table}' has the settings: {', '.join(known) or 'none'}.",
         )
     if first["type"] == "missing":
         return ConfigError(f"Setting '{path}' is missing.", remedy=_REMEDY)
-    reasons = [found for found in error.errors() if _path_of(config_class, found["loc"], where) == path]
+    reasons = [found for found in error.errors() if _followed(config_class, found["loc"])[0] == names]
     reason = ", or ".join(found["msg"].removeprefix("Value error, ").rstrip(".") for found in reasons)
     value = first.get("input")
     # What does not fit together is a whole table, which nobody wants to read once more.
@@ -129,31 +132,43 @@ def _as_config_error(error: ValidationError, config_class: type[Config], where: 
     )
 
 
-def _path_of(config_class: type[Config], location: tuple[int | str, ...], where: str) -> str:
-    """Return the dotted name of a setting; which kind of value was tried for it is no part of its name."""
-    kind: Any = config_class
-    path = [where]
+def _followed(config_class: type[Config], location: tuple[int | str, ...]) -> tuple[list[str], list[Any]]:
+    """Follow the location of an error into a settings class.
+
+    Returns:
+        The names on the way; which kind of value was tried for a setting is none of them. And the types, none
+        of them a union, that may stand at the end.
+    """
+    names: list[str] = []
+    kinds: list[Any] = [config_class]
     for part in location:
-        is_table = isinstance(kind, type) and issubclass(kind, Config)
-        if is_table or get_origin(kind) is dict or isinstance(part, int):
-            path.append(str(part))
-            kind = _inside(kind, part)
-    return ".".join(path)
+        inside = [found for kind in kinds for found in _inside(kind, part)]
+        if inside:
+            names.append(str(part))
+            kinds = inside
+    return names, kinds
 
 
-def _inside(kind: Any, name: int | str) -> Any:
-    """Return the type of what stands under a name in a settings class, or in a table of named ones."""
-    if isinstance(kind, type) and issubclass(kind, Config):
-        field = kind.model_fields.get(str(name))
-        return field.annotation if field is not None else None
-    return get_args(kind)[1] if get_origin(kind) is dict else None
+def _inside(kind: Any, part: int | str) -> list[Any]:
+    """Return the types of what a type holds under a name or at a place; none if it holds nothing there."""
+    origin, held = get_origin(kind), get_args(kind)
+    if origin is dict:
+        return _members(held[1])
+    if origin in (list, tuple) and isinstance(part, int):
+        return _members(held[0])
+    if _is_table(kind) and part in kind.model_fields:
+        return _members(kind.model_fields[str(part)].annotation)
+    return []
 
 
-def _table_at(config_class: type[Config], location: tuple[int | str, ...]) -> type[Config]:
-    """Return the settings class of a table inside a settings class, or of one of its named tables."""
-    kind: Any = config_class
-    for name in location:
-        kind = _inside(kind, name)
-        if isinstance(kind, type) and issubclass(kind, Config):
-            config_class = kind
-    return config_class
+def _members(kind: Any) -> list[Any]:
+    """Take a type apart into those of a union, without what is said about it."""
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [member for one in get_args(kind) for member in _members(one)]
+    return [kind]
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
