@@ -61,8 +61,8 @@ def pairs_of_items(n_users):
 
 def test_repeats_are_learned_where_little_is_known():
     assert not decided(AUTO, Histories.of_items([np.arange(10), np.arange(10)[::-1]]), 10)
-    assert not decided(AUTO, pairs_of_items(30), 60), "a fortieth is known"
-    assert decided(AUTO, pairs_of_items(50), 100), "fifteen in a thousand are known"
+    assert not decided(AUTO, pairs_of_items(10), 20), "75 in a thousand are known"
+    assert decided(AUTO, pairs_of_items(12), 24), "63 in a thousand are known"
     assert decided(AUTO, Histories.empty(3), 10)
 
 

@@ -18,7 +18,7 @@ MANY_EVENTS_AN_ITEM = 100
 """Events an item has on average from which on vectors are wide."""
 REPEATS_THAT_COUNT = 0.01
 """Share of events on items that the user already had from which on repeats are learned."""
-KNOWN_THAT_COUNTS = 0.02
+KNOWN_THAT_COUNTS = 0.07
 """Share of all events that is on items a user has already from which on those are left out of the loss."""
 
 
