@@ -23,7 +23,7 @@ def test_an_error_that_names_nothing_gets_a_name(package, named):
 
 
 def test_a_package_that_lacks_what_is_asked_of_it_is_named_too():
-    with pytest.raises(MissingExtra, match="'numpy'"), from_extra("language"):
+    with pytest.raises(MissingExtra, match="'numpy', which cannot be used as it is"), from_extra("language"):
         from numpy import no_such_thing  # noqa: F401
 
 

@@ -244,7 +244,7 @@ def test_repeats_that_begin_later_are_learned_from_then_on():
     assert np.isfinite(went_on.score_all(world.queries)).all()
 
 
-def test_without_repeats_there_is_no_index_however_large_the_catalogue_becomes():
+def test_without_repeats_there_is_no_index_however_large_the_catalogue_becomes(trained):
     world = chain()
     small = SequenceTransformer(**SETTINGS, index_above=12)
     small.fit(world.training)
@@ -257,6 +257,9 @@ def test_without_repeats_there_is_no_index_however_large_the_catalogue_becomes()
     other = SequenceTransformer(**SETTINGS, index_above=11)
     other.fit(world.training)
     assert not other.is_dense
+    other.restore(trained.state())
+    assert other.is_dense, "the index of before is not kept"
+    other.fit(world.training)
     assert np.isfinite(other.ask(world.queries).at(np.tile(np.arange(12), (60, 1)).astype(np.int32))).all()
 
 

@@ -79,11 +79,11 @@ class TrainingError(ZhiyinError):
 
 
 class MissingExtra(ZhiyinError):
-    """A third-party package of an optional extra is not installed."""
+    """A third-party package of an optional extra is not installed, or not one that can be used."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str, why: str = "is not installed") -> None:
         super().__init__(
-            f"This needs the package '{package}', which is not installed.",
+            f"This needs the package '{package}', which {why}.",
             remedy=f"Install it:  pip install 'zhiyin[{extra}]'",
         )
 

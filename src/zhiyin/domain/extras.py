@@ -17,7 +17,7 @@ def from_extra(extra: str, package: str = "") -> Iterator[None]:
         package: Named where the error does not say which one is missing.
 
     Raises:
-        MissingExtra: when a package is not installed.
+        MissingExtra: when a package is not installed, or lacks something.
     """
     try:
         yield
@@ -25,4 +25,6 @@ def from_extra(extra: str, package: str = "") -> Iterator[None]:
         name = (error.name or package or extra).partition(".")[0]
         if name == "zhiyin":  # a mistake of our own, which no installation mends
             raise
-        raise MissingExtra(name, extra) from error
+        is_there = not isinstance(error, ModuleNotFoundError)
+        why = f"cannot be used as it is ({error})" if is_there else "is not installed"
+        raise MissingExtra(name, extra, why) from error

@@ -126,11 +126,12 @@ class SequenceTransformer(Indexed, CandidateSource[SequenceTransformerConfig]):
     def restore(self, state: ComponentState) -> None:
         """Take over a saved transformer."""
         self.trained = TrainedSequence.from_state(state)
+        self._index = None
         if self.trained.learns_repeats:
             self._restore_index(state.arrays, self.config.index_above)
 
     def _take(self, trained: TrainedSequence) -> None:
-        self.trained = trained
+        self.trained, self._index = trained, None
         if trained.learns_repeats:  # an index would find what the user has first
             self._build_index(self.config.index_above)
 
